@@ -1,0 +1,102 @@
+"""The explain tree: what EXPLAIN and EXPLAIN ANALYZE know, as plain data for every renderer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .estimates import Cost, Estimate
+from .physical import Choice
+from .slo import Constraint
+
+
+@dataclass(frozen=True)
+class NodeActuals:
+    """What a node really did; None is unknown, never 0.
+
+    `busy_seconds` is model time on slots, `queue_seconds` waiting for a slot, `load_seconds` the
+    variant's loading. Times are summed over the run; latencies are per batch.
+    """
+
+    rows_in: int
+    rows_out: int
+    calls: int | None = None
+    elements: int | None = None
+    busy_seconds: float | None = None
+    queue_seconds: float | None = None
+    load_seconds: float | None = None
+    failed: int = 0
+    cache_hits: int | None = None
+    latency_p95: float | None = None
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True)
+class ExplainNode:
+    """One node of the plan; `id` is unique, a shared node is listed once and referred to by id."""
+
+    id: str
+    kind: str
+    title: str
+    detail: tuple[str, ...] = ()
+    choice: Choice | None = None
+    rows: Estimate | None = None
+    seconds: Estimate | None = None
+    usd: Estimate | None = None
+    quality: Estimate | None = None
+    inputs: tuple[str, ...] = ()
+    actuals: NodeActuals | None = None
+    q_error_own: float | None = None
+    q_error_inherited: float | None = None
+    marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A constraint beside what the plan reaches.
+
+    `guarantee` is `proved` (with the proof's text), `no guarantee`, or None when not asked for.
+    """
+
+    constraint: Constraint
+    text: str
+    estimate: Estimate | None
+    met: bool | None
+    guarantee: str | None = None
+    actual: float | None = None
+    q_error: float | None = None
+
+
+@dataclass(frozen=True)
+class PlanSummary:
+    """A plan of the frontier: what it costs, what it reaches, and how it compares."""
+
+    label: str
+    advice: str
+    cost: Cost
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Everything EXPLAIN prints. `nodes` are in postorder; the last one is the root."""
+
+    query: str
+    nodes: tuple[ExplainNode, ...]
+    totals: Cost
+    objective: str
+    verdicts: tuple[Verdict, ...] = ()
+    ends: tuple[PlanSummary, ...] = ()
+    runner_up: PlanSummary | None = None
+    flips: tuple[str, ...] = ()
+    alternatives: tuple[PlanSummary, ...] = ()
+    epsilon: float = 0.0
+    advice: str = ""
+    advice_report: tuple[str, ...] = ()
+    why_not: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    fingerprint: str = ""
+    planning_seconds: float | None = None
+    actual_totals: Cost | None = None
+    actual_rows: int | None = None
+    failures: tuple[str, ...] = field(default=())

@@ -1,0 +1,154 @@
+"""What a user declares, as plain data: models, variants, devices, pipelines, SLOs.
+
+The catalog stores these and hands them out; dsl makes them; planner and executor read them.
+Quantities are in base units: seconds, bytes, USD, joules, watts, bytes per second.
+"""
+
+from __future__ import annotations
+
+from .node import Value
+from .types import Field, Schema
+
+Scalar = str | int | float | bool | None
+Knobs = tuple[tuple[str, Scalar], ...]
+"""Knob settings sorted by name; as a catalog key they are printed by `knobs_text`."""
+
+
+class Metric(Value):
+    """`QUALITY name(output, args…)`: how an answer is scored; `output` names the scored field."""
+
+    name: str
+    output: str
+    args: tuple[Scalar, ...] = ()
+
+
+class Model(Value):
+    """A function with interchangeable variants."""
+
+    name: str
+    inputs: Schema
+    outputs: Schema
+    quality: Metric | None = None
+    confidence: str | None = None
+    prompt: str | None = None
+    version: int = 1
+
+
+class Backend(Value):
+    """`USING kind('target', option := value, …)`."""
+
+    kind: str
+    target: str
+    options: Knobs = ()
+
+
+class Derivation(Value):
+    """`FROM base BY transform(args…)`; `base` is `model.variant`."""
+
+    base: str
+    transform: str
+    args: tuple[Scalar, ...] = ()
+
+
+class KnobDomain(Value):
+    """`KNOBS (name IN (values…))`, in the order written."""
+
+    name: str
+    values: tuple[Scalar, ...]
+
+
+class TokenPrice(Value):
+    """USD for one token."""
+
+    input_usd: float = 0.0
+    output_usd: float = 0.0
+
+
+class Prior(Value):
+    """A declared expectation: used only under `SET allow_priors`, always labelled `prior`."""
+
+    metric: str
+    value: float
+
+
+class Variant(Value):
+    """One way to compute a model; full name `model.name`."""
+
+    model: str
+    name: str
+    backend: Backend | None
+    derivation: Derivation | None = None
+    knobs: tuple[KnobDomain, ...] = ()
+    price: TokenPrice | None = None
+    priors: tuple[Prior, ...] = ()
+    base: bool = False
+    volatile: bool = False
+    version: int = 1
+
+    @property
+    def full_name(self) -> str:
+        """`model.variant`."""
+        return f"{self.model}.{self.name}"
+
+
+class Device(Value):
+    """A kind of device with `count` slots; price and power are per slot."""
+
+    name: str
+    kind: str
+    count: int = 1
+    threads: int | None = None
+    memory_bytes: int | None = None
+    usd_per_hour: float = 0.0
+    power_watts: float | None = None
+    tier: str = "local"
+    grid_g_co2_per_kwh: float | None = None
+    version: int = 1
+
+
+class Link(Value):
+    """A directed network link between two tiers."""
+
+    source: str
+    target: str
+    bytes_per_second: float
+    latency_seconds: float
+
+
+class Pipeline(Value):
+    """A declared pipeline; `text` is its canonical CREATE statement, bound anew where it is used."""
+
+    name: str
+    inputs: Schema
+    outputs: Schema
+    text: str
+    quality: Metric | None = None
+    version: int = 1
+
+
+def knobs_text(knobs: Knobs) -> str:
+    """`trees := 500, depth := 8`: the canonical text of knob settings, '' for none."""
+    return ", ".join(f"{name} := {scalar_text(value)}" for name, value in knobs)
+
+
+def scalar_text(value: Scalar) -> str:
+    """A scalar as a SQL literal."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, bool):
+        return "TRUE" if value else "FALSE"
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    return repr(value)
+
+
+def output_field(model: Model, name: str) -> Field:
+    """The output of that name.
+
+    Raises:
+        KeyError: the model has none.
+    """
+    for field in model.outputs:
+        if field.name == name:
+            return field
+    raise KeyError(name)
