@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m benchmarks.NAME`; every one follows `contract`, peers in `baselines/`."""
