@@ -16,7 +16,6 @@ from itertools import zip_longest
 from typing import Any, assert_never
 
 import duckdb
-
 from octans.ir.logical import (
     Apply,
     Call,
