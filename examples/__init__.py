@@ -1,1 +1,1 @@
-"""."""
+"""Complete examples, shipped with the package."""
