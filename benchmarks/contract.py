@@ -7,7 +7,9 @@ A benchmark is a function from `Options` to figures, wrapped by `main`:
     if __name__ == "__main__":
         sys.exit(main("engine", __doc__, run, GOALS, seeds=5, quick_seeds=1))
 
-`python -m benchmarks.NAME [--quick] [--json] [--seeds n] [--first-seed k] [--data DIR] [--out DIR]`.
+    python -m benchmarks.NAME [--quick] [--json] [--seeds n] [--first-seed k]
+                              [--data DIR] [--out DIR]
+
 Instances follow from the seed alone. With `--json` the last line is one object: name, figures,
 goals, machine, seconds. A goal that is missed is reported, it does not fail the run: the exit
 status is 0 unless the benchmark itself broke.

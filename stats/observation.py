@@ -1,7 +1,8 @@
-"""`Observation`: one measured number about a model, a step, a pipeline or a filter, as it is stored."""
+"""`Observation`: one measured number about a model, step, pipeline or filter, as it is stored."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -19,23 +20,26 @@ class Observation:
     metric     statistic             value
     ========== ===================== ==========================================================
     latency    mean p50 p90 p95 p99  seconds of one batch call of `batch` elements
-    quality    mean                  share (or mean score) of right answers, per element, where it ran
+    quality    mean                  share (or mean score) of right answers per element that ran
     failure    share                 failed elements ÷ elements
     memory     peak                  bytes of the loaded variant on one slot
     load       mean                  seconds to load the variant
     tokens_in  mean                  tokens per element; likewise tokens_out
-    rate       share                 rows whose WHEN (or filter) is TRUE ÷ rows; with variant and knobs
-                                     set: when that choice made the step `given` (see `given`)
+    rate       share                 rows whose WHEN (or filter) is TRUE ÷ rows; with variant and
+                                     knobs set: when that choice made the step `given`
     length     pmf(k)                share of rows whose EACH list has k elements
     distinct   share                 distinct inputs ÷ inputs
-    accuracy   mean                  end to end; `knobs` holds the assignment's text (see below)
+    accuracy   mean                  end to end, of the `assignment`
     cost       mean                  end to end, USD per row; latency_p50/p95/p99 likewise
     ========== ===================== ==========================================================
 
-    `given` is the context of the step whose choice (`variant`, `knobs`) conditions a `rate` or a
-    `quality`; None otherwise. End-to-end metrics have `variant` None and in `assignment` the
-    canonical text `context=variant(knobs);…`, sorted by context. `n` counts independent units
-    (clusters where the sample was clustered). `run` is the ANALYZE that measured it.
+    `given` is the context of the step whose choice conditions a `rate` or a `quality`; None
+    otherwise. For a `rate` that choice is `variant` and `knobs`; for a `quality` those are the
+    step's own and `assignment` holds the text of the conditioning choice. A `quality` conditioned
+    on the step itself is that on the rows where no later step replaced its answer. End-to-end
+    metrics have `variant` None and in `assignment` the whole assignment's text. `n` counts
+    independent units (clusters where the sample was clustered). `run` is the ANALYZE that measured
+    it.
     """
 
     subject: str
@@ -57,3 +61,13 @@ class Observation:
     subject_version: int = 1
     variant_version: int | None = None
     run: int | None = None
+
+
+def assignment_text(choices: Mapping[str, tuple[str, str]]) -> str:
+    """`context=variant(knobs);…` sorted by context: the text of a (partial) assignment.
+
+    `choices` maps a step's key to its variant's full name and `ir.models.knobs_text`.
+    """
+    return ";".join(
+        f"{context}={variant}({knobs})" for context, (variant, knobs) in sorted(choices.items())
+    )

@@ -1,0 +1,235 @@
+"""Confidence intervals for shares, means and quantiles, none of them ever degenerate by accident.
+
+Shares use Wilson's score interval [Wilson 1927]; with clusters (or weights) its modified form at
+the effective sample size [Franco, Little, Louis, Slud 2019, "Comparative study of confidence
+intervals for proportions in complex sample surveys", J. Survey Stat. Methodol. 7(3)], with the
+t-correction for few clusters of [Korn & Graubard 1998, "Confidence intervals for proportions with
+small expected number of positive counts", Survey Methodology 24]. Latency quantiles use order
+statistics. Everything on the way to a proof (`binomial_tail`, `clopper_pearson_lower`) is plain
+Python; only t quantiles and tolerance bounds import scipy, when they are asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import NormalDist
+
+LEVEL = 0.95
+"""Coverage of every interval of an `Estimate`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A value, its interval, and the number of independent units behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@lru_cache(maxsize=64)
+def z_quantile(level: float) -> float:
+    """Two-sided normal quantile: 1.96 at 0.95."""
+    return NormalDist().inv_cdf(0.5 + level / 2)
+
+
+@lru_cache(maxsize=256)
+def t_quantile(level: float, df: float) -> float:
+    """Two-sided Student quantile with `df` > 0 degrees of freedom."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, 0.5 + level / 2))
+
+
+def wilson(right: float, n: float, level: float = LEVEL) -> tuple[float, float]:
+    """Wilson's score interval of a share; `n` may be an effective (fractional) size.
+
+    Without observations nothing is known: [0, 1].
+    """
+    if n <= 0:
+        return 0.0, 1.0
+    z2 = z_quantile(level) ** 2
+    share = right / n
+    center = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
+    low = 0.0 if share == 0.0 else max(0.0, center - half)
+    high = 1.0 if share == 1.0 else min(1.0, center + half)
+    return low, high
+
+
+def binomial_tail(k: int, n: int, p: float) -> float:
+    """P(X >= k) for X ~ Binomial(n, p), to full relative precision where it is small.
+
+    Terms are summed outwards from `k`, away from the mode, until they no longer count.
+    """
+    if k <= 0:
+        return 1.0
+    if k > n or p <= 0.0:
+        return 0.0
+    if p >= 1.0:
+        return 1.0
+    if k > n * p:
+        return min(1.0, _sum_upwards(k, n, p))
+    return max(0.0, 1.0 - _sum_upwards(n - k + 1, n, 1.0 - p))
+
+
+def _sum_upwards(k: int, n: int, p: float) -> float:
+    """P(X >= k) by summing from k on; accurate for k at or above the mode."""
+    log_first = (
+        math.lgamma(n + 1)
+        - math.lgamma(k + 1)
+        - math.lgamma(n - k + 1)
+        + k * math.log(p)
+        + (n - k) * math.log1p(-p)
+    )
+    odds = p / (1.0 - p)
+    term = total = 1.0
+    for i in range(k, n):
+        term *= (n - i) / (i + 1) * odds
+        total += term
+        if term < total * 1e-17:
+            break
+    return math.exp(log_first) * total
+
+
+def clopper_pearson_lower(right: int, n: int, alpha: float) -> float:
+    """Exact lower confidence bound of a share [Clopper & Pearson 1934]: P(bound > truth) <= alpha.
+
+    The p at which `binomial_tail(right, n, p)` equals alpha, by bisection, rounded down.
+    """
+    if right <= 0 or n <= 0:
+        return 0.0
+    low, high = 0.0, right / n
+    if right == n:
+        return float(alpha ** (1.0 / n))
+    for _ in range(60):
+        middle = (low + high) / 2
+        if binomial_tail(right, n, middle) <= alpha:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def clopper_pearson_upper(wrong: int, n: int, alpha: float) -> float:
+    """Exact upper confidence bound of a share of `wrong` in `n`."""
+    return 1.0 - clopper_pearson_lower(n - wrong, n, alpha)
+
+
+def mean_t(values: Sequence[float], level: float = LEVEL) -> Interval:
+    """Mean of independent values with Student's interval; one value alone bounds nothing."""
+    n = len(values)
+    if n == 0:
+        return Interval(math.nan, -math.inf, math.inf, 0)
+    mean = math.fsum(values) / n
+    if n == 1:
+        return Interval(mean, -math.inf, math.inf, 1)
+    spread = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
+    half = t_quantile(level, n - 1) * spread / math.sqrt(n)
+    return Interval(mean, mean - half, mean + half, n)
+
+
+def clustered_share(
+    scores: Sequence[float], clusters: Sequence[Hashable] | None, level: float = LEVEL
+) -> Interval:
+    """Mean of scores in [0, 1] with a cluster-robust interval; `n` counts clusters.
+
+    The mean is over scores (a ratio of cluster totals); its linearised variance is
+    C/(C-1) · sum_c (sum_{i in c} (x_i - mean))² / N². The interval is Wilson's at the effective
+    size mean·(1-mean)/variance, shrunk by (z/t_{C-1})². For 0/1 scores the effective size is at
+    most N (our choice: a design effect below one, estimated from few wrong answers, is noise);
+    where the variance is nil it is C, so that an interval never collapses.
+
+    Args:
+        scores: `N` scores.
+        clusters: `N` cluster keys; None when every score is independent.
+        level: coverage.
+    """
+    total = len(scores)
+    if total == 0:
+        return Interval(math.nan, 0.0, 1.0, 0)
+    binary = all(score in (0.0, 1.0) for score in scores)
+    mean = min(1.0, max(0.0, math.fsum(scores) / total))
+    if clusters is None and binary:
+        return Interval(mean, *wilson(mean * total, total, level), total)
+    residuals = _cluster_residuals(scores, clusters, mean)
+    count = len(residuals)
+    if count < 2:
+        return Interval(mean, 0.0, 1.0, count)
+    variance = count / (count - 1) * math.fsum(r * r for r in residuals) / total**2
+    # Rounding leaves a variance of 1e-34 where all clusters agree; it must not count as knowledge.
+    if variance > 1e-18 and 0.0 < mean < 1.0:
+        effective = mean * (1.0 - mean) / variance
+        effective = min(effective, float(total)) if binary else effective
+    else:
+        effective = float(count)
+    effective *= (z_quantile(level) / t_quantile(level, count - 1)) ** 2
+    return Interval(mean, *wilson(mean * effective, effective, level), count)
+
+
+def _cluster_residuals(
+    scores: Sequence[float], clusters: Sequence[Hashable] | None, mean: float
+) -> list[float]:
+    """Sum over each cluster of score minus mean."""
+    if clusters is None:
+        return [score - mean for score in scores]
+    sums: dict[Hashable, float] = {}
+    for key, score in zip(clusters, scores, strict=True):
+        sums[key] = sums.get(key, 0.0) + (score - mean)
+    return list(sums.values())
+
+
+def quantile_interval(values: Sequence[float], q: float, level: float = LEVEL) -> Interval:
+    """The q-quantile of positive independent values, with an order-statistic interval.
+
+    [x_(r), x_(s)] covers the quantile with probability P(r <= Binomial(n, q) < s), whatever the
+    distribution [David & Nagaraja 2003, 7.1]. Where `n` is too small for an upper order statistic
+    (below 59 for a one-sided p95) the upper end is a log-normal tolerance bound, never below the
+    largest value seen (our choice: latencies are positive and skewed; a few fast calls must not
+    pass for a bound); a lower end that no order statistic gives is the smallest value.
+    """
+    n = len(values)
+    if n == 0:
+        return Interval(math.nan, 0.0, math.inf, 0)
+    ordered = sorted(values)
+    alpha = (1.0 - level) / 2
+    # P(x_(r) > quantile) = P(Bin(n, q) <= r-1); P(x_(s) < quantile) = P(Bin(n, q) >= s).
+    lower = 0
+    for rank in range(1, n + 1):
+        if 1.0 - binomial_tail(rank, n, q) > alpha:
+            break
+        lower = rank
+    upper = next((s for s in range(1, n + 1) if binomial_tail(s, n, q) <= alpha), None)
+    value = quantile(ordered, q)
+    low = ordered[lower - 1] if lower else ordered[0]
+    if upper is not None:
+        return Interval(value, min(low, value), max(ordered[upper - 1], value), n)
+    return Interval(value, min(low, value), _lognormal_upper(ordered, q, alpha), n)
+
+
+def _lognormal_upper(ordered: Sequence[float], q: float, alpha: float) -> float:
+    """Upper tolerance bound of the q-quantile of a log-normal [Hahn & Meeker 1991, 4.4]."""
+    n = len(ordered)
+    if n < 2 or ordered[0] <= 0.0:
+        # One call tells nothing about its spread: an order of magnitude, our choice.
+        return ordered[-1] * 10.0
+    from scipy.special import nctdtrit
+
+    logs = [math.log(value) for value in ordered]
+    mean = math.fsum(logs) / n
+    spread = math.sqrt(math.fsum((v - mean) ** 2 for v in logs) / (n - 1))
+    shift = NormalDist().inv_cdf(q) * math.sqrt(n)
+    factor = float(nctdtrit(n - 1, shift, 1.0 - alpha)) / math.sqrt(n)
+    return max(ordered[-1], math.exp(min(mean + factor * spread, 700.0)))
+
+
+def quantile(ordered: Sequence[float], q: float) -> float:
+    """The q-quantile of sorted values, linear between them [Hyndman & Fan 1996, type 7]."""
+    place = q * (len(ordered) - 1)
+    below = math.floor(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)

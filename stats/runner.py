@@ -1,0 +1,63 @@
+"""What profiling needs of an executor: run one stage or one relational step on a small table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+from ..ir.physical import SqlScan, SqlStep, Stage
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One stage run on one table.
+
+    Attributes:
+        table: the rows handed in, in their order, with the stage's outputs added; a failed row's
+            outputs, and those of a row its WHEN skipped, are NULL.
+        batch_seconds: model time of each batch call, seconds, in call order.
+        batch_sizes: elements of each batch call, pairwise; calls smaller than the stage's batch
+            are left out of latency statistics.
+        elements: elements computed (rows where there is no EACH).
+        failed: position of each failed row in the table handed in, and why.
+        failed_elements: elements that failed; None when only rows are known.
+        load_seconds: loading the variant, when this run loaded it.
+        memory_bytes: peak memory of the loaded variant on its slot; None is unknown.
+        tokens_in: tokens read, summed; None for models without tokens. Likewise `tokens_out`.
+    """
+
+    table: pa.Table
+    batch_seconds: Sequence[float]
+    batch_sizes: Sequence[int]
+    elements: int
+    failed: Mapping[int, str] = field(default_factory=dict)
+    load_seconds: float | None = None
+    memory_bytes: int | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    failed_elements: int | None = None
+
+
+class Runner(Protocol):
+    """Runs pieces of a plan for profiling; the executor implements it."""
+
+    def scan(self, scan: SqlScan) -> pa.Table:
+        """The scan's rows in source order, with `__row`."""
+
+    def run_step(self, step: SqlStep, table: pa.Table) -> pa.Table:
+        """The step's columns over the table; `__row` is kept."""
+
+    def run_stage(self, stage: Stage, table: pa.Table) -> StageRun:
+        """The stage on the table, with the stage's own choice (batch size included).
+
+        Raises:
+            RunError: the variant cannot run at all (missing backend, load failure).
+        """
+
+    def now(self) -> datetime:
+        """The time, UTC."""
