@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from .estimates import Cost, Estimate
 from .physical import Choice
@@ -31,8 +32,26 @@ class NodeActuals:
 
 
 @dataclass(frozen=True)
+class QError:
+    """How far off an estimate was: max(estimate ÷ actual, actual ÷ estimate), at least 1.
+
+    `inherited` is what the estimated input rows were off by already, `own` what this node added:
+    the q-error of its output (or time, or price) per input row. None where it cannot be told.
+    """
+
+    total: float
+    own: float | None = None
+    inherited: float | None = None
+
+
+@dataclass(frozen=True)
 class ExplainNode:
-    """One node of the plan; `id` is unique, a shared node is listed once and referred to by id."""
+    """One node of the plan; `id` is unique, a shared node is listed once and referred to by id.
+
+    `kind` is `scan`, `step`, `stage`, `sql` or `stop`. `rows` leave the node; `seconds` are
+    slot-seconds and `usd` the price of all of them, over the whole query; `quality` is the share
+    of right answers (mean score) where the call ran. `marks` are `costliest` and `worst estimated`.
+    """
 
     id: str
     kind: str
@@ -45,8 +64,9 @@ class ExplainNode:
     quality: Estimate | None = None
     inputs: tuple[str, ...] = ()
     actuals: NodeActuals | None = None
-    q_error_own: float | None = None
-    q_error_inherited: float | None = None
+    q_rows: QError | None = None
+    q_seconds: QError | None = None
+    q_usd: QError | None = None
     marks: tuple[str, ...] = ()
 
 
@@ -55,6 +75,7 @@ class Verdict:
     """A constraint beside what the plan reaches.
 
     `guarantee` is `proved` (with the proof's text), `no guarantee`, or None when not asked for.
+    `q_error` compares estimate and actual; for accuracy it is on the error rate.
     """
 
     constraint: Constraint
@@ -68,17 +89,26 @@ class Verdict:
 
 @dataclass(frozen=True)
 class PlanSummary:
-    """A plan of the frontier: what it costs, what it reaches, and how it compares."""
+    """A plan of the frontier: what it costs, what it reaches, and how it compares.
+
+    `differs` says, call by call, where it departs from the chosen plan; `note` what it lost by.
+    """
 
     label: str
     advice: str
     cost: Cost
     note: str = ""
+    differs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Everything EXPLAIN prints. `nodes` are in postorder; the last one is the root."""
+    """Everything EXPLAIN prints. `nodes` are in postorder; the last one is the root.
+
+    `at` is when it was made (UTC): ages of estimates are told relative to it. `epsilon` certifies
+    the frontier within 1 + ε, None where no frontier was computed. `actual_totals` are points:
+    their intervals are the values themselves.
+    """
 
     query: str
     nodes: tuple[ExplainNode, ...]
@@ -89,7 +119,8 @@ class Explanation:
     runner_up: PlanSummary | None = None
     flips: tuple[str, ...] = ()
     alternatives: tuple[PlanSummary, ...] = ()
-    epsilon: float = 0.0
+    frontier: tuple[PlanSummary, ...] = ()
+    epsilon: float | None = None
     advice: str = ""
     advice_report: tuple[str, ...] = ()
     why_not: tuple[str, ...] = ()
@@ -100,3 +131,4 @@ class Explanation:
     actual_totals: Cost | None = None
     actual_rows: int | None = None
     failures: tuple[str, ...] = field(default=())
+    at: datetime | None = None
