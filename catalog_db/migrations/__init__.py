@@ -1,1 +1,1 @@
-"""."""
+"""Numbered SQL migrations `NNNN_name.sql`, applied in order, all in one transaction."""

@@ -1,0 +1,331 @@
+"""`Catalog`: what a session knows, behind one object.
+
+Every part works on the same `Store`; two sessions of one process on one file share it, with its
+index of definitions and its queue of observations, because DuckDB lets a process open a file once.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, cast
+
+import duckdb
+
+from ..ir.models import Device, Link, Model, Pipeline, Variant
+from ..ir.slo import Slo
+from ..ir.types import Field, Schema
+from ..stats.observation import Observation
+from .definitions import D, Definitions, Kind
+from .history import History, Json, Status
+from .observations import ObservationLog
+from .samples import Role, Samples
+from .settings import Settings
+from .store import Store
+from .views import Views
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ..stats.promise import Proof
+
+_open: dict[str, _Shared] = {}
+_open_lock = threading.Lock()
+
+
+class _Shared:
+    """An open file with what must exist once per file; counted by the catalogs that use it."""
+
+    def __init__(self, path: str | None) -> None:
+        self.users = 0
+        self.store = Store(path)
+        self.definitions = Definitions(self.store)
+        self.log = ObservationLog(self.store, self.definitions)
+
+
+class Catalog:
+    """Definitions, observations, samples, proofs, runs, plans and settings of one session."""
+
+    def __init__(self, shared: _Shared) -> None:
+        """Use `Catalog.open`."""
+        self.settings = Settings()
+        self._store = shared.store
+        self._definitions = shared.definitions
+        self._log = shared.log
+        self._samples = Samples(shared.store)
+        self._history = History(shared.store)
+        self._views = Views(shared.store, shared.definitions)
+        # Also at the end of the interpreter, so that what was recorded is written.
+        self._release = weakref.finalize(self, _release, shared)
+
+    @classmethod
+    def open(cls, path: str | None = None) -> Catalog:
+        """The catalog in a file, created when there is none; None is one in memory.
+
+        Raises:
+            CatalogError: OC0501–OC0505, see `problems`.
+        """
+        return cls(_acquire(path))
+
+    def close(self) -> None:
+        """Write what was recorded and close; the last session on a file closes the file.
+
+        Raises:
+            CatalogError: OC0512, observations could not be written.
+        """
+        self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- DuckDB -----------------------------------------------------------------------------
+
+    @property
+    def path(self) -> str | None:
+        """The file; None in memory."""
+        return self._store.path
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The root connection of the file."""
+        return self._store.connection
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection for one thread; users' own tables are in its schema `main`."""
+        return self._store.cursor()
+
+    def register(self, name: str, table: object) -> None:
+        """Make an Arrow table or data frame visible as `name` to cursors made from now on."""
+        self._store.register(name, table)
+
+    def unregister(self, name: str) -> None:
+        """Forget a registered table."""
+        self._store.unregister(name)
+
+    def describe(self, sql: str) -> Schema:
+        """DuckDB's names and types of a query's columns.
+
+        Raises:
+            duckdb.Error: DuckDB does not accept it.
+        """
+        with self.cursor() as cursor:
+            rows = cursor.execute(f"DESCRIBE {sql}").fetchall()
+        return tuple(Field(row[0], row[1]) for row in rows)
+
+    # --- definitions ------------------------------------------------------------------------
+
+    def model(self, name: str) -> Model | None:
+        """The model of that name."""
+        return cast("Model | None", self._definitions.get("model", name))
+
+    def models(self) -> tuple[Model, ...]:
+        """All models, by name."""
+        return cast("tuple[Model, ...]", tuple(self._definitions.all("model")))
+
+    def variant(self, full_name: str) -> Variant | None:
+        """The variant `model.name`."""
+        return cast("Variant | None", self._definitions.get("variant", full_name))
+
+    def variants(self, model: str | None = None) -> tuple[Variant, ...]:
+        """The variants of a model (None: of all), by name."""
+        found = cast("tuple[Variant, ...]", tuple(self._definitions.all("variant")))
+        return tuple(v for v in found if model is None or v.model.lower() == model.lower())
+
+    def device(self, name: str) -> Device | None:
+        """The device of that name."""
+        return cast("Device | None", self._definitions.get("device", name))
+
+    def devices(self) -> tuple[Device, ...]:
+        """All devices, by name."""
+        return cast("tuple[Device, ...]", tuple(self._definitions.all("device")))
+
+    def links(self) -> tuple[Link, ...]:
+        """All links."""
+        return cast("tuple[Link, ...]", tuple(self._definitions.all("link")))
+
+    def pipeline(self, name: str) -> Pipeline | None:
+        """The pipeline of that name."""
+        return cast("Pipeline | None", self._definitions.get("pipeline", name))
+
+    def pipelines(self) -> tuple[Pipeline, ...]:
+        """All pipelines, by name."""
+        return cast("tuple[Pipeline, ...]", tuple(self._definitions.all("pipeline")))
+
+    def slo(self, name: str) -> Slo | None:
+        """The SLO of that name."""
+        return cast("Slo | None", self._definitions.get("slo", name))
+
+    def slos(self) -> tuple[Slo, ...]:
+        """All SLOs, by name."""
+        return cast("tuple[Slo, ...]", tuple(self._definitions.all("slo")))
+
+    def save(self, definition: D, *, replace: bool) -> D:
+        """Store a definition; what comes back carries its version.
+
+        What was recorded is written first, so that it belongs to the definitions it was made with.
+
+        Raises:
+            CatalogError: OC0506 its model is unknown, OC0507 the name is taken, OC0514 no name.
+        """
+        self._log.flush()
+        return self._definitions.save(definition, replace=replace)
+
+    def drop(self, kind: Kind, name: str, *, if_exists: bool = False) -> bool:
+        """Forget a definition (a link is named `source.target`); was there one?
+
+        Raises:
+            CatalogError: OC0506 there is none, OC0508 others need it.
+        """
+        self._log.flush()
+        return self._definitions.drop(kind, name, if_exists=if_exists)
+
+    # --- observations, samples ----------------------------------------------------------------
+
+    def record(self, observations: Iterable[Observation]) -> None:
+        """Queue observations for writing; returns at once."""
+        self._log.record(observations)
+
+    def flush(self) -> None:
+        """Write everything recorded so far.
+
+        Raises:
+            CatalogError: OC0512, it cannot be written; nothing is lost.
+        """
+        self._log.flush()
+
+    def observations(
+        self, subjects: Collection[str] | None = None, *, models: Collection[str] = ()
+    ) -> list[Observation]:
+        """The newest observation of each key that holds for what is declared now.
+
+        `subjects` are contexts, None for all; those of `models` and of their variants come too.
+        """
+        return self._log.read(subjects, models)
+
+    def save_sample(self, subject: str, version: int, run: int, table: pa.Table) -> None:
+        """Keep a sample: `__row`, `__role` (search, held_back), `__cluster`, inputs, labels.
+
+        Raises:
+            CatalogError: OC0513, one of these columns is missing.
+        """
+        self._samples.save(subject, version, run, table)
+
+    def sample(self, subject: str, version: int, role: Role | None = None) -> pa.Table | None:
+        """The kept rows of one role (None: all) in source order; None when there are none."""
+        return self._samples.load(subject, version, role)
+
+    def sample_run(self, subject: str, version: int) -> int | None:
+        """The ANALYZE that kept the sample; None when there is none."""
+        return self._samples.run(subject, version)
+
+    def sample_sizes(self, subject: str, version: int) -> dict[str, tuple[int, int]]:
+        """Rows and clusters by role."""
+        return self._samples.sizes(subject, version)
+
+    # --- history ------------------------------------------------------------------------------
+
+    def begin_run(self, kind: str, text: str) -> int:
+        """Note that a run starts; its number."""
+        return self._history.begin_run(kind, text)
+
+    def finish_run(
+        self,
+        run: int,
+        *,
+        status: Status = "done",
+        rows: int | None = None,
+        failed: int | None = None,
+        usd: float | None = None,
+        error: str | None = None,
+        details: Json = None,
+    ) -> None:
+        """Note how a run ended: source rows done, rows failed, USD spent, why it failed."""
+        self._history.finish_run(
+            run, status=status, rows=rows, failed=failed, usd=usd, error=error, details=details
+        )
+
+    def record_plan(
+        self,
+        fingerprint: str,
+        query: str,
+        *,
+        advice: str,
+        reason: str,
+        estimates: Json = None,
+        subjects: Collection[str] = (),
+    ) -> int:
+        """Keep a plan that was chosen, with its reasons; its number."""
+        return self._history.record_plan(
+            fingerprint,
+            query,
+            advice=advice,
+            reason=reason,
+            estimates=estimates,
+            subjects=tuple(subjects),
+        )
+
+    def record_result(self, plan: int, measured: Json, *, run: int | None = None) -> None:
+        """Keep what a plan did when it ran."""
+        self._history.record_result(plan, measured, run=run)
+
+    def proofs(self, promise: str) -> list[Proof]:
+        """The tests made under a promise, in order."""
+        return self._history.proofs(promise)
+
+    def record_proof(self, proof: Proof) -> None:
+        """Keep a test; call it before its answer is used."""
+        self._history.record_proof(proof)
+
+    # --- looking ------------------------------------------------------------------------------
+
+    def show(self, kind: str, of: str | None = None) -> duckdb.DuckDBPyRelation:
+        """The relation of SHOW `kind` [OF | FOR `of`].
+
+        Raises:
+            CatalogError: OC0506, no such kind, or nothing is called `of`.
+        """
+        self._log.flush()
+        return self._views.show(kind, of)
+
+    def describe_name(self, name: str) -> duckdb.DuckDBPyRelation | None:
+        """DESCRIBE name: kind, property and value of what we declared; None when it is not ours."""
+        return self._views.describe(name)
+
+
+def _acquire(path: str | None) -> _Shared:
+    """The open file of a path, opened at its first use; in memory each is its own."""
+    with _open_lock:
+        key = None if path is None else str(Path(path).resolve())
+        shared = _open.get(key) if key is not None else None
+        if shared is None:
+            shared = _Shared(path)
+            if key is not None:
+                _open[key] = shared
+        shared.users += 1
+        return shared
+
+
+def _release(shared: _Shared) -> None:
+    """Give an open file back; the last one closes it, even when the last write fails."""
+    with _open_lock:
+        shared.users -= 1
+        if shared.users > 0:
+            shared.log.flush()
+            return
+        for key in [key for key, value in _open.items() if value is shared]:
+            del _open[key]
+        try:
+            shared.log.close()
+        finally:
+            shared.store.close()

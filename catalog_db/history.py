@@ -1,0 +1,129 @@
+"""What was run, which plans were chosen and how they did, which promises were tested."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC
+from typing import TYPE_CHECKING, Literal
+
+from .store import Store, now
+
+if TYPE_CHECKING:
+    from ..stats.promise import Proof
+
+Status = Literal["done", "failed", "cancelled"]
+Json = str | int | float | bool | None | Sequence["Json"] | Mapping[str, "Json"]
+
+_PROOF = ("promise", "plan", "i", "level", "n", "right", "bound", "accepted", "threshold", "method")
+
+
+class History:
+    """Runs, plans and proofs of one store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def begin_run(self, kind: str, text: str) -> int:
+        """Note that a run starts; its number."""
+        return self._insert("runs", "kind, text, started_at", [kind, text, now()])
+
+    def finish_run(
+        self,
+        run: int,
+        *,
+        status: Status = "done",
+        rows: int | None = None,
+        failed: int | None = None,
+        usd: float | None = None,
+        error: str | None = None,
+        details: Json = None,
+    ) -> None:
+        """Note how a run ended."""
+        with self._store.transaction() as cursor:
+            cursor.execute(
+                "UPDATE octans_internal.runs SET status = ?, finished_at = ?, rows = ?, "
+                "failed = ?, usd = ?, error = ?, details = ? WHERE id = ?",
+                [status, now(), rows, failed, usd, error, _json(details), run],
+            )
+
+    def interrupt_runs(self) -> None:
+        """Runs that never ended died with their process: nobody else has the file open."""
+        with self._store.transaction() as cursor:
+            cursor.execute(
+                "UPDATE octans_internal.runs SET status = 'interrupted' WHERE status = 'running'"
+            )
+
+    def record_plan(
+        self,
+        fingerprint: str,
+        query: str,
+        *,
+        advice: str,
+        reason: str,
+        estimates: Json = None,
+        subjects: Sequence[str] = (),
+    ) -> int:
+        """Keep a plan that was chosen, with its reasons; its number.
+
+        The plan that was chosen last for the same query is not kept twice.
+        """
+        with self._store.cursor() as cursor:
+            row = cursor.execute(
+                "SELECT id, fingerprint FROM octans_internal.plans WHERE query = ? "
+                "ORDER BY id DESC LIMIT 1",
+                [query],
+            ).fetchone()
+        if row is not None and row[1] == fingerprint:
+            return int(row[0])
+        columns = "fingerprint, subjects, query, advice, estimates, reason, chosen_at"
+        values = [fingerprint, list(subjects), query, advice, _json(estimates), reason, now()]
+        return self._insert("plans", columns, values)
+
+    def record_result(self, plan: int, measured: Json, *, run: int | None = None) -> None:
+        """Keep what a plan did when it ran."""
+        with self._store.transaction() as cursor:
+            cursor.execute(
+                "INSERT INTO octans_internal.plan_results VALUES (?, ?, ?, ?)",
+                [plan, run, _json(measured), now()],
+            )
+
+    def proofs(self, promise: str) -> list[Proof]:
+        """The tests made under a promise, in order."""
+        from ..stats.promise import Proof  # only a query AT CONFIDENCE needs it
+
+        columns = ", ".join(f'"{name}"' for name in _PROOF)
+        with self._store.cursor() as cursor:
+            rows = cursor.execute(
+                f"SELECT {columns}, proved_at FROM octans_internal.proofs "
+                "WHERE promise = ? ORDER BY i",
+                [promise],
+            ).fetchall()
+        return [
+            Proof(**dict(zip(_PROOF, row[:-1], strict=True)), at=row[-1].replace(tzinfo=UTC))
+            for row in rows
+        ]
+
+    def record_proof(self, proof: Proof) -> None:
+        """Keep a test, before its answer is used: a test forgotten would be a second chance."""
+        at = proof.at if proof.at.tzinfo is None else proof.at.astimezone(UTC).replace(tzinfo=None)
+        with self._store.transaction() as cursor:
+            columns = ", ".join(f'"{name}"' for name in _PROOF)
+            cursor.execute(
+                f"INSERT INTO octans_internal.proofs ({columns}, proved_at) "
+                f"VALUES ({', '.join('?' * len(_PROOF))}, ?)",
+                [*(getattr(proof, name) for name in _PROOF), at],
+            )
+
+    def _insert(self, table: str, columns: str, values: list[object]) -> int:
+        with self._store.transaction() as cursor:
+            row = cursor.execute(
+                f"INSERT INTO octans_internal.{table} ({columns}) "
+                f"VALUES ({', '.join('?' * len(values))}) RETURNING id",
+                values,
+            ).fetchone()
+        return int(row[0]) if row else 0
+
+
+def _json(value: Json) -> str | None:
+    return None if value is None else json.dumps(value)

@@ -1,0 +1,184 @@
+"""`SET name = value`: a session's settings, typed and checked; like DuckDB's they end with it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from ..errors import CatalogError
+
+Setting = float | int | bool | tuple[str, ...] | None
+Shape = Literal["amount", "whole", "switch", "names"]
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A setting: its shape, default, unit of an amount (its dimension), least value, meaning."""
+
+    shape: Shape
+    default: Setting
+    unit: str
+    least: int
+    meaning: str
+
+
+DECLARED = {
+    "max_total_cost": Declared("amount", None, "USD", 0, "a query estimated dearer is refused"),
+    "max_wall": Declared("amount", None, "s", 0, "a query estimated to take longer is refused"),
+    "max_profiling_cost": Declared("amount", None, "USD", 0, "the most one ANALYZE may spend"),
+    "seed": Declared("whole", 0, "", 0, "of samples and everything else drawn at random"),
+    "disabled_rules": Declared("names", (), "", 0, "rewrite rules that are not applied"),
+    "workers": Declared("whole", None, "", 1, "stages that run at once; NULL: one per slot"),
+    "progress": Declared("switch", True, "", 0, "a progress bar, on terminals"),
+    "allow_priors": Declared("switch", False, "", 0, "plan on declared priors where unmeasured"),
+    "cache": Declared("switch", False, "", 0, "keep results of calls and use them again"),
+}
+_SWITCH = {"true": True, "on": True, "false": False, "off": False}
+
+
+class Settings:
+    """The settings of one session."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, Setting] = {}
+
+    def set(
+        self, name: str, value: str | float | tuple[str, ...] | None, *, unit: str = ""
+    ) -> None:
+        """Give a setting a value; `unit` is the dimension of a quantity, '' for a bare number.
+
+        Raises:
+            CatalogError: OC0509 unknown, OC0510 wrong type, unit or range.
+        """
+        declared = self._declared(name)
+        checked = _checked(declared, value, unit)
+        if isinstance(checked, _Refused):
+            raise CatalogError(
+                f"{name.lower()} cannot be {_shown(value)}: {checked.expected} is expected",
+                code="OC0510",
+                notes=(f"{name.lower()}: {declared.meaning}",),
+            )
+        self._values[name.lower()] = checked
+
+    def get(self, name: str) -> Setting:
+        """The value of a setting.
+
+        Raises:
+            CatalogError: OC0509, unknown.
+        """
+        return self._values.get(name.lower(), self._declared(name).default)
+
+    def reset(self, name: str) -> None:
+        """Back to the default.
+
+        Raises:
+            CatalogError: OC0509, unknown.
+        """
+        self._declared(name)
+        self._values.pop(name.lower(), None)
+
+    def __contains__(self, name: str) -> bool:
+        return name.lower() in DECLARED
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(DECLARED)
+
+    @property
+    def max_total_cost(self) -> float | None:
+        """USD; None: no limit."""
+        return cast("float | None", self.get("max_total_cost"))
+
+    @property
+    def max_wall(self) -> float | None:
+        """Seconds; None: no limit."""
+        return cast("float | None", self.get("max_wall"))
+
+    @property
+    def max_profiling_cost(self) -> float | None:
+        """USD; None: no limit."""
+        return cast("float | None", self.get("max_profiling_cost"))
+
+    @property
+    def seed(self) -> int:
+        """Of everything drawn at random."""
+        return cast("int", self.get("seed"))
+
+    @property
+    def disabled_rules(self) -> tuple[str, ...]:
+        """Names of rewrite rules, as given."""
+        return cast("tuple[str, ...]", self.get("disabled_rules"))
+
+    @property
+    def workers(self) -> int | None:
+        """Stages at once; None: one per slot."""
+        return cast("int | None", self.get("workers"))
+
+    @property
+    def progress(self) -> bool:
+        """Show a progress bar on a terminal."""
+        return cast("bool", self.get("progress"))
+
+    @property
+    def allow_priors(self) -> bool:
+        """Plan on declared priors where nothing was measured."""
+        return cast("bool", self.get("allow_priors"))
+
+    @property
+    def cache(self) -> bool:
+        """Keep results of calls."""
+        return cast("bool", self.get("cache"))
+
+    @staticmethod
+    def _declared(name: str) -> Declared:
+        declared = DECLARED.get(name.lower())
+        if declared is None:
+            raise CatalogError(
+                f"there is no setting {name}",
+                code="OC0509",
+                candidates=tuple(difflib.get_close_matches(name.lower(), DECLARED, n=2)),
+                hint=f"the settings are {', '.join(DECLARED)}",
+            )
+        return declared
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    expected: str
+
+
+def _checked(
+    declared: Declared, value: str | float | tuple[str, ...] | None, unit: str
+) -> Setting | _Refused:
+    """The value in the setting's own type, or what was expected instead."""
+    if value is None and declared.default is None:
+        return None
+    match declared.shape:
+        case "amount":
+            return _amount(declared, value, unit)
+        case "whole":
+            expected = _Refused(f"a whole number of at least {declared.least}")
+            if isinstance(value, bool) or not isinstance(value, int | float) or unit:
+                return expected
+            return int(value) if value == int(value) and value >= declared.least else expected
+        case "switch":
+            if isinstance(value, bool):
+                return value
+            known = _SWITCH.get(value.lower()) if isinstance(value, str) else None
+            return _Refused("true or false") if known is None else known
+        case "names":
+            if isinstance(value, str):
+                return tuple(part.strip() for part in value.split(",") if part.strip())
+            return value if isinstance(value, tuple) else _Refused("a list of names")
+
+
+def _amount(declared: Declared, value: object, unit: str) -> Setting | _Refused:
+    expected = _Refused(f"a quantity in {declared.unit}, not negative, or NULL")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return expected
+    return float(value) if unit == declared.unit and 0 <= value < float("inf") else expected
+
+
+def _shown(value: object) -> str:
+    return "NULL" if value is None else repr(value) if isinstance(value, str) else str(value)
