@@ -1,12 +1,13 @@
 """Statements as written, with spans; names are not resolved and nothing is checked yet.
 
 Expressions and queries are sqlglot trees (`exp.Expression`), parsed from a run of tokens; the span
-of any sqlglot node is recoverable through `Fragment.span_of`. Spans are offsets into the whole text.
+of any sqlglot node is recoverable through `Fragment.span_of`. Spans are offsets into the whole text
+and take no part in equality, so `parse(to_text(x)) == x`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from sqlglot import exp
@@ -20,7 +21,7 @@ class Name:
     """An identifier or dotted name as written (`classify`, `classify.mlp`)."""
 
     parts: tuple[str, ...]
-    span: Span
+    span: Span = field(compare=False)
 
     @property
     def text(self) -> str:
@@ -30,11 +31,11 @@ class Name:
 
 @dataclass(frozen=True)
 class Fragment:
-    """A run of tokens handed to sqlglot: the tree, its text and where it stands."""
+    """A run of tokens handed to sqlglot: the tree, its text as written and where it stands."""
 
     tree: exp.Expression
-    text: str
-    span: Span
+    text: str = field(compare=False)
+    span: Span = field(compare=False)
 
     def span_of(self, node: exp.Expression) -> Span:
         """Where a node of the tree stands in the whole text; the fragment's span when unknown."""
@@ -54,7 +55,7 @@ class Column:
 
     name: Name
     type: str
-    span: Span
+    span: Span = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -62,17 +63,20 @@ class Literal_:
     """A literal value."""
 
     value: Scalar
-    span: Span
+    span: Span = field(compare=False)
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number with its unit; `value` is in the base unit of `dimension` (see `dsl/units.py`)."""
+    """A number with its unit; `value` is in the base unit of `dimension`, named by that unit.
+
+    See `dsl/units.py`. `text` is as printed: the number as written, one space, the unit.
+    """
 
     value: float
     dimension: str
     text: str
-    span: Span
+    span: Span = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class MetricRef:
     name: Name
     output: Name
     args: tuple[Literal_, ...]
-    span: Span
+    span: Span = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class CreateModel:
     confidence: Name | None
     prompt: Literal_ | None
     replace: bool
-    span: Span
+    span: Span = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,7 @@ class BackendRef:
     kind: Name
     target: Literal_
     options: tuple[Option, ...]
-    span: Span
+    span: Span = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ class DerivationRef:
     base: Name
     transform: Name
     args: tuple[Literal_, ...]
-    span: Span
+    span: Span = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,7 @@ class PriceRef:
 
     usd_per_token: float
     side: Literal["input", "output"]
-    span: Span
+    span: Span = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,7 @@ class CreateVariant:
     base: bool
     volatile: bool
     replace: bool
-    span: Span
+    span: Span = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -183,7 +187,7 @@ class CreateDevice:
     name: Name
     items: tuple[DeviceItem, ...]
     replace: bool
-    span: Span
+    span: Span = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -194,7 +198,7 @@ class CreateLink:
     target: Name
     items: tuple[DeviceItem, ...]
     replace: bool
-    span: Span
+    span: Span = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -203,7 +207,7 @@ class Argument:
 
     expr: Fragment
     each: bool
-    span: Span
+    span: Span = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -214,15 +218,12 @@ class Step:
     model: Name
     arguments: tuple[Argument, ...]
     when: Fragment | None
-    span: Span
+    span: Span = field(compare=False)
 
 
 @dataclass(frozen=True)
 class CreatePipeline:
-    """CREATE PIPELINE … AS BEGIN steps; RETURN expression; END.
-
-    RETURN may itself be a call, possibly with EACH arguments; `result` is then a step named ''.
-    """
+    """CREATE PIPELINE … AS BEGIN steps; RETURN expression; END."""
 
     name: Name
     inputs: tuple[Column, ...]
@@ -231,7 +232,7 @@ class CreatePipeline:
     steps: tuple[Step, ...]
     result: Fragment
     replace: bool
-    span: Span
+    span: Span = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -246,7 +247,7 @@ class ConstraintRef:
     confidence: Quantity | None
     soft: Quantity | None
     per_token: bool
-    span: Span
+    span: Span = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -255,7 +256,7 @@ class ObjectiveRef:
 
     metric: Name
     maximize: bool
-    span: Span
+    span: Span = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -266,7 +267,7 @@ class CreateSlo:
     constraints: tuple[ConstraintRef, ...]
     objective: ObjectiveRef | None
     replace: bool
-    span: Span
+    span: Span = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -275,7 +276,7 @@ class SloRef:
 
     name: Name | None
     constraints: tuple[ConstraintRef, ...]
-    span: Span
+    span: Span = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -286,7 +287,7 @@ class Select:
     slo: SloRef | None
     objective: ObjectiveRef | None
     on_error: Literal["fail", "null", "skip"]
-    span: Span
+    span: Span = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -295,7 +296,7 @@ class WhyNot:
 
     variant: Name
     knobs: tuple[Option, ...]
-    span: Span
+    span: Span = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -326,7 +327,7 @@ class Explain:
 
     select: Select
     options: ExplainOptions
-    span: Span
+    span: Span = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -335,7 +336,7 @@ class CopyTo:
 
     select: Select
     target: str
-    span: Span
+    span: Span = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -363,7 +364,7 @@ class Analyze:
     cluster: Fragment | None
     budget: tuple[Quantity, ...]
     features: tuple[Fragment, ...]
-    span: Span
+    span: Span = field(compare=False)
 
 
 ObjectKind = Literal["model", "variant", "device", "link", "pipeline", "slo"]
@@ -375,7 +376,7 @@ class Show:
 
     kind: str
     of: Name | None
-    span: Span
+    span: Span = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -383,17 +384,17 @@ class Describe:
     """DESCRIBE name (ours or DuckDB's)."""
 
     name: Name
-    span: Span
+    span: Span = field(compare=False)
 
 
 @dataclass(frozen=True)
 class Drop:
-    """DROP kind [IF EXISTS] name."""
+    """DROP kind [IF EXISTS] name; a link's name has two parts, written `a TO b`."""
 
     kind: ObjectKind
     name: Name
     if_exists: bool
-    span: Span
+    span: Span = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -402,7 +403,7 @@ class SetSetting:
 
     name: Name
     value: Quantity | Literal_ | Name | tuple[Literal_ | Name, ...]
-    span: Span
+    span: Span = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -410,7 +411,7 @@ class ResetSetting:
     """RESET name."""
 
     name: Name
-    span: Span
+    span: Span = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -419,7 +420,7 @@ class PlainSql:
 
     text: str
     tree: exp.Expression | None
-    span: Span
+    span: Span = field(compare=False)
 
 
 Statement = (

@@ -1,0 +1,74 @@
+"""Plan advice: the text that EXPLAIN prints and takes back.
+
+    VARIANT(classify forest trees=500) BATCH(classify 64) DEVICE(classify cpu)
+
+The first word inside the brackets names a step: its context (`read_amount.digits`) or a unique
+suffix of it (`digits`). Which step that is, the planner decides; here is only the syntax.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import Span
+from .ast import AdviceRef
+from .diagnostics import nearest
+from .problems import one_of, problem
+
+KINDS = ("VARIANT", "BATCH", "DEVICE")
+
+_VALUE = r"'(?:[^']|'')*'|[^\s()',]+"
+_ITEM = re.compile(rf"\s*(?P<kind>\w+)\s*\((?P<inside>(?:{_VALUE}|[\s,])*)\)", re.DOTALL)
+_WORD = re.compile(rf"(?P<knob>[\w$]+)\s*:?=\s*(?P<setting>{_VALUE})|(?P<word>{_VALUE})")
+
+
+def parse_advice(text: str, offset: int) -> tuple[AdviceRef, ...]:
+    """The items of an advice text that begins at `offset` of the whole text.
+
+    Raises:
+        SyntaxProblem: OC0112, at the item that cannot be read.
+    """
+    items: list[AdviceRef] = []
+    at = 0
+    while text[at:].strip():
+        found = _ITEM.match(text, at)
+        if found is None:
+            begin = at + len(text[at:]) - len(text[at:].lstrip())
+            raise problem(
+                "OC0112",
+                "this is not an advice item",
+                span=Span(offset + begin, offset + len(text.rstrip())),
+                label="expected " + one_of([f"{kind}(step …)" for kind in KINDS]),
+            )
+        items.append(_item(found, offset))
+        at = found.end()
+    return tuple(items)
+
+
+def _item(found: re.Match[str], offset: int) -> AdviceRef:
+    kind = found["kind"].upper()
+    span = Span(offset + found.start("kind"), offset + found.end())
+    if kind not in KINDS:
+        raise problem(
+            "OC0112",
+            f"no advice is called {found['kind']}",
+            span=span,
+            label="expected " + one_of(KINDS),
+            candidates=nearest(kind, KINDS),
+        )
+    words = [
+        word["word"] or f"{word['knob']}={word['setting']}"
+        for word in _WORD.finditer(found["inside"])
+    ]
+    plain = [word for word in words if "=" not in word]
+    wanted = {
+        "VARIANT": "a step, a variant and its knobs: VARIANT(step name knob=value)",
+        "BATCH": "a step and a batch size: BATCH(step 64)",
+        "DEVICE": "a step and a device: DEVICE(step cpu)",
+    }[kind]
+    right = len(plain) == 2 and words[:2] == plain and (kind == "VARIANT" or len(words) == 2)
+    if right and kind == "BATCH":
+        right = plain[1].isdecimal() and int(plain[1]) > 0
+    if not right:
+        raise problem("OC0112", f"{kind} takes {wanted}", span=span, label="cannot be read")
+    return AdviceRef(kind, words[0], tuple(words[1:]), found.group().strip())

@@ -1,0 +1,177 @@
+"""Runs of tokens handed to sqlglot: queries, expressions and types.
+
+The tokens keep their offsets into the whole text, so positions in the tree and in errors need no
+conversion. A failed parse is a `SyntaxProblem` at the token sqlglot stopped at.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NoReturn
+
+from sqlglot import exp
+from sqlglot.dialects.duckdb import DuckDB
+from sqlglot.errors import ErrorLevel, ParseError, SqlglotError
+from sqlglot.generators.duckdb import DuckDBGenerator
+from sqlglot.parsers.duckdb import DuckDBParser
+from sqlglot.tokens import Token, TokenType
+
+from ..errors import Span, SyntaxProblem
+from .ast import Fragment
+from .problems import problem
+
+MALFORMED = (SqlglotError, AttributeError, IndexError, KeyError, TypeError, ValueError)
+"""What sqlglot raises on malformed input: its own errors, and slips that fuzzing found."""
+
+_DIALECT = DuckDB()
+
+
+class _Stopped(ParseError):
+    """Where sqlglot's parser stopped: the offending token, None at the end of the run."""
+
+    def __init__(self, message: str, token: Token | None) -> None:
+        super().__init__(message, [{"description": message}])
+        self.token = token
+
+
+class _Parser(DuckDBParser):
+    """Raises at the first error with its token, and never writes to the log."""
+
+    def raise_error(self, message: str, token: Token | None = None) -> NoReturn:
+        raise _Stopped(message, token or self._curr or None)
+
+    def _warn_unsupported(self) -> None:
+        return
+
+
+_TYPE_NAMES = {
+    exp.DType.FLOAT: "FLOAT",
+    exp.DType.INT: "INTEGER",
+    exp.DType.INT128: "HUGEINT",
+    exp.DType.UINT: "UINTEGER",
+    exp.DType.UINT128: "UHUGEINT",
+    exp.DType.TEXT: "VARCHAR",
+    exp.DType.VARCHAR: "VARCHAR",
+    exp.DType.CHAR: "VARCHAR",
+    exp.DType.TIMESTAMPTZ: "TIMESTAMP WITH TIME ZONE",
+    exp.DType.TIMETZ: "TIME WITH TIME ZONE",
+}
+
+
+class _TypeNames(DuckDBGenerator):
+    """Types as DuckDB's DESCRIBE writes them."""
+
+    TYPE_MAPPING: ClassVar[dict[Any, Any]] = {**DuckDBGenerator.TYPE_MAPPING, **_TYPE_NAMES}
+
+
+Method = Callable[[_Parser, list[Token], str], list[Any]]
+
+
+def _query(parser: _Parser, tokens: list[Token], text: str) -> list[Any]:
+    return parser.parse(tokens, text)
+
+
+def _expression(parser: _Parser, tokens: list[Token], text: str) -> list[Any]:
+    return parser.parse_into(exp.Condition, tokens, text)
+
+
+def _type(parser: _Parser, tokens: list[Token], text: str) -> list[Any]:
+    return parser.parse_into(exp.DataType, tokens, text)
+
+
+def query(tokens: Sequence[Token], text: str) -> Fragment:
+    """A query or another statement of DuckDB's."""
+    return _fragment(_query, tokens, text, "a query", "OC0103")
+
+
+def expression(tokens: Sequence[Token], text: str) -> Fragment:
+    """A scalar expression."""
+    return _fragment(_expression, tokens, text, "an expression", "OC0103")
+
+
+def type_name(tokens: Sequence[Token], text: str) -> str:
+    """A type in DuckDB's own spelling (`VARCHAR`, `FLOAT[64]`, `STRUCT(a INTEGER)`)."""
+    found = _fragment(_type, tokens, text, "a type", "OC0104")
+    try:
+        name = _TypeNames(dialect=_DIALECT).generate(found.tree)
+    except RecursionError:
+        raise too_deep(found.span) from None
+    return "DECIMAL(18,3)" if name == "DECIMAL" else name.replace("'", "'")
+
+
+def sql_text(tree: exp.Expression) -> str:
+    """Canonical DuckDB text of a tree.
+
+    Raises:
+        RecursionError: it is nested too deeply.
+    """
+    return tree.sql(dialect=_DIALECT, normalize_functions=False, comments=False)
+
+
+def too_deep(span: Span) -> SyntaxProblem:
+    """The error for text nested deeper than can be read."""
+    return problem(
+        "OC0109",
+        "this is nested too deeply",
+        span=span,
+        hint=f"parsing needs a nesting of less than about {sys.getrecursionlimit() // 30}",
+    )
+
+
+def span_of(tokens: Sequence[Token]) -> Span:
+    """From the first token to the last."""
+    return Span(tokens[0].start, tokens[-1].end + 1)
+
+
+def _fragment(
+    method: Method, tokens: Sequence[Token], text: str, what: str, code: str
+) -> Fragment:
+    span = span_of(tokens)
+    parser = _Parser(error_level=ErrorLevel.IMMEDIATE, dialect=_DIALECT)
+    try:
+        trees = method(parser, list(tokens), text)
+    except RecursionError:
+        raise too_deep(span) from None
+    except MALFORMED as error:
+        raise _malformed(error, span, text, what, code) from None
+    if len(trees) != 1 or not isinstance(trees[0], exp.Expression):
+        raise _malformed(ParseError("empty"), span, text, what, code)
+    return Fragment(trees[0], text[span.start : span.end], span)
+
+
+def _malformed(error: Exception, span: Span, text: str, what: str, code: str) -> SyntaxProblem:
+    """sqlglot's error in our words, at the token it stopped at."""
+    stopped = error
+    while stopped is not None and not isinstance(stopped, _Stopped):
+        stopped = stopped.__cause__ or stopped.__context__  # type: ignore[assignment]
+    if not isinstance(stopped, _Stopped):
+        return problem(code, f"this is not {what}", span=span, label=f"expected {what}")
+    token = stopped.token
+    if token is None:
+        place = Span(span.end, span.end)
+        message, label = f"{what} ends too early", _expected(str(stopped), "more after this")
+    else:
+        place = Span(token.start, token.end + 1)
+        message = f"unexpected {shown(text[place.start : place.end])} in {what}"
+        label = _expected(str(stopped), "cannot stand here")
+    return problem(code, message, span=place, label=label)
+
+
+def _expected(message: str, otherwise: str) -> str:
+    """`Expecting )` as `expected )`; messages about sqlglot's classes say nothing to a user."""
+    for start in ("Expecting ", "Expected "):
+        if message.startswith(start):
+            return "expected " + message[len(start) :]
+    return otherwise
+
+
+def shown(source: str) -> str:
+    """A token for a message: short, in one line."""
+    flat = " ".join(source.split())
+    return flat if len(flat) <= 40 else flat[:39] + "…"
+
+
+def is_semicolon(token: Token) -> bool:
+    """Does it end a statement?"""
+    return token.token_type is TokenType.SEMICOLON
