@@ -139,9 +139,7 @@ def _draw(
 def _readable(labels: NDArray[np.int64]) -> bool:
     """Can this book write a number at all? (Almost every one can.)"""
     rng = np.random.default_rng(0)
-    return any(
-        luhn_valid(rng.permutation(labels)[: 4 + attempt % 5]) for attempt in range(400)
-    )
+    return any(luhn_valid(rng.permutation(labels)[: 4 + attempt % 5]) for attempt in range(400))
 
 
 def write(folder: Path, *, analyze: int, measuring: int) -> None:

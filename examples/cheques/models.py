@@ -145,16 +145,6 @@ def svm() -> Batch:
     return _classifier(lambda x: _softmax(model.decision_function(x)))
 
 
-def committee() -> Batch:
-    """The support vector machine and the large network, averaged."""
-    machine, network = _svm(), _network(256, 256)
-
-    def vote(x: NDArray[np.float32]) -> NDArray[np.floating]:
-        return _softmax(machine.decision_function(x)) + network.predict_proba(x)
-
-    return _classifier(lambda x: vote(x) / 2)
-
-
 def _softmax(scores: NDArray[np.floating]) -> NDArray[np.floating]:
     e = np.exp(scores - scores.max(axis=1, keepdims=True))
     shares: NDArray[np.floating] = e / e.sum(axis=1, keepdims=True)
@@ -183,11 +173,41 @@ def _network(*hidden: int) -> Any:
     return MLPClassifier(hidden, max_iter=epochs, tol=0.0, random_state=0).fit(*training(12))
 
 
+def _convolutional(epochs: int = 12, batch: int = 128) -> list[tuple[Any, Any]]:
+    """Train a small convolutional network; weights and biases of its five layers."""
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    torch.set_num_threads(2)
+    net = nn.Sequential(
+        nn.Conv2d(1, 24, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(24, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.2),
+        nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Dropout(0.4),
+        nn.Linear(64 * 16, 128), nn.ReLU(), nn.Linear(128, 10),
+    )  # fmt: skip
+    glyphs, labels = training(20)
+    x = torch.from_numpy(glyphs.reshape(-1, 1, SIDE, SIDE))
+    y = torch.from_numpy(labels)
+    optimizer = torch.optim.AdamW(net.parameters(), weight_decay=1e-3)
+    rounds = epochs * -(-len(x) // batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=rounds)
+    loss = nn.CrossEntropyLoss(label_smoothing=0.05)
+    for _ in range(epochs):
+        for rows in torch.randperm(len(x)).split(batch):
+            optimizer.zero_grad()
+            loss(net(x[rows]), y[rows]).backward()
+            optimizer.step()
+            schedule.step()
+    layers = [layer for layer in net if isinstance(layer, nn.Conv2d | nn.Linear)]
+    return [(part.weight.detach().numpy(), part.bias.detach().numpy()) for part in layers]
+
+
 # --- artefacts ------------------------------------------------------------------------------------
 
 
 def train(folder: Path) -> None:
-    """Write `linear.skops`, `linear_i8.onnx`, `mlp_small.onnx` and `mlp_large.onnx`."""
+    """Write `linear.skops`, `linear_i8.onnx`, `mlp_small.onnx`, `mlp_large.onnx`, `cnn.onnx`."""
     import warnings
 
     import skops.io
@@ -199,50 +219,100 @@ def train(folder: Path) -> None:
         warnings.simplefilter("ignore", ConvergenceWarning)
         linear = _linear()
         skops.io.dump(linear, folder / "linear.skops")
-        _save_onnx(folder / "linear.onnx", [(linear.coef_.T, linear.intercept_)])
+        _save_dense(folder / "linear.onnx", [(linear.coef_.T, linear.intercept_)])
         quantize_dynamic(
             folder / "linear.onnx", folder / "linear_i8.onnx", weight_type=QuantType.QInt8
         )
         for name, hidden in {"mlp_small": (48,), "mlp_large": (256, 256)}.items():
             network = _network(*hidden)
             layers = list(zip(network.coefs_, network.intercepts_, strict=True))
-            _save_onnx(folder / f"{name}.onnx", layers)
+            _save_dense(folder / f"{name}.onnx", layers)
+    _save_convolutional(folder / "cnn.onnx", _convolutional())
 
 
-def _save_onnx(path: Path, layers: list[tuple[Any, Any]]) -> None:
-    """Dense layers with ReLU between and softmax behind; outputs `digit` and `confidence`.
+def _save_dense(path: Path, layers: list[tuple[Any, Any]]) -> None:
+    """Dense layers (weights `in x out`, biases) with ReLU between.
 
     MatMul and Add rather than Gemm, because dynamic quantisation covers MatMul.
     """
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    nodes, weights, at = [], [], "glyph"
+    graph, at = _Graph(), "glyph"
     for i, (w, b) in enumerate(layers):
-        weights.append(numpy_helper.from_array(np.asarray(w, np.float32), f"w{i}"))
-        weights.append(numpy_helper.from_array(np.asarray(b, np.float32), f"b{i}"))
-        nodes.append(helper.make_node("MatMul", [at, f"w{i}"], [f"m{i}"]))
-        nodes.append(helper.make_node("Add", [f"m{i}", f"b{i}"], [f"a{i}"]))
-        at = f"a{i}"
+        product = graph.add("MatMul", [at, graph.weight(w)])
+        at = graph.add("Add", [product, graph.weight(b)])
         if i + 1 < len(layers):
-            nodes.append(helper.make_node("Relu", [at], [f"r{i}"]))
-            at = f"r{i}"
-    weights.append(numpy_helper.from_array(np.array([1], np.int64), "axis"))
-    nodes += [
-        helper.make_node("Softmax", [at], ["p"], axis=1),
-        helper.make_node("ArgMax", ["p"], ["best"], axis=1, keepdims=0),
-        helper.make_node("Cast", ["best"], ["digit"], to=TensorProto.INT32),
-        helper.make_node("ReduceMax", ["p", "axis"], ["confidence"], keepdims=0),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        path.stem,
-        [helper.make_tensor_value_info("glyph", TensorProto.FLOAT, ["n", PIXELS])],
-        [
-            helper.make_tensor_value_info("digit", TensorProto.INT32, ["n"]),
-            helper.make_tensor_value_info("confidence", TensorProto.FLOAT, ["n"]),
-        ],
-        weights,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    onnx.save(model, path)
+            at = graph.add("Relu", [at])
+    graph.save(path, at)
+
+
+def _save_convolutional(path: Path, layers: list[tuple[Any, Any]]) -> None:
+    """Three convolutions, with pooling behind the second, and two dense layers."""
+    graph = _Graph()
+    at = graph.add("Reshape", ["glyph", graph.constant([-1, 1, SIDE, SIDE])])
+    for i, (w, b) in enumerate(layers[:3]):
+        inputs = [at, graph.weight(w), graph.weight(b)]
+        at = graph.add("Conv", inputs, pads=[1, 1, 1, 1])
+        at = graph.add("Relu", [at])
+        if i == 1:
+            at = graph.add("MaxPool", [at], kernel_shape=[2, 2], strides=[2, 2])
+    at = graph.add("Flatten", [at])
+    for i, (w, b) in enumerate(layers[3:]):
+        at = graph.add("Gemm", [at, graph.weight(w), graph.weight(b)], transB=1)
+        if i == 0:
+            at = graph.add("Relu", [at])
+    graph.save(path, at)
+
+
+class _Graph:
+    """An ONNX graph from `glyph` to scores, completed with `digit` and `confidence`."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.weights: list[Any] = []
+
+    def weight(self, value: Any) -> str:
+        """A float constant; its name."""
+        return self._constant(np.asarray(value, np.float32))
+
+    def constant(self, value: list[int]) -> str:
+        """An integer constant; its name."""
+        return self._constant(np.asarray(value, np.int64))
+
+    def _constant(self, value: NDArray[Any]) -> str:
+        from onnx import numpy_helper
+
+        name = f"c{len(self.weights)}"
+        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def add(self, kind: str, inputs: list[str], **attributes: Any) -> str:
+        """A node with one output; the output's name."""
+        from onnx import helper
+
+        name = f"n{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [name], **attributes))
+        return name
+
+    def save(self, path: Path, scores: str) -> None:
+        """Softmax, the best digit and its probability behind the scores; write the file."""
+        import onnx
+        from onnx import TensorProto, helper
+
+        axis = self.constant([1])
+        self.nodes += [
+            helper.make_node("Softmax", [scores], ["p"], axis=1),
+            helper.make_node("ArgMax", ["p"], ["best"], axis=1, keepdims=0),
+            helper.make_node("Cast", ["best"], ["digit"], to=TensorProto.INT32),
+            helper.make_node("ReduceMax", ["p", axis], ["confidence"], keepdims=0),
+        ]
+        graph = helper.make_graph(
+            self.nodes,
+            path.stem,
+            [helper.make_tensor_value_info("glyph", TensorProto.FLOAT, ["n", PIXELS])],
+            [
+                helper.make_tensor_value_info("digit", TensorProto.INT32, ["n"]),
+                helper.make_tensor_value_info("confidence", TensorProto.FLOAT, ["n"]),
+            ],
+            self.weights,
+        )
+        opset = [helper.make_opsetid("", 18)]
+        onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), path)
