@@ -6,6 +6,7 @@ index of definitions and its queue of observations, because DuckDB lets a proces
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Collection, Iterable
@@ -44,6 +45,8 @@ class _Shared:
         self.store = Store(path)
         self.definitions = Definitions(self.store)
         self.log = ObservationLog(self.store, self.definitions)
+        self.history = History(self.store)
+        self.history.interrupt_runs()
 
 
 class Catalog:
@@ -56,19 +59,20 @@ class Catalog:
         self._definitions = shared.definitions
         self._log = shared.log
         self._samples = Samples(shared.store)
-        self._history = History(shared.store)
+        self._history = shared.history
         self._views = Views(shared.store, shared.definitions)
         # Also at the end of the interpreter, so that what was recorded is written.
         self._release = weakref.finalize(self, _release, shared)
 
     @classmethod
-    def open(cls, path: str | None = None) -> Catalog:
-        """The catalog in a file, created when there is none; None is one in memory.
+    def open(cls, path: str | os.PathLike[str] | None = None) -> Catalog:
+        """The catalog in a file, created when there is none; None or `:memory:` is in memory.
 
         Raises:
             CatalogError: OC0501–OC0505, see `problems`.
         """
-        return cls(_acquire(path))
+        named = None if path is None else os.fspath(path)
+        return cls(_acquire(None if named in ("", ":memory:") else named))
 
     def close(self) -> None:
         """Write what was recorded and close; the last session on a file closes the file.

@@ -49,10 +49,16 @@ class History:
 
     def interrupt_runs(self) -> None:
         """Runs that never ended died with their process: nobody else has the file open."""
-        with self._store.transaction() as cursor:
-            cursor.execute(
-                "UPDATE octans_internal.runs SET status = 'interrupted' WHERE status = 'running'"
-            )
+        with self._store.cursor() as cursor:
+            left = cursor.execute(
+                "SELECT 1 FROM octans_internal.runs WHERE status = 'running' LIMIT 1"
+            ).fetchone()
+        if left is not None:
+            with self._store.transaction() as cursor:
+                cursor.execute(
+                    "UPDATE octans_internal.runs SET status = 'interrupted' "
+                    "WHERE status = 'running'"
+                )
 
     def record_plan(
         self,
@@ -115,12 +121,12 @@ class History:
                 [*(getattr(proof, name) for name in _PROOF), at],
             )
 
-    def _insert(self, table: str, columns: str, values: list[object]) -> int:
+    def _insert(self, table: str, columns: str, values: Sequence[object]) -> int:
         with self._store.transaction() as cursor:
             row = cursor.execute(
                 f"INSERT INTO octans_internal.{table} ({columns}) "
                 f"VALUES ({', '.join('?' * len(values))}) RETURNING id",
-                values,
+                list(values),
             ).fetchone()
         return int(row[0]) if row else 0
 

@@ -11,17 +11,18 @@ path of every EXPLAIN and is three times as fast there.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import re
 import threading
 from collections import deque
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
 
-from ..errors import CatalogError
+from ..errors import CatalogError, InternalError
 from ..stats.observation import Observation
 from .definitions import Definitions
 from .store import Store
@@ -32,26 +33,24 @@ _CHUNK = 50_000
 """Rows of one append: below DuckDB's row group (122,880), so ids follow the order of arrival."""
 _PERIOD_S = 1.0
 
-_ROW = (
-    "subject metric statistic value n at low high n_failed variant knobs device batch given "
-    "assignment source subject_version variant_version run"
-).split()
-"""The fields of `Observation` in its order; `_COLUMNS` are the table's names for them."""
-_COLUMNS = [
-    {"at": "measured_at", "low": "ci_low", "high": "ci_high"}.get(name, name) for name in _ROW
-]
-_SELECT = (
-    "SELECT subject, metric, statistic, variant, coalesce(knobs, ''), device, batch, given, "
-    "coalesce(assignment, ''), value, n, measured_at, ci_low, ci_high, coalesce(n_failed, 0), "
-    "source, subject_version, variant_version, run, id FROM octans.observations"
+_ROW = tuple(field.name for field in dataclasses.fields(Observation))
+_FLOATS = ("value", "low", "high")
+_WHOLES = ("n", "n_failed", "batch", "subject_version", "variant_version", "run")
+_RENAMED = {"at": "measured_at", "low": "ci_low", "high": "ci_high"}
+_COLUMNS = [_RENAMED.get(name, name) for name in _ROW]
+"""The table's columns for the fields of `Observation`, in its order."""
+_KEY = (
+    "subject", "metric", "statistic", "variant", "knobs", "device", "batch", "given", "assignment",
+)  # fmt: skip
+_READ = (*_KEY, *(name for name in _ROW if name not in _KEY), "id")
+"""What is read: the fields of the key, the others, the id."""
+_EMPTY = {"knobs": "coalesce(knobs, '')", "assignment": "coalesce(assignment, '')"}
+_EMPTY |= {"n_failed": "coalesce(n_failed, 0)"}
+_SELECT = "SELECT {} FROM octans.observations".format(
+    ", ".join(_EMPTY.get(name, _RENAMED.get(name, name)) for name in _READ)
 )
-_READ = (
-    "subject metric statistic variant knobs device batch given assignment value n at low high "
-    "n_failed source subject_version variant_version run id"
-).split()
-"""The fields that `_SELECT` reads, in its order."""
-_KEY = 9
-"""How many leading columns of `_SELECT` make the key."""
+_AT, _ID = _READ.index("at"), _READ.index("id")
+_SUBJECT_VERSION, _VARIANT_VERSION = _READ.index("subject_version"), _READ.index("variant_version")
 
 _LITERALS = re.compile(r"'(?:[^']|'')*'")
 _ASSIGNED = re.compile(r";[^=;]*=([^(;]+)\(")
@@ -70,8 +69,18 @@ class ObservationLog:
         self._closing = False
 
     def record(self, observations: Iterable[Observation]) -> None:
-        """Queue observations; returns at once."""
-        self._queue.extend(observations)
+        """Queue observations; returns at once.
+
+        Raises:
+            CatalogError: OC0511, the catalog is closed.
+            InternalError: an observation that the table would refuse.
+        """
+        if self._closing:
+            raise CatalogError("the catalog is closed", code="OC0511")
+        accepted = list(observations)
+        for observation in accepted:
+            _check(observation)  # a bad one in the queue would block all behind it
+        self._queue.extend(accepted)
         if self._thread is None:
             self._start()
         elif len(self._queue) >= _LARGE:
@@ -123,9 +132,9 @@ class ObservationLog:
         for row in rows:
             admitted = judge.admit(row)
             if admitted is not None:
-                key = admitted[:_KEY]
+                key = admitted[: len(_KEY)]
                 other = newest.get(key)
-                if other is None or (row[11], row[19]) >= (other[11], other[19]):
+                if other is None or (row[_AT], row[_ID]) >= (other[_AT], other[_ID]):
                     newest[key] = admitted
         return judge.observations(newest.values())
 
@@ -147,14 +156,34 @@ class ObservationLog:
                 continue  # the queue still holds them; a read, flush or close reports it
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Known:
+    """A current definition: its name as declared, its version and since when it holds."""
+
+    name: str | None
+    version: int | None
+    since: int
+    versioned: bool = True
+
+    def holds(self, version: int | None, tick: int) -> bool:
+        """Is an observation of that version, or with none appended at that tick, about this?"""
+        if not self.versioned:
+            return True
+        return tick > self.since if version is None else version == self.version
+
+
+_NOTHING = _Known(None, None, -1, versioned=False)
+"""What an observation without a variant or a device is about."""
+
+
 class _Judge:
     """Which observations are about the current definitions; remembers names it has resolved."""
 
     def __init__(self, definitions: Definitions) -> None:
         self._definitions = definitions
-        self._subjects: dict[str, _Known | None] = {}
-        self._variants: dict[str | None, _Known | None] = {None: _Known(None, 0, -1)}
-        self._devices: dict[str | None, _Known | None] = {None: _Known(None, 0, -1)}
+        self._subjects: dict[str | None, _Known | None] = {}
+        self._variants: dict[str | None, _Known | None] = {None: _NOTHING}
+        self._devices: dict[str | None, _Known | None] = {None: _NOTHING}
         self._assignments: dict[str, int | None] = {"": -1}
 
     def admit(self, row: tuple[Any, ...]) -> tuple[Any, ...] | None:
@@ -172,10 +201,13 @@ class _Judge:
         device, since = self._devices[device_name], self._assignments[assignment]
         if subject is None or variant is None or device is None or since is None:
             return None
-        tick = row[19]
+        tick = row[_ID]
         if tick <= device.since or tick <= since:
             return None
-        if not subject.holds(row[16], tick) or not variant.holds(row[17], tick):
+        versions_hold = subject.holds(row[_SUBJECT_VERSION], tick) and variant.holds(
+            row[_VARIANT_VERSION], tick
+        )
+        if not versions_hold:
             return None
         if (name, variant_name, device_name) == (subject.name, variant.name, device.name):
             return row
@@ -192,14 +224,13 @@ class _Judge:
             return made
         columns = dict(zip(_READ, zip(*rows, strict=True), strict=True))
         columns["at"] = tuple(at.replace(tzinfo=UTC) for at in columns["at"])
-        columns["subject_version"] = tuple(
-            (self._subjects[name] or _NOTHING).version if version is None else version
-            for name, version in zip(columns["subject"], columns["subject_version"], strict=True)
-        )
-        columns["variant_version"] = tuple(
-            (self._variants[name] or _NOTHING).version if name and version is None else version
-            for name, version in zip(columns["variant"], columns["variant_version"], strict=True)
-        )
+        for name, known in (("subject", self._subjects), ("variant", self._variants)):
+            versions = columns[f"{name}_version"]
+            if None in versions:
+                columns[f"{name}_version"] = tuple(
+                    found.version if version is None and (found := known[key]) else version
+                    for key, version in zip(columns[name], versions, strict=True)
+                )
         for field, setter in _SETTERS.items():
             deque(map(setter, made, columns[field]), maxlen=0)
         return made
@@ -233,24 +264,21 @@ class _Judge:
         return max(known, default=-1) if len(known) == len(names) else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """A current definition: its name as declared, its version and since when it holds."""
-
-    name: str | None
-    version: int
-    since: int
-    versioned: bool = True
-
-    def holds(self, version: int | None, tick: int) -> bool:
-        """Is an observation of that version, or with none appended at that tick, about this?"""
-        if self.name is None or not self.versioned:
-            return True
-        return tick > self.since if version is None else version == self.version
-
-
-_NOTHING = _Known(None, 1, -1, versioned=False)
 _SETTERS = {field: vars(Observation)[field].__set__ for field in _ROW}
+
+
+def _check(observation: Observation) -> None:
+    batch = observation.batch
+    if (
+        not math.isfinite(observation.value)
+        or observation.n < 0
+        or (batch is not None and batch < 1)
+    ):
+        raise InternalError(
+            f"an observation of {observation.subject} is not a number: {observation.metric} = "
+            f"{observation.value}, n = {observation.n}, batch = {batch}",
+            code="OC0906",
+        )
 
 
 def _condition(subjects: Collection[str] | None, models: Collection[str]) -> tuple[str, list[Any]]:
@@ -272,25 +300,15 @@ def _append(store: Store, batch: list[Observation]) -> None:
 
     columns = {name: [getattr(row, name) for row in batch] for name in _ROW}
     columns["at"] = [_naive(at) for at in columns["at"]]
-    table = pa.table(
-        {
-            column: pa.array(columns[name], type=_arrow_type(pa, name))
-            for name, column in zip(_ROW, _COLUMNS, strict=True)
-        }
-    )
+    types = {"at": pa.timestamp("us")}
+    types |= dict.fromkeys(_FLOATS, pa.float64()) | dict.fromkeys(_WHOLES, pa.int64())
+    arrays = [pa.array(columns[name], type=types.get(name, pa.string())) for name in _ROW]
+    table = pa.table(arrays, names=_COLUMNS)
     listed = ", ".join(_COLUMNS)
     with store.cursor() as cursor:
         cursor.register("recorded", table)
         cursor.execute(f"INSERT INTO octans.observations ({listed}) SELECT {listed} FROM recorded")
         cursor.unregister("recorded")
-
-
-def _arrow_type(pa: Any, name: str) -> Any:
-    if name in ("value", "low", "high"):
-        return pa.float64()
-    if name in ("n", "n_failed", "run", "batch", "subject_version", "variant_version"):
-        return pa.int64()
-    return pa.timestamp("us") if name == "at" else pa.string()
 
 
 def _naive(at: datetime) -> datetime:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -134,6 +133,8 @@ class Settings:
     def _declared(name: str) -> Declared:
         declared = DECLARED.get(name.lower())
         if declared is None:
+            import difflib  # errors only
+
             raise CatalogError(
                 f"there is no setting {name}",
                 code="OC0509",

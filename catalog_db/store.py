@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
-from importlib import resources
 from pathlib import Path
 
 import duckdb
@@ -115,6 +114,8 @@ def _connect(path: str | None) -> duckdb.DuckDBPyConnection:
 @cache
 def migrations() -> tuple[tuple[int, str, str], ...]:
     """Number, name and SQL of every migration, in order."""
+    from importlib import resources  # a catalog that is up to date never reads the files
+
     folder = resources.files(f"{__package__}.migrations")
     files = sorted(
         (entry for entry in folder.iterdir() if entry.name.endswith(".sql")),

@@ -90,6 +90,8 @@ class Views:
         """A misspelt name must not look like an empty answer."""
         owner = of.partition(".")[0]
         kinds: tuple[Kind, ...] = ("model",) if kind == "variants" else KINDS
+        if kind != "variants" and of.startswith("filter:"):
+            return
         if any(self._definitions.entry(k, name) for k in kinds for name in (of, owner)):
             return
         near = {n for k in kinds for n in self._definitions.near(k, of)}
@@ -103,7 +105,7 @@ def _properties(definition: Definition) -> list[tuple[str, str, str | None]]:
     kind = kind_of(definition)
     return [
         (kind, field.name, _text(field.name, getattr(definition, field.name)))
-        for field in dataclasses.fields(definition)  # type: ignore[arg-type]
+        for field in dataclasses.fields(definition)
     ]
 
 
