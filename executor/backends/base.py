@@ -1,0 +1,215 @@
+"""What every backend shares: the interface, checked outputs, threads, memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from ...ir.models import Device, Knobs, Model, Variant
+from ..failures import RowFailed, wrong_output
+
+Answer = pa.RecordBatch | pa.Table | Mapping[str, Any] | pa.Array | pa.ChunkedArray | list[Any]
+"""What a model may return: named columns, or one array for a model with one output."""
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """Everything a backend needs to load a variant with fixed knobs on a slot of a device."""
+
+    variant: Variant
+    knobs: Knobs
+    device: Device
+    model: Model
+    base_dir: Path
+
+    @property
+    def target(self) -> str:
+        """The quoted argument of USING."""
+        return "" if self.variant.backend is None else self.variant.backend.target
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of USING."""
+        return {} if self.variant.backend is None else dict(self.variant.backend.options)
+
+    def path(self) -> Path:
+        """The target as a path, relative ones from `base_dir`."""
+        return (self.base_dir / self.target).resolve()
+
+
+class LoadedModel(Protocol):
+    """A variant in memory. `thread_safe` ones serve several slots at once."""
+
+    thread_safe: bool
+    memory_bytes: int | None
+
+    def call(self, batch: pa.RecordBatch) -> Answer:
+        """Answer a batch whose columns are named as the model's inputs; may raise anything."""
+
+    def close(self) -> None:
+        """Release what it holds."""
+
+
+class Backend(Protocol):
+    """Loads variants of one kind."""
+
+    def load(self, request: LoadRequest) -> LoadedModel:
+        """Load, ready to be called.
+
+        Raises:
+            RunError: OC0404 missing package, OC0406 cannot be loaded.
+        """
+
+
+class OutputReader:
+    """Turns a model's answers into arrays of the declared types.
+
+    Wrong columns or a wrong row count are the variant's defect and stop the run; a value that does
+    not fit its type fails its row, like an exception from the model.
+    """
+
+    def __init__(
+        self, variant: str, declared: tuple[str, ...], wanted: tuple[tuple[str, pa.DataType], ...]
+    ) -> None:
+        """`declared` are all the model's outputs; `wanted` those read, with their Arrow types."""
+        self._variant = variant
+        self._declared = declared
+        self._wanted = wanted
+
+    def read(self, answer: Answer, rows: int) -> list[pa.Array]:
+        """The wanted outputs, each of `rows` values.
+
+        Raises:
+            RunError: OC0403.
+            RowFailed: a value does not fit.
+        """
+        columns = self._columns(answer)
+        missing = [name for name in self._declared if name not in columns]
+        if missing:
+            got = ", ".join(columns) or "none"
+            raise wrong_output(
+                self._variant, f"did not return the output {missing[0]} (returned: {got})"
+            )
+        return [self._array(name, columns[name], dtype, rows) for name, dtype in self._wanted]
+
+    def _columns(self, answer: Answer) -> Mapping[str, Any]:
+        if isinstance(answer, pa.RecordBatch | pa.Table):
+            return dict(zip(answer.schema.names, answer.columns, strict=True))
+        if isinstance(answer, Mapping):
+            return answer
+        if len(self._declared) == 1:
+            return {self._declared[0]: answer}
+        kind = type(answer).__name__
+        raise wrong_output(
+            self._variant,
+            f"returned one {kind}, but the model has {len(self._declared)} outputs",
+        )
+
+    def _array(self, name: str, value: Any, dtype: pa.DataType, rows: int) -> pa.Array:  # noqa: ANN401
+        try:
+            array = as_array(value, dtype)
+        except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+            raise RowFailed(f"output {name} is not a {dtype}: {error}") from error
+        if len(array) != rows:
+            raise wrong_output(
+                self._variant, f"returned {len(array)} values of {name} for {rows} inputs"
+            )
+        return array
+
+
+def as_array(value: Any, dtype: pa.DataType) -> pa.Array:  # noqa: ANN401
+    """Any column-like value as an Arrow array of a type; conversions that lose something raise."""
+    if isinstance(value, pa.ChunkedArray):
+        value = value.combine_chunks()
+    if isinstance(value, np.ndarray):
+        value = _from_numpy(value)
+    if not isinstance(value, pa.Array):
+        if not hasattr(value, "__len__"):
+            raise TypeError(f"a {type(value).__name__} is not a column")
+        return pa.array(value, dtype)
+    return value if value.type == dtype else value.cast(dtype)
+
+
+def _from_numpy(value: np.ndarray[Any, Any]) -> pa.Array:
+    if value.ndim == 1:
+        return pa.array(value)
+    if value.ndim == 2:
+        flat = pa.array(np.ascontiguousarray(value).reshape(-1))
+        return pa.FixedSizeListArray.from_arrays(flat, value.shape[1])
+    return pa.array(value.tolist())
+
+
+def as_matrix(column: pa.Array) -> np.ndarray[Any, Any]:
+    """A numeric column as `n`, a list column of equal lengths as `n x m`.
+
+    Raises:
+        RowFailed: nulls, or lists of several lengths.
+    """
+    kind = column.type
+    if pa.types.is_fixed_size_list(kind):
+        _no_nulls(column)
+        values = column.flatten()
+        _no_nulls(values)
+        return values.to_numpy(zero_copy_only=False).reshape(len(column), kind.list_size)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        _no_nulls(column)
+        lengths = np.diff(column.offsets.to_numpy())
+        if len(lengths) and (lengths != lengths[0]).any():
+            raise RowFailed("the lists of one batch have different lengths")
+        values = column.flatten()
+        _no_nulls(values)
+        width = int(lengths[0]) if len(lengths) else 0
+        return values.to_numpy(zero_copy_only=False).reshape(len(column), width)
+    _no_nulls(column)
+    return column.to_numpy(zero_copy_only=False)
+
+
+def _no_nulls(column: pa.Array) -> None:
+    if column.null_count:
+        raise RowFailed("the argument is NULL")
+
+
+@contextmanager
+def threads_imposed(threads: int | None) -> Iterator[None]:
+    """Hold BLAS and OpenMP pools to a device's THREADS while in the block; None leaves them.
+
+    OpenMP keeps the number per thread, OpenBLAS per process: enter it in the calling thread, after
+    the model's libraries are loaded.
+    """
+    if threads is None:
+        yield
+        return
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=threads):
+        yield
+
+
+def resident_bytes() -> int | None:
+    """Bytes of this process in memory now; None where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class MemoryMeter:
+    """How much a load added: the growth of the resident set, at least what is surely there."""
+
+    def __init__(self) -> None:
+        self._before = resident_bytes()
+
+    def grown(self, at_least: int = 0) -> int | None:
+        """Bytes since construction; `at_least` is a floor such as the file's size."""
+        now = resident_bytes()
+        if self._before is None or now is None:
+            return at_least or None
+        return max(at_least, now - self._before, 0)

@@ -1,0 +1,102 @@
+"""`python('module:factory')`: a factory called with the knobs gives a function of a record batch."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pyarrow as pa
+
+from ..failures import cannot_load, describe
+from .base import Answer, LoadedModel, LoadRequest, MemoryMeter
+
+EXPECTED = "the target is 'module:factory' or 'path/to/file.py:factory'"
+
+
+class PythonModel:
+    """The callable a factory made; not thread-safe as far as we know, so one per slot."""
+
+    thread_safe = False
+
+    def __init__(
+        self, function: Callable[[pa.RecordBatch], Answer], memory_bytes: int | None
+    ) -> None:
+        self.call = function
+        self.memory_bytes = memory_bytes
+
+    def close(self) -> None:
+        """Call the callable's own `close`, if it has one."""
+        close = getattr(self.call, "close", None)
+        if callable(close):
+            close()
+
+
+class PythonBackend:
+    """Loads `python` variants."""
+
+    def load(self, request: LoadRequest) -> LoadedModel:
+        """Import the module, call `factory(**options, **knobs)`."""
+        name = request.variant.full_name
+        module_name, _, factory_name = request.target.rpartition(":")
+        if not module_name or not factory_name:
+            raise cannot_load(name, f"{request.target!r} names no factory", EXPECTED)
+        meter = MemoryMeter()
+        module = _module(module_name, request)
+        factory = getattr(module, factory_name, None)
+        if not callable(factory):
+            raise cannot_load(name, f"{module_name} has no function {factory_name}", EXPECTED)
+        try:
+            function = factory(**request.options, **dict(request.knobs))
+        except Exception as error:
+            raise cannot_load(name, f"{factory_name} raised {describe(error)}") from error
+        if not callable(function):
+            kind = type(function).__name__
+            raise cannot_load(
+                name, f"{factory_name} returned a {kind}", "return a function of a record batch"
+            )
+        return PythonModel(function, meter.grown())
+
+
+def _module(name: str, request: LoadRequest) -> ModuleType:
+    """By path if it looks like one, else by import, else as a file below `base_dir`."""
+    variant = request.variant.full_name
+    if name.endswith(".py") or "/" in name:
+        path = request.base_dir / name
+        return _from_file(path if path.suffix == ".py" else path.with_suffix(".py"), variant)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        path = request.base_dir.joinpath(*name.split(".")).with_suffix(".py")
+        if path.is_file():
+            return _from_file(path, variant)
+        if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
+            hint = f"it is neither importable nor a file below {request.base_dir}"
+            raise cannot_load(variant, f"there is no module {name}", hint) from error
+        raise cannot_load(variant, f"importing {name} raised {describe(error)}") from error
+    except Exception as error:
+        raise cannot_load(variant, f"importing {name} raised {describe(error)}") from error
+
+
+def _from_file(path: Path, variant: str) -> ModuleType:
+    path = path.resolve()
+    if not path.is_file():
+        raise cannot_load(variant, f"there is no file {path}")
+    stamp = path.stat()
+    name = f"_octans_{abs(hash((str(path), stamp.st_mtime_ns, stamp.st_size))):x}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise cannot_load(variant, f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise cannot_load(variant, f"running {path.name} raised {describe(error)}") from error
+    return module

@@ -1,0 +1,105 @@
+"""One batch call: a slot, the model, its outputs checked, failing elements found by bisection."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from ..errors import RunError
+from ..ir.physical import Stage
+from .backends.base import LoadedModel, OutputReader
+from .channels import Stopped
+from .failures import describe
+from .slots import Slots
+
+
+@dataclass
+class BatchResult:
+    """`outputs` hold a value per element (NULL where it failed); `failed` says why, by position."""
+
+    outputs: list[pa.Array]
+    seconds: float
+    queue_seconds: float
+    calls: int = 1
+    failed: dict[int, str] = field(default_factory=dict)
+
+
+class BatchCaller:
+    """Calls one stage's variant."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        reader: OutputReader,
+        types: Sequence[pa.DataType],
+        slots: Slots,
+        *,
+        first_only: bool,
+    ) -> None:
+        """`types` are those of the outputs per element; `first_only` stops at the first failure."""
+        self._device = stage.choice.device
+        self._reader = reader
+        self._types = types
+        self._slots = slots
+        self._first_only = first_only
+
+    def call(self, model: LoadedModel, batch: pa.RecordBatch) -> BatchResult:
+        """Call the model on the batch, then on halves of it as long as they fail.
+
+        A batch that fails as a whole but works in parts loses nothing.
+
+        Raises:
+            RunError: the variant's outputs have the wrong shape.
+            Stopped: cancelled while waiting for the slot or between tries.
+        """
+        with self._slots.hold(self._device) as waited:
+            began = time.perf_counter()
+            outputs, error = self._attempt(model, batch)
+            if outputs is not None:
+                return BatchResult(outputs, time.perf_counter() - began, waited)
+            result = self._bisect(model, batch, error)
+            result.seconds = time.perf_counter() - began
+            result.queue_seconds = waited
+            return result
+
+    def _attempt(
+        self, model: LoadedModel, batch: pa.RecordBatch
+    ) -> tuple[list[pa.Array] | None, str]:
+        try:
+            return self._reader.read(model.call(batch), batch.num_rows), ""
+        except (RunError, Stopped):
+            raise
+        except Exception as error:  # noqa: BLE001 -- a model may raise anything; it is counted
+            return None, describe(error)
+
+    def _bisect(self, model: LoadedModel, batch: pa.RecordBatch, error: str) -> BatchResult:
+        """Depth first and left to right, so the first failure found is the lowest."""
+        result = BatchResult([], 0.0, 0.0)
+        pieces: list[list[pa.Array]] = []
+        todo: list[tuple[int, int, str | None]] = [(0, batch.num_rows, error)]
+        while todo:
+            start, length, failed = todo.pop()
+            if failed is None:
+                if self._slots.stopped():
+                    raise Stopped
+                result.calls += 1
+                outputs, message = self._attempt(model, batch.slice(start, length))
+                if outputs is not None:
+                    pieces.append(outputs)
+                    continue
+                failed = message
+            if length == 1:
+                result.failed[start] = failed
+                if self._first_only:
+                    pieces.append([pa.nulls(batch.num_rows - start, t) for t in self._types])
+                    break
+                pieces.append([pa.nulls(1, t) for t in self._types])
+                continue
+            half = length // 2
+            todo.append((start + half, length - half, None))
+            todo.append((start, half, None))
+        result.outputs = [pa.concat_arrays(column) for column in zip(*pieces, strict=True)]
+        return result

@@ -1,0 +1,47 @@
+"""What a run needs from outside, and what it reports back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from ..ir.models import Device, Model, Variant
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+
+class ProgressSink(Protocol):
+    """Told about ten times a second how far a run is; drawing it is the caller's business."""
+
+    def update(self, rows_done: int, rows_total: int | None, stages: Sequence[str]) -> None:
+        """`rows_total` is None until the source has been read to its end."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A source row that failed, at which step, and what the model said."""
+
+    row: int
+    step: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The outside of a run: a cursor per thread, the declared objects, cancellation, progress.
+
+    `cursor` gives a new cursor of the session's connection (one per thread, closed by the engine).
+    `base_dir` is where relative paths of backends start.
+    """
+
+    cursor: Callable[[], DuckDBPyConnection]
+    models: Mapping[str, Model]
+    variants: Mapping[str, Variant]
+    devices: Mapping[str, Device]
+    cancel: threading.Event = field(default_factory=threading.Event)
+    progress: ProgressSink | None = None
+    base_dir: Path = field(default_factory=Path.cwd)

@@ -1,0 +1,164 @@
+"""Slots of devices and the loaded variants that run on them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..ir.models import Device, Model, Variant
+from ..ir.physical import Stage
+from .backends import backend_for
+from .backends.base import LoadedModel, LoadRequest
+from .channels import POLL_SECONDS, Stopped
+from .failures import not_available, unknown
+
+
+class Slots:
+    """COUNT slots per device; whoever calls a model holds one."""
+
+    def __init__(self, devices: Mapping[str, Device], stopped: Callable[[], bool]) -> None:
+        self._free = {
+            name: threading.BoundedSemaphore(device.count) for name, device in devices.items()
+        }
+        self.stopped = stopped
+
+    @contextmanager
+    def hold(self, device: str) -> Iterator[float]:
+        """A slot, once one is free; gives the seconds waited.
+
+        Raises:
+            Stopped: the run was cancelled while waiting.
+        """
+        free = self._free[device]
+        began = time.perf_counter()
+        if self.stopped():
+            raise Stopped
+        while not free.acquire(timeout=POLL_SECONDS):
+            if self.stopped():
+                raise Stopped
+        try:
+            yield time.perf_counter() - began
+        finally:
+            free.release()
+
+
+@dataclass
+class _Shelf:
+    """The copies of one variant with fixed knobs on one device."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    shared: LoadedModel | None = None
+    idle: list[LoadedModel] = field(default_factory=list)
+    load_seconds: float = 0.0
+    memory_bytes: int | None = None
+
+
+class Models:
+    """Loaded variants: one copy if thread-safe, else one for every caller at a time.
+
+    A copy given back is kept for the next caller of this object, so measuring several batch sizes
+    loads once.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Model],
+        variants: Mapping[str, Variant],
+        devices: Mapping[str, Device],
+        base_dir: Path,
+    ) -> None:
+        self._models = models
+        self._variants = variants
+        self._devices = devices
+        self._base_dir = base_dir
+        self._shelves: dict[tuple[object, ...], _Shelf] = {}
+        self._lock = threading.Lock()
+
+    def model(self, stage: Stage) -> Model:
+        """The stage's model.
+
+        Raises:
+            RunError: OC0408.
+        """
+        if stage.model not in self._models:
+            raise unknown("model", stage.model)
+        return self._models[stage.model]
+
+    def device(self, stage: Stage) -> Device:
+        """The stage's device.
+
+        Raises:
+            RunError: OC0408.
+        """
+        if stage.choice.device not in self._devices:
+            raise unknown("device", stage.choice.device)
+        return self._devices[stage.choice.device]
+
+    @contextmanager
+    def borrow(self, stage: Stage) -> Iterator[LoadedModel]:
+        """A loaded copy of the stage's variant for one caller.
+
+        Raises:
+            RunError: it cannot be loaded.
+        """
+        request = self._request(stage)
+        shelf = self._shelf(stage)
+        with shelf.lock:
+            loaded = shelf.shared or (shelf.idle.pop() if shelf.idle else None)
+            if loaded is None:
+                began = time.perf_counter()
+                assert request.variant.backend is not None
+                loaded = backend_for(request.variant.backend.kind).load(request)
+                shelf.load_seconds += time.perf_counter() - began
+                if shelf.memory_bytes is None:
+                    shelf.memory_bytes = loaded.memory_bytes
+                if loaded.thread_safe:
+                    shelf.shared = loaded
+        try:
+            yield loaded
+        finally:
+            if not loaded.thread_safe:
+                with shelf.lock:
+                    shelf.idle.append(loaded)
+
+    def load_seconds(self, stage: Stage) -> float:
+        """Seconds spent loading copies of the stage's variant so far."""
+        return self._shelf(stage).load_seconds
+
+    def memory_bytes(self, stage: Stage) -> int | None:
+        """What the first copy took."""
+        return self._shelf(stage).memory_bytes
+
+    def close(self) -> None:
+        """Close all copies nobody uses."""
+        with self._lock:
+            shelves = list(self._shelves.values())
+            self._shelves.clear()
+        for shelf in shelves:
+            for loaded in [*shelf.idle, *([shelf.shared] if shelf.shared else [])]:
+                loaded.close()
+
+    def _shelf(self, stage: Stage) -> _Shelf:
+        choice = stage.choice
+        with self._lock:
+            key = (choice.variant, choice.version, choice.knobs, choice.device)
+            return self._shelves.setdefault(key, _Shelf())
+
+    def _request(self, stage: Stage) -> LoadRequest:
+        name = stage.choice.variant
+        variant = self._variants.get(name)
+        if variant is None:
+            raise unknown("variant", name)
+        if variant.backend is None:
+            how = "" if variant.derivation is None else f" BY {variant.derivation.transform}"
+            raise not_available(
+                f"the derived variant {name}{how}",
+                "derivations come with a later version; make the variant with USING",
+            )
+        return LoadRequest(
+            variant, stage.choice.knobs, self.device(stage), self.model(stage), self._base_dir
+        )

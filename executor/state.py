@@ -1,0 +1,165 @@
+"""What the threads of one run share: whether to stop, what failed, Arrow types, the spool."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from ..ir.physical import PhysicalNode, Stage
+from ..ir.types import Schema
+from .environment import Environment, Failure
+from .slots import Models, Slots
+from .telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+MAX_FAILURES = 10_000
+"""Failures kept one by one under ON ERROR NULL and SKIP; all are counted."""
+
+
+class RowsFailed(Exception):
+    """Ends a stream under ON ERROR FAIL; the failures themselves are in the run's state."""
+
+
+class RunState:
+    """Shared by the threads of one run."""
+
+    def __init__(
+        self,
+        env: Environment,
+        on_error: str,
+        stages: Iterable[Stage],
+        *,
+        models: Models | None = None,
+    ) -> None:
+        """`models` lends loaded variants that outlive the run."""
+        self.env = env
+        self.on_error = on_error
+        self.telemetry = Telemetry()
+        self.models = models or Models(env.models, env.variants, env.devices, env.base_dir)
+        self.slots = Slots(env.devices, self.stopped)
+        self.failures: list[Failure] = []
+        self.error: BaseException | None = None
+        self.rows_done = 0
+        self.rows_total: int | None = None
+        self.plan_order = {stage.step: i for i, stage in enumerate(stages)}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._cursors: list[DuckDBPyConnection] = []
+        self._types: dict[str, pa.DataType] = {}
+        self._undo: list[Callable[[], None]] = []
+        self._progress_at = 0.0
+
+    def stopped(self) -> bool:
+        """Whether everybody should stop."""
+        return self._stop.is_set() or self.env.cancel.is_set()
+
+    def stop(self) -> None:
+        """Stop everybody, DuckDB's running queries included."""
+        self._stop.set()
+        with self._lock:
+            cursors = list(self._cursors)
+        for cursor in cursors:
+            with contextlib.suppress(Exception):
+                cursor.interrupt()
+
+    def fail(self, error: BaseException) -> None:
+        """Keep the first error; later ones follow from it."""
+        with self._lock:
+            if self.error is None:
+                self.error = error
+
+    def add_failures(self, failures: Iterable[Failure]) -> None:
+        """Keep failed rows, up to `MAX_FAILURES`."""
+        with self._lock:
+            room = MAX_FAILURES - len(self.failures)
+            self.failures.extend(list(failures)[:room])
+
+    def first_failure(self) -> Failure | None:
+        """The lowest failed row; of several steps failing on it, the first in plan order."""
+        with self._lock:
+            return min(
+                self.failures,
+                key=lambda f: (f.row, self.plan_order.get(f.step, 0)),
+                default=None,
+            )
+
+    def cursor(self) -> DuckDBPyConnection:
+        """A cursor for the calling thread, closed when the run ends."""
+        cursor = self.env.cursor()
+        with self._lock:
+            self._cursors.append(cursor)
+        return cursor
+
+    def at_end(self, undo: Callable[[], None]) -> None:
+        """Call `undo` when the run has ended."""
+        self._undo.append(undo)
+
+    def close(self) -> None:
+        """Undo and close what the run opened."""
+        for undo in reversed(self._undo):
+            undo()
+        self._undo.clear()
+        with self._lock:
+            cursors, self._cursors = self._cursors, []
+        for cursor in cursors:
+            cursor.close()
+
+    def arrow_types(self, texts: Iterable[str]) -> Mapping[str, pa.DataType]:
+        """Arrow types as DuckDB exports them, by DuckDB's type text."""
+        with self._lock:
+            new = [text for text in dict.fromkeys(texts) if text not in self._types]
+            if new:
+                columns = ", ".join(f"CAST(NULL AS {text}) AS c{i}" for i, text in enumerate(new))
+                cursor = self.env.cursor()
+                try:
+                    schema = cursor.sql(f"SELECT {columns} LIMIT 0").to_arrow_table().schema
+                finally:
+                    cursor.close()
+                self._types.update(zip(new, schema.types, strict=True))
+            return self._types
+
+    def arrow_schema(self, schema: Schema) -> pa.Schema:
+        """A plan's schema in Arrow."""
+        types = self.arrow_types(field.type for field in schema)
+        return pa.schema([pa.field(field.name, types[field.type]) for field in schema])
+
+    def report_progress(self) -> None:
+        """Tell the sink, about ten times a second."""
+        sink = self.env.progress
+        now = time.monotonic()
+        if sink is None or now - self._progress_at < 0.1:
+            return
+        self._progress_at = now
+        sink.update(self.rows_done, self.rows_total, self.telemetry.lines())
+
+
+def derived_columns(root: PhysicalNode) -> dict[PhysicalNode, frozenset[str]]:
+    """For every node the columns computed from model outputs; a residual keeps them by name."""
+    from ..ir.physical import SqlResidual, SqlScan, SqlStep, StopAfter
+
+    found: dict[PhysicalNode, frozenset[str]] = {}
+    for node in root.postorder():
+        match node:
+            case SqlScan():
+                found[node] = frozenset()
+            case Stage():
+                found[node] = found[node.input] | {field.name for field in node.outputs}
+            case SqlStep():
+                below = found[node.input]
+                found[node] = frozenset(
+                    named.name for named in node.columns if below.intersection(named.expr.columns)
+                )
+            case StopAfter():
+                found[node] = found[node.input]
+            case SqlResidual():
+                names = {field.name for field in node.fields}
+                below = frozenset().union(*(found[child] for child in node.inputs))
+                found[node] = below & names
+    return found

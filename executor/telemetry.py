@@ -1,0 +1,178 @@
+"""What a run measures about itself."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..ir.explain import NodeActuals
+from ..ir.models import knobs_text
+from ..ir.physical import PhysicalNode, SqlStep, Stage
+from ..stats.observation import Observation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..ir.models import Device
+
+RESERVOIR = 4096
+"""Batch latencies kept per stage: a p99 then rests on 40 values at the least."""
+
+
+@dataclass
+class StageMeter:
+    """Counters of one stage, written by its coordinating thread alone; seconds, rows, elements."""
+
+    rows_in: int = 0
+    rows_out: int = 0
+    calls: int = 0
+    elements: int = 0
+    busy_seconds: float = 0.0
+    queue_seconds: float = 0.0
+    load_seconds: float | None = None
+    memory_bytes: int | None = None
+    failed_rows: int = 0
+    failed_elements: int = 0
+    when_rows: int = 0
+    when_true: int = 0
+    lengths: Counter[int] = field(default_factory=Counter)
+    full_batches: int = 0
+    latencies: list[float] = field(default_factory=list)
+    trace: list[tuple[int, float]] | None = None
+    """Every call's (elements, seconds), if somebody wants them all."""
+
+    def batch(self, elements: int, seconds: float, full: bool, rng: random.Random) -> None:
+        """A batch call that went well at the first try; only full ones tell T(b)."""
+        if self.trace is not None:
+            self.trace.append((elements, seconds))
+        if not full:
+            return
+        self.full_batches += 1
+        if len(self.latencies) < RESERVOIR:
+            self.latencies.append(seconds)
+        elif (slot := rng.randrange(self.full_batches)) < RESERVOIR:
+            self.latencies[slot] = seconds
+
+
+@dataclass
+class FlowMeter:
+    """Rows through a node that calls no model."""
+
+    rows_in: int = 0
+    rows_out: int = 0
+
+
+class Telemetry:
+    """The meters of one run, by node."""
+
+    def __init__(self) -> None:
+        self.stages: dict[Stage, StageMeter] = {}
+        self.flows: dict[PhysicalNode, FlowMeter] = {}
+        self.rng = random.Random(0)
+
+    def stage(self, node: Stage) -> StageMeter:
+        """The stage's meter."""
+        return self.stages.setdefault(node, StageMeter())
+
+    def flow(self, node: PhysicalNode) -> FlowMeter:
+        """The meter of another node."""
+        return self.flows.setdefault(node, FlowMeter())
+
+    def lines(self) -> tuple[str, ...]:
+        """A short text per stage, for progress."""
+        return tuple(f"{node.step} {meter.rows_out}" for node, meter in list(self.stages.items()))
+
+    def actuals(self, devices: Mapping[str, Device]) -> dict[str, NodeActuals]:
+        """By node fingerprint."""
+        found = {
+            node.fingerprint: NodeActuals(meter.rows_in, meter.rows_out)
+            for node, meter in self.flows.items()
+        }
+        for node, meter in self.stages.items():
+            price = devices[node.choice.device].usd_per_hour / 3600
+            found[node.fingerprint] = NodeActuals(
+                meter.rows_in,
+                meter.rows_out,
+                calls=meter.calls,
+                elements=meter.elements,
+                busy_seconds=meter.busy_seconds,
+                queue_seconds=meter.queue_seconds,
+                load_seconds=meter.load_seconds,
+                failed=meter.failed_rows,
+                latency_p95=_quantile(meter.latencies, 0.95),
+                cost_usd=meter.busy_seconds * price,
+            )
+        return found
+
+    def observations(self) -> list[Observation]:
+        """What the run says about models and filters, as the catalog keeps it."""
+        at = datetime.now(UTC)
+        found: list[Observation] = []
+        for stage, stage_meter in self.stages.items():
+            found += _of_stage(stage, stage_meter, at)
+        for node, flow in self.flows.items():
+            if isinstance(node, SqlStep) and node.predicate is not None and flow.rows_in:
+                found.append(
+                    Observation(
+                        f"filter:{node.predicate.fingerprint}",
+                        "rate",
+                        "mean",
+                        flow.rows_out / flow.rows_in,
+                        flow.rows_in,
+                        at,
+                    )
+                )
+        return found
+
+
+def _quantile(values: list[float], q: float) -> float | None:
+    return float(np.quantile(values, q)) if values else None
+
+
+def _of_stage(stage: Stage, meter: StageMeter, at: datetime) -> list[Observation]:
+    choice = stage.choice
+
+    def measured(
+        metric: str, statistic: str, value: float, n: int, *, batch: int | None = None
+    ) -> Observation:
+        return Observation(
+            stage.context,
+            metric,
+            statistic,
+            value,
+            n,
+            at,
+            variant=choice.variant,
+            knobs=knobs_text(choice.knobs),
+            device=choice.device,
+            batch=batch,
+            variant_version=choice.version,
+        )
+
+    found: list[Observation] = []
+    if meter.latencies:
+        n = meter.full_batches
+        mean = float(np.mean(meter.latencies))
+        found.append(measured("latency", "mean", mean, n, batch=choice.batch))
+        for name, q in (("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99)):
+            value = float(np.quantile(meter.latencies, q))
+            found.append(measured("latency", name, value, n, batch=choice.batch))
+    if meter.elements:
+        share = meter.failed_elements / meter.elements
+        found.append(measured("failure", "share", share, meter.elements))
+    if meter.memory_bytes is not None:
+        found.append(measured("memory", "peak", float(meter.memory_bytes), 1))
+    if meter.load_seconds is not None:
+        found.append(measured("load", "mean", meter.load_seconds, 1))
+    if stage.when is not None and meter.when_rows:
+        rate = meter.when_true / meter.when_rows
+        found.append(Observation(stage.context, "rate", "mean", rate, meter.when_rows, at))
+    rows = sum(meter.lengths.values())
+    for length, count in sorted(meter.lengths.items()):
+        found.append(Observation(stage.context, "length", f"pmf({length})", count / rows, rows, at))
+    return found
