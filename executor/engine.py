@@ -24,8 +24,8 @@ from .channels import Pumps, Stopped, Stream, close_generator
 from .chunks import ChunkSizer
 from .environment import Environment, Failure
 from .failures import cancelled, row_failed
-from .relational import Shared, Spool, StepRun, residual, scan, stop_after
-from .stages import StageRun
+from .relational import Shared, Spool, StepWorker, residual, scan, stop_after
+from .stages import StageWorker
 from .state import RowsFailed, RunState, derived_columns
 
 JOIN_SECONDS = 0.5
@@ -183,11 +183,11 @@ class _Builder:
                 return self._pumps.pump("scan", Stream(scan(node, state, sizer)))
             case SqlStep():
                 below = self._stream(node.input, sizer)
-                step = StepRun(node, state, self._derived[node])
+                step = StepWorker(node, state, self._derived[node])
                 return Stream(step.chunks(below), below.channels)
             case Stage():
                 below = self._stream(node.input, sizer)
-                stage = StageRun(node, below, state, self._derived[node], sizer)
+                stage = StageWorker(node, below, state, self._derived[node], sizer)
                 return self._pumps.pump(node.step, Stream(stage.chunks(), below.channels))
             case StopAfter():
                 below = self._stream(node.input, sizer)

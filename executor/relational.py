@@ -89,12 +89,12 @@ class _OneChunk:
     def __init__(self, batch: pa.RecordBatch) -> None:
         self.batch = batch
 
-    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:  # noqa: ANN401
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
         batches = pa.RecordBatchReader.from_batches(self.batch.schema, [self.batch])
         return batches.__arrow_c_stream__(requested_schema)
 
 
-class StepRun:
+class StepWorker:
     """Runs a `SqlStep` chunk by chunk.
 
     Columns passed through never enter DuckDB; the others are computed by a query bound once and

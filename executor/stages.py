@@ -46,7 +46,7 @@ Owners = tuple[tuple[Waiting, int], ...]
 AnyLane = Lane[Owners] | WideLane[Owners]
 
 
-class StageRun:
+class StageWorker:
     """Runs one stage over a stream."""
 
     def __init__(
@@ -85,6 +85,7 @@ class StageRun:
             stage, reader, values, state.slots, first_only=state.on_error == "fail"
         )
         batch = max(1, stage.choice.batch)
+        loaded = state.models.load_seconds(stage)
         lane: AnyLane = lane_for(stage, state, caller)
         try:
             for chunk in self._source.chunks:
@@ -105,7 +106,8 @@ class StageRun:
         finally:
             self._source.close()
             lane.close()
-            self._meter.load_seconds = state.models.load_seconds(stage)
+            loading = state.models.load_seconds(stage) - loaded
+            self._meter.load_seconds = loading or None
             self._meter.memory_bytes = state.models.memory_bytes(stage)
 
     def _admit(self, chunk: Chunk, elements: Elements) -> None:

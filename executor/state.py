@@ -37,6 +37,7 @@ class RunState:
         stages: Iterable[Stage],
         *,
         models: Models | None = None,
+        max_failures: int = MAX_FAILURES,
     ) -> None:
         """`models` lends loaded variants that outlive the run."""
         self.env = env
@@ -45,6 +46,7 @@ class RunState:
         self.models = models or Models(env.models, env.variants, env.devices, env.base_dir)
         self.slots = Slots(env.devices, self.stopped)
         self.failures: list[Failure] = []
+        self._max_failures = max_failures
         self.error: BaseException | None = None
         self.rows_done = 0
         self.rows_total: int | None = None
@@ -76,9 +78,9 @@ class RunState:
                 self.error = error
 
     def add_failures(self, failures: Iterable[Failure]) -> None:
-        """Keep failed rows, up to `MAX_FAILURES`."""
+        """Keep failed rows, up to `max_failures`."""
         with self._lock:
-            room = MAX_FAILURES - len(self.failures)
+            room = self._max_failures - len(self.failures)
             self.failures.extend(list(failures)[:room])
 
     def first_failure(self) -> Failure | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,9 @@ import pyarrow as pa
 from ...ir.models import Device, Knobs, Model, Variant
 from ..failures import RowFailed, wrong_output
 
-Answer = pa.RecordBatch | pa.Table | Mapping[str, Any] | pa.Array | pa.ChunkedArray | list[Any]
+Answer: TypeAlias = (
+    pa.RecordBatch | pa.Table | Mapping[str, Any] | pa.Array | pa.ChunkedArray | list[Any]
+)
 """What a model may return: named columns, or one array for a model with one output."""
 
 
@@ -112,7 +114,7 @@ class OutputReader:
             f"returned one {kind}, but the model has {len(self._declared)} outputs",
         )
 
-    def _array(self, name: str, value: Any, dtype: pa.DataType, rows: int) -> pa.Array:  # noqa: ANN401
+    def _array(self, name: str, value: Any, dtype: pa.DataType, rows: int) -> pa.Array:
         try:
             array = as_array(value, dtype)
         except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
@@ -124,7 +126,7 @@ class OutputReader:
         return array
 
 
-def as_array(value: Any, dtype: pa.DataType) -> pa.Array:  # noqa: ANN401
+def as_array(value: Any, dtype: pa.DataType) -> pa.Array:
     """Any column-like value as an Arrow array of a type; conversions that lose something raise."""
     if isinstance(value, pa.ChunkedArray):
         value = value.combine_chunks()
@@ -157,7 +159,7 @@ def as_matrix(column: pa.Array) -> np.ndarray[Any, Any]:
         _no_nulls(column)
         values = column.flatten()
         _no_nulls(values)
-        return values.to_numpy(zero_copy_only=False).reshape(len(column), kind.list_size)
+        return _numpy(values).reshape(len(column), kind.list_size)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         _no_nulls(column)
         lengths = np.diff(column.offsets.to_numpy())
@@ -166,9 +168,13 @@ def as_matrix(column: pa.Array) -> np.ndarray[Any, Any]:
         values = column.flatten()
         _no_nulls(values)
         width = int(lengths[0]) if len(lengths) else 0
-        return values.to_numpy(zero_copy_only=False).reshape(len(column), width)
+        return _numpy(values).reshape(len(column), width)
     _no_nulls(column)
-    return column.to_numpy(zero_copy_only=False)
+    return _numpy(column)
+
+
+def _numpy(values: pa.Array) -> np.ndarray[Any, Any]:
+    return np.asarray(values.to_numpy(zero_copy_only=False))
 
 
 def _no_nulls(column: pa.Array) -> None:

@@ -1,4 +1,4 @@
-"""`python('module:factory')`: a factory called with the knobs gives a function of a record batch."""
+"""`python('module:factory')`: a factory called with the knobs gives a function of a batch."""
 
 from __future__ import annotations
 
