@@ -1,0 +1,240 @@
+"""Evaluate whole assignments on a sample, computing each distinct piece of work once.
+
+A stage's outputs depend on its own choice and on those of its ancestors only, so they are kept by
+(stage, that partial assignment) and shared by every assignment with the same prefix [Circinus,
+prefix reuse]. All rows stay in the table; a row that failed in a stage is kept out of the stages
+that read it, and counts as wrong in the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..ir.models import Metric, knobs_text
+from ..ir.physical import Choice, SqlStep, Stage
+from ..ir.types import ROW, NamedExpr, SqlExpr
+from .lineage import Chain
+from .observation import assignment_text
+from .promise import Scored
+from .runner import Runner, StageRun
+from .scoring import row_scores
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+Made = tuple[str, str]
+"""What determines outputs of a stage besides its inputs: variant and knobs text."""
+
+OutputsKey = tuple[str, Made, tuple[tuple[str, Made], ...]]
+"""A stage, how it is made, and how each of its ancestors is."""
+
+EVALUATION_BATCH = 64
+"""Batch size of evaluation runs where no ladder was climbed (our choice)."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """A stage's outputs on all rows; `failed` holds the rows that failed in it, `run` the run."""
+
+    columns: tuple[pa.ChunkedArray, ...]
+    failed: frozenset[int]
+    run: StageRun | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """The table at one place of the chain, `rows` rows in order, and the failures below it."""
+
+    table: pa.Table
+    failed: Mapping[str, frozenset[int]]
+
+    def failed_in(self, keys: frozenset[str] | None = None) -> np.ndarray:
+        """`rows` booleans: failed in any of these stages (None: in any at all)."""
+        import numpy as np
+
+        mask = np.zeros(self.table.num_rows, dtype=bool)
+        for key, rows in self.failed.items():
+            if keys is None or key in keys:
+                mask[list(rows)] = True
+        return mask
+
+
+def made(choice: Choice) -> Made:
+    """The part of a choice that decides what comes out."""
+    return choice.variant, knobs_text(choice.knobs)
+
+
+def text_of(assignment: Mapping[str, Choice]) -> str:
+    """The canonical text of an assignment."""
+    return assignment_text({key: made(choice) for key, choice in assignment.items()})
+
+
+class Evaluator:
+    """Runs a chain under any assignment, remembering what it computed."""
+
+    def __init__(self, chain: Chain, runner: Runner) -> None:
+        self.chain = chain
+        self.runner = runner
+        self.source = runner.scan(chain.scan).sort_by(ROW)
+        self._batches: dict[tuple[str, Made], int] = {}
+        self._outputs: dict[OutputsKey, Outputs] = {}
+        self._nulls: dict[str, tuple[pa.ChunkedArray, ...]] = {}
+        self._walked: list[tuple[tuple[tuple[str, Made | None], ...], State]] = []
+
+    @property
+    def rows(self) -> int:
+        """Rows of the sample."""
+        return int(self.source.num_rows)
+
+    def set_batch(self, key: str, choice: Choice, batch: int) -> None:
+        """Use this batch size when evaluating the choice."""
+        self._batches[key, made(choice)] = batch
+
+    def before(self, key: str, assignment: Mapping[str, Choice]) -> State:
+        """The table a stage reads; stages it does not depend on do not run and give NULL."""
+        place = next(
+            i
+            for i, node in enumerate(self.chain.nodes)
+            if isinstance(node, Stage) and node.step == key
+        )
+        return self._walk(assignment, self.chain.ancestors[key], place)
+
+    def final(self, assignment: Mapping[str, Choice]) -> State:
+        """The chain's result, every stage run."""
+        every = frozenset(stage.step for stage in self.chain.stages)
+        return self._walk(assignment, every, len(self.chain.nodes))
+
+    def outputs(self, key: str, assignment: Mapping[str, Choice]) -> Outputs:
+        """One stage's outputs on all rows, its ancestors as assigned."""
+        return self._stage(self.chain.stage(key), assignment, self.before(key, assignment))
+
+    def knows(self, key: str, assignment: Mapping[str, Choice]) -> bool:
+        """Were these outputs computed already?"""
+        return self._key(self.chain.stage(key), assignment) in self._outputs
+
+    def live(self, stage: Stage, state: State) -> np.ndarray:
+        """`rows` booleans: the stage gets these rows (no ancestor failed) and its WHEN is TRUE."""
+        import numpy as np
+        import pyarrow.compute as pc
+
+        mask = ~state.failed_in(self.chain.ancestors[stage.step])
+        if stage.when is not None:
+            truth = pc.fill_null(state.table.column(stage.when), False)
+            mask &= np.asarray(truth.to_numpy(), dtype=bool)
+        return mask
+
+    def _walk(self, assignment: Mapping[str, Choice], needed: frozenset[str], end: int) -> State:
+        """The state before node `end`, from the longest prefix shared with the last walk."""
+        state = State(self.source, {})
+        trail: tuple[tuple[str, Made | None], ...] = ()
+        states: list[tuple[tuple[tuple[str, Made | None], ...], State]] = []
+        for place, node in enumerate(self.chain.nodes[:end]):
+            if isinstance(node, Stage):
+                runs = node.step in needed
+                trail = (*trail, (node.step, made(assignment[node.step]) if runs else None))
+            if place < len(self._walked) and self._walked[place][0] == trail:
+                state = self._walked[place][1]
+            else:
+                del self._walked[place:]
+                state = self._apply(node, state, assignment, needed)
+            states.append((trail, state))
+        self._walked = states + self._walked[end:]
+        return state
+
+    def _apply(
+        self,
+        node: SqlStep | Stage,
+        state: State,
+        assignment: Mapping[str, Choice],
+        needed: frozenset[str],
+    ) -> State:
+        if isinstance(node, SqlStep):
+            return State(self.runner.run_step(node, state.table).sort_by(ROW), state.failed)
+        if node.step in needed:
+            outputs = self._stage(node, assignment, state)
+            columns, failed = outputs.columns, {**state.failed, node.step: outputs.failed}
+        else:
+            columns, failed = self._skipped(node), dict(state.failed)
+        table = state.table
+        for field, column in zip(node.outputs, columns, strict=True):
+            table = table.append_column(field.name, column)
+        return State(table, failed)
+
+    def _stage(self, stage: Stage, assignment: Mapping[str, Choice], state: State) -> Outputs:
+        """Run a stage, or recall it."""
+        key = self._key(stage, assignment)
+        found = self._outputs.get(key)
+        if found is None:
+            found = self._outputs[key] = self._run(stage, assignment[stage.step], state)
+        return found
+
+    def _key(self, stage: Stage, assignment: Mapping[str, Choice]) -> OutputsKey:
+        """What determines a stage's outputs."""
+        below = sorted(self.chain.ancestors[stage.step])
+        own = made(assignment[stage.step])
+        return stage.step, own, tuple((key, made(assignment[key])) for key in below)
+
+    def _run(self, stage: Stage, choice: Choice, state: State) -> Outputs:
+        """Run a stage on its live rows; the others' outputs are NULL."""
+        import numpy as np
+        import pyarrow as pa
+
+        batch = self._batches.get((stage.step, made(choice)), EVALUATION_BATCH)
+        sized = stage.replace(choice=choice.replace(batch=batch))
+        places = np.flatnonzero(self.live(stage, state))
+        if not len(places):
+            return Outputs(self._skipped(stage), frozenset())
+        run = self.runner.run_stage(sized, state.table.take(pa.array(places)))
+        back = np.full(self.rows, -1, dtype=np.int64)
+        back[places] = np.arange(len(places))
+        index = pa.array(back, mask=back < 0)
+        columns = tuple(run.table.column(field.name).take(index) for field in stage.outputs)
+        return Outputs(columns, frozenset(int(places[row]) for row in run.failed), run)
+
+    def _skipped(self, stage: Stage) -> tuple[pa.ChunkedArray, ...]:
+        """Typed NULLs for every row; SQL above may depend on the types."""
+        columns = self._nulls.get(stage.step)
+        if columns is None:
+            empty = SqlStep(
+                stage.input,
+                tuple(
+                    NamedExpr(field.name, SqlExpr(f"CAST(NULL AS {field.type})", ()), field.type)
+                    for field in stage.outputs
+                ),
+            )
+            table = self.runner.run_step(empty, self.source)
+            columns = tuple(table.column(field.name) for field in stage.outputs)
+            self._nulls[stage.step] = columns
+        return columns
+
+
+def accuracy_scores(
+    evaluator: Evaluator,
+    assignment: Mapping[str, Choice],
+    metric: Metric,
+    truth: pa.ChunkedArray,
+    clusters: Sequence[Hashable] | None,
+) -> Scored:
+    """One score per row of the sample under the assignment; failed rows are wrong.
+
+    This is what accuracy means end to end, on search rows for estimates and on held-back rows for
+    the test of a promise.
+    """
+    state = evaluator.final(assignment)
+    answers = state.table.column(metric.output)
+    return row_scores(metric, answers, truth, state.failed_in(), clusters)
+
+
+def truth_of(
+    evaluator: Evaluator,
+    metric: Metric,
+    label: pa.ChunkedArray | None,
+    base: Mapping[str, Choice] | None,
+) -> pa.ChunkedArray | None:
+    """The label, else the answers of the assignment made of BASE variants, else nothing."""
+    if label is not None or base is None:
+        return label
+    return evaluator.final(base).table.column(metric.output)

@@ -1,0 +1,187 @@
+"""Batch latencies of one choice: sizes 1, 2, 4, … until a larger batch no longer pays.
+
+Monotone stop (after Boehm et al., pruning by monotonicity): time per element falls with the batch
+size and then flattens; where it has not improved by 5 % over two doublings, larger batches only add
+latency and memory. The thresholds below are our choice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import TYPE_CHECKING
+
+from ..errors import RunError
+from ..ir.physical import Choice, Stage
+from .intervals import Interval, mean_t, quantile_interval
+from .runner import StageRun
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How long a batch size is measured, and how far the sizes go.
+
+    A size is measured by at least `min_calls` calls and `floor_seconds` of model time, at most
+    `max_calls`; once `ceiling_seconds` are spent on it, by no more than it has (a large model is
+    not repeated for the sake of its second digit), but never by fewer than two.
+    """
+
+    min_calls: int = 5
+    max_calls: int = 64
+    floor_seconds: float = 0.02
+    ceiling_seconds: float = 1.0
+    max_batch: int = 4096
+    min_gain: float = 0.05
+
+
+@dataclass(frozen=True)
+class Point:
+    """Seconds of each full batch call of `batch` elements, warm-up left out."""
+
+    batch: int
+    seconds: tuple[float, ...]
+
+    @property
+    def per_element(self) -> float:
+        """Median seconds per element: robust against a stray slow call."""
+        return median(self.seconds) / self.batch
+
+    def statistics(self) -> dict[str, Interval]:
+        """mean, p50, p90, p95, p99 of a call, seconds."""
+        n = len(self.seconds)
+        mean = mean_t(self.seconds)
+        if n == 1:
+            # One call says nothing about spread: an order of magnitude each way, our choice.
+            mean = Interval(mean.value, mean.value / 10, mean.value * 10, 1)
+        found = {"mean": Interval(mean.value, max(mean.low, 0.0), mean.high, n)}
+        for percent in (50, 90, 95, 99):
+            found[f"p{percent}"] = quantile_interval(self.seconds, percent / 100)
+        return found
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """What climbing found; `problem` says why it ended early, None where it did not."""
+
+    points: tuple[Point, ...]
+    load_seconds: float | None = None
+    memory_bytes: int | None = None
+    problem: str | None = None
+
+    @property
+    def best_batch(self) -> int:
+        """The size with the least time per element; 1 where nothing was measured."""
+        best = min(self.points, key=lambda point: point.per_element, default=None)
+        return best.batch if best is not None else 1
+
+    def with_calls(self, seconds: Sequence[float]) -> Ladder:
+        """The same with more calls at the best size, seconds each."""
+        best = self.best_batch
+        points = tuple(
+            Point(p.batch, (*p.seconds, *seconds)) if p.batch == best else p for p in self.points
+        )
+        return replace(self, points=points)
+
+
+def climb(
+    stage: Stage,
+    choice: Choice,
+    table: pa.Table,
+    elements: np.ndarray,
+    run: Callable[[Stage, pa.Table], StageRun],
+    policy: Policy,
+) -> Ladder:
+    """Measure one choice at doubling batch sizes.
+
+    Args:
+        stage: the stage; its own choice is replaced.
+        choice: variant, knobs and device; its batch is ignored.
+        table: rows that all run (WHEN is TRUE on them).
+        elements: `rows` ints, elements of each row (1 without EACH).
+        run: runs a stage on a table.
+        policy: how long and how far.
+    """
+    available = int(elements.sum())
+    points: list[Point] = []
+    load: float | None = None
+    memory: int | None = None
+    batch = 1
+    while batch <= min(available, policy.max_batch):
+        sized = stage.replace(choice=choice.replace(batch=batch))
+        try:
+            runs, seconds = _measure(sized, table, elements, run, policy, warmed=bool(points))
+        except RunError as error:
+            return Ladder(tuple(points), load, memory, f"batch {batch}: {error.message}")
+        load = next((r.load_seconds for r in runs if r.load_seconds is not None), None) or load
+        memory = max((r.memory_bytes for r in runs if r.memory_bytes is not None), default=memory)
+        if not seconds:
+            return Ladder(tuple(points), load, memory, f"batch {batch}: no full batch succeeded")
+        points.append(Point(batch, tuple(seconds)))
+        if _flat(points, policy.min_gain):
+            break
+        batch *= 2
+    return Ladder(tuple(points), load, memory)
+
+
+def _flat(points: Sequence[Point], min_gain: float) -> bool:
+    """Has time per element not improved over the last two doublings?"""
+    if len(points) < 3:
+        return False
+    return points[-1].per_element > (1.0 - min_gain) * points[-3].per_element
+
+
+def _measure(
+    stage: Stage,
+    table: pa.Table,
+    elements: np.ndarray,
+    run: Callable[[Stage, pa.Table], StageRun],
+    policy: Policy,
+    *,
+    warmed: bool,
+) -> tuple[list[StageRun], list[float]]:
+    """All runs made at one batch size, and the seconds of its full calls."""
+    batch = stage.choice.batch
+    warm_up = run(stage, _rows_for(table, elements, batch))
+    runs = [warm_up]
+    seconds: list[float] = []
+    once = sum(warm_up.batch_seconds)
+    if warmed and once > policy.ceiling_seconds:
+        seconds += full_batches(warm_up, batch)
+    wanted = policy.min_calls
+    # Two rounds suffice as the first one's times are warm; the third covers a lucky fast first.
+    for _ in range(3):
+        spent = sum(seconds)
+        mean = spent / len(seconds) if seconds else once
+        wanted = max(wanted, math.ceil(policy.floor_seconds / max(mean, 1e-9)))
+        affordable = max(2, math.floor(policy.ceiling_seconds / max(mean, 1e-9)))
+        more = min(wanted, policy.max_calls, affordable) - len(seconds)
+        if more <= 0:
+            break
+        runs.append(run(stage, _rows_for(table, elements, more * batch)))
+        seconds += full_batches(runs[-1], batch)
+    return runs, seconds
+
+
+def full_batches(run: StageRun, batch: int) -> list[float]:
+    """Seconds of the calls of exactly `batch` elements."""
+    pairs = zip(run.batch_seconds, run.batch_sizes, strict=True)
+    return [seconds for seconds, size in pairs if size == batch]
+
+
+def _rows_for(table: pa.Table, elements: np.ndarray, wanted: int) -> pa.Table:
+    """Rows from the top, again from the top if need be, that hold at least `wanted` elements."""
+    import numpy as np
+
+    total = int(elements.sum())
+    rounds, rest = divmod(wanted, total)
+    last = int(np.searchsorted(np.cumsum(elements), rest)) + 1 if rest else 0
+    if rounds == 0:
+        return table.slice(0, last)
+    whole = np.tile(np.arange(len(elements)), rounds)
+    return table.take(np.concatenate([whole, np.arange(last)]))

@@ -1,0 +1,95 @@
+"""A runner that counts what it spends and stops when that is enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from threading import Event
+from typing import TYPE_CHECKING
+
+from ..ir.physical import Choice, SqlScan, SqlStep, Stage
+from .runner import Runner, StageRun
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Stopped(Exception):
+    """The budget is used up, or the user cancelled; the text says which."""
+
+
+class Unaffordable(Stopped):
+    """One piece of work would take more than is left; cheaper ones may still fit."""
+
+
+class Meter:
+    """`Runner` around another one; raises `Stopped` before a run, never amid one."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        seconds: float | None,
+        usd: float | None,
+        price: Callable[[Choice, StageRun], float] | None,
+        cancelled: Event | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self.usd = 0.0
+        self._runner = runner
+        self._limits = (seconds, usd)
+        self._price = price
+        self._cancelled = cancelled
+        self._clock = clock
+        self._started = clock()
+
+    @property
+    def spent_seconds(self) -> float:
+        """Wall seconds since the start."""
+        return self._clock() - self._started
+
+    def check(self) -> None:
+        """Stop here if there is a reason to.
+
+        Raises:
+            Stopped: cancelled, or a budget is used up.
+        """
+        seconds, usd = self._limits
+        if self._cancelled is not None and self._cancelled.is_set():
+            raise Stopped("cancelled")
+        if seconds is not None and self.spent_seconds >= seconds:
+            raise Stopped(f"the budget of {seconds:g} s is used up")
+        if usd is not None and self.usd >= usd:
+            raise Stopped(f"the budget of {usd:g} USD is used up")
+
+    def afford(self, seconds: float) -> None:
+        """Refuse work expected to take longer than is left.
+
+        Raises:
+            Unaffordable: it would.
+        """
+        limit = self._limits[0]
+        if limit is not None and self.spent_seconds + seconds > limit:
+            raise Unaffordable(f"about {seconds:.1f} s are needed, more than the budget leaves")
+
+    def scan(self, scan: SqlScan) -> pa.Table:
+        """See `Runner`."""
+        self.check()
+        return self._runner.scan(scan)
+
+    def run_step(self, step: SqlStep, table: pa.Table) -> pa.Table:
+        """See `Runner`."""
+        self.check()
+        return self._runner.run_step(step, table)
+
+    def run_stage(self, stage: Stage, table: pa.Table) -> StageRun:
+        """See `Runner`."""
+        self.check()
+        run = self._runner.run_stage(stage, table)
+        if self._price is not None:
+            self.usd += self._price(stage.choice, run)
+        return run
+
+    def now(self) -> datetime:
+        """See `Runner`."""
+        return self._runner.now()

@@ -1,0 +1,76 @@
+"""Collects observations of one run, all stamped alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from ..ir.models import knobs_text
+from ..ir.physical import Choice
+from .intervals import Interval
+from .observation import Observation
+
+
+class Recorder:
+    """Appends observations to `rows`."""
+
+    def __init__(
+        self,
+        rows: list[Observation],
+        now: Callable[[], datetime],
+        run: int | None,
+        versions: Mapping[str, int],
+    ) -> None:
+        self.rows = rows
+        self._now = now
+        self._run = run
+        self._versions = versions
+
+    def add(
+        self,
+        subject: str,
+        metric: str,
+        statistic: str,
+        interval: Interval,
+        *,
+        choice: Choice | None = None,
+        device: str | None = None,
+        batch: int | None = None,
+        given: str | None = None,
+        assignment: str = "",
+        n_failed: int = 0,
+        at: datetime | None = None,
+    ) -> None:
+        """Keep one number unless it is NaN (nothing was seen).
+
+        `choice` gives variant and knobs; its device and batch only count where they are given.
+        """
+        if math.isnan(interval.value):
+            return
+        self.rows.append(
+            Observation(
+                subject=subject,
+                metric=metric,
+                statistic=statistic,
+                value=interval.value,
+                n=interval.n,
+                at=at or self._now(),
+                low=interval.low,
+                high=interval.high,
+                n_failed=n_failed,
+                variant=choice.variant if choice is not None else None,
+                knobs=knobs_text(choice.knobs) if choice is not None else "",
+                device=device,
+                batch=batch,
+                given=given,
+                assignment=assignment,
+                subject_version=self._versions.get(subject, 1),
+                variant_version=choice.version if choice is not None else None,
+                run=self._run,
+            )
+        )
+
+    def now(self) -> datetime:
+        """One time for numbers that belong together."""
+        return self._now()
