@@ -36,6 +36,7 @@ class Fragment:
     tree: exp.Expression
     text: str = field(compare=False)
     span: Span = field(compare=False)
+    is_query: bool = False
 
     def span_of(self, node: exp.Expression) -> Span:
         """Where a node of the tree stands in the whole text; the fragment's span when unknown."""

@@ -61,6 +61,11 @@ class Group(Parts):
         super().__init__(parts)
         self.rule = rule
 
+    @property
+    def children(self) -> list[Any]:
+        """Under this name lark takes apart the groups it made for `*` and `+`."""
+        return self
+
 
 def unquoted(lexeme: Lexeme) -> str:
     """A name as meant: without its quotes."""
@@ -123,6 +128,9 @@ def query(lexeme: Lexeme) -> ast.Fragment:
 
 class Shared(Transformer[Any, Any]):
     """The rules that several statements use."""
+
+    def __default__(self, data: str, children: list[Any], meta: Any) -> Group:
+        return Group(str(data), children)
 
     def start(self, children: list[Any]) -> Any:
         """The statement."""

@@ -13,7 +13,7 @@ terminal, to be read by sqlglot:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from sqlglot.tokens import Token, TokenType
 from ..errors import Span
 from .tokens import CLOSING, OPENING, STRINGS, Word, matching
 
-_SIGNS = {
+SIGNS = {
     "(": "LPAR",
     ")": "RPAR",
     ",": "COMMA",
@@ -82,7 +82,7 @@ class Lexer:
         self.text = text
         self.previous = ""
 
-    def next(self, accepted: Collection[str]) -> Lexeme | None:
+    def next(self, accepted: Container[str]) -> Lexeme | None:
         """The next terminal in a state that takes `accepted`; None at the end."""
         if self.at >= self.stop:
             return None
@@ -97,7 +97,7 @@ class Lexer:
         tokens = self.tokens[run[0].of : run[-1].of + 1]
         return Lexeme(kind, run, tokens, self.text, run[0].start, run[-1].end)
 
-    def _choose(self, accepted: Collection[str]) -> tuple[str, int]:
+    def _choose(self, accepted: Container[str]) -> tuple[str, int]:
         """The terminal's type and the index behind its last word."""
         word = self.line[self.at]
         if "QUERY" in accepted and ("LPAR" not in accepted or self._starts_query()):
@@ -117,7 +117,7 @@ class Lexer:
                     return run, end
         return self._plain(word, accepted)
 
-    def _plain(self, word: Word, accepted: Collection[str]) -> tuple[str, int]:
+    def _plain(self, word: Word, accepted: Container[str]) -> tuple[str, int]:
         end = self.at + 1
         if word.token.token_type in STRINGS:
             return "STRING", end
@@ -125,8 +125,8 @@ class Lexer:
             return "NUMBER", end
         if word.text == "." and "DOT" not in accepted and self._number_follows():
             return "NUMBER", end + 1
-        if word.upper in _SIGNS:
-            return _SIGNS[word.upper], end
+        if word.upper in SIGNS:
+            return SIGNS[word.upper], end
         if not word.is_name:
             return "OTHER", end
         if "UNIT" in accepted and (self.previous != "UNIT" or word.text == "CO2"):

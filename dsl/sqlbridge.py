@@ -97,7 +97,7 @@ def type_name(tokens: Sequence[Token], text: str) -> str:
         name = _TypeNames(dialect=_DIALECT).generate(found.tree)
     except RecursionError:
         raise too_deep(found.span) from None
-    return "DECIMAL(18,3)" if name == "DECIMAL" else name.replace("'", "'")
+    return name
 
 
 def sql_text(tree: exp.Expression) -> str:
@@ -137,7 +137,7 @@ def _fragment(
         raise _malformed(error, span, text, what, code) from None
     if len(trees) != 1 or not isinstance(trees[0], exp.Expression):
         raise _malformed(ParseError("empty"), span, text, what, code)
-    return Fragment(trees[0], text[span.start : span.end], span)
+    return Fragment(trees[0], text[span.start : span.end], span, method is _query)
 
 
 def _malformed(error: Exception, span: Span, text: str, what: str, code: str) -> SyntaxProblem:

@@ -1,0 +1,354 @@
+"""From text to statements.
+
+    text ─ tokens ─▶ words ─ split at `;` ─▶ one statement ─ its first words ─▶ ours: lark
+                                                                            └▶ DuckDB's: PlainSql
+
+One pass of sqlglot's tokenizer serves everything. A statement that begins like one of ours is read
+by lark's LALR parser, fed word by word (`lexer.py`); runs of tokens inside it go to sqlglot. What
+begins like none of ours is DuckDB's: kept as text, with sqlglot's tree where sqlglot can read it.
+Queries are always ours, so that model calls in them are found.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from lark import Lark
+from lark.lexer import Lexer as LarkLexer
+from sqlglot import exp
+
+from ..errors import Span, SyntaxProblem
+from . import ast, sqlbridge
+from .expectations import END, Accepted, unexpected
+from .lexer import Lexer, clause_start
+from .problems import later, problem
+from .statements import SHOW_KINDS, Build
+from .tokens import Word, matching, tokenize, words
+
+_DECLARED = frozenset({"MODEL", "VARIANT", "DEVICE", "LINK", "PIPELINE", "SLO"})
+_QUERIES = frozenset({"SELECT", "WITH", "FROM", "VALUES", "TABLE", "("})
+_LATER = frozenset({"DEPLOY", "UNDEPLOY", "MONITOR", "REOPTIMIZE", "UNFORCE", "DERIVE"})
+_TRANSACTIONS = frozenset({"BEGIN", "COMMIT", "ROLLBACK", "ABORT", "END"})
+_QUERY_TREES = (exp.Query, exp.Values)
+
+
+class _Line(NamedTuple):
+    """The words `line[at:stop]` of a script: one statement."""
+
+    text: str
+    tokens: list[Any]
+    line: list[Word]
+    at: int
+    stop: int
+
+    def upper(self, offset: int) -> str:
+        """The keyword at an offset, '' if it is none."""
+        index = self.at + offset
+        return self.line[index].upper if index < self.stop else ""
+
+    def is_name(self, offset: int) -> bool:
+        """May a name stand there?"""
+        index = self.at + offset
+        return index < self.stop and self.line[index].is_name
+
+    @property
+    def span(self) -> Span:
+        """From the first word to the last."""
+        return Span(self.line[self.at].start, self.line[self.stop - 1].end)
+
+    def span_to(self, count: int) -> Span:
+        """The first words."""
+        last = min(self.at + count, self.stop) - 1
+        return Span(self.line[self.at].start, self.line[last].end)
+
+
+def parse(text: str) -> tuple[ast.Statement, ...]:
+    """The statements of a script, in order; none for a script of comments.
+
+    Raises:
+        SyntaxProblem: with a span into `text`; `problems.CODES` lists the codes.
+    """
+    try:
+        tokens = tokenize(text)
+        line = words(tokens, text)
+        return tuple(
+            _statement(_Line(text, tokens, line, at, stop)) for at, stop in split(line, text)
+        )
+    except SyntaxProblem as error:
+        error.in_source(text)
+        raise
+
+
+def parse_one(text: str) -> ast.Statement:
+    """The only statement of a text.
+
+    Raises:
+        SyntaxProblem: it does not parse, or there is not exactly one (OC0114).
+    """
+    statements = parse(text)
+    if len(statements) != 1:
+        span = statements[1].span if statements else Span(len(text), len(text))
+        found = "more than one" if statements else "none"
+        error = problem("OC0114", f"one statement was expected, {found} found", span=span)
+        error.in_source(text)
+        raise error
+    return statements[0]
+
+
+def parse_expression(text: str, offset: int = 0) -> ast.Fragment:
+    """A scalar expression; `offset` is where its text begins in a larger one.
+
+    Raises:
+        SyntaxProblem: it is not one.
+    """
+    try:
+        tokens = tokenize(text)
+        if not tokens:
+            raise problem("OC0103", "an expression was expected", span=Span(0, len(text)))
+        fragment = sqlbridge.expression(tokens, text)
+    except SyntaxProblem as error:
+        if error.span is not None:
+            error.span = Span(error.span.start + offset, error.span.end + offset)
+        if not offset:
+            error.in_source(text)
+        raise
+    if offset:
+        for node in fragment.tree.walk():
+            if "start" in node.meta:
+                node.meta["start"] += offset
+                node.meta["end"] += offset
+    span = Span(fragment.span.start + offset, fragment.span.end + offset)
+    return ast.Fragment(fragment.tree, fragment.text, span)
+
+
+def split(line: list[Word], text: str) -> list[tuple[int, int]]:
+    """Statements as ranges of words, without their `;`; empty ones are dropped."""
+    found: list[tuple[int, int]] = []
+    at = 0
+    while at < len(line):
+        stop = _statement_end(line, at)
+        if stop > at:
+            found.append((at, stop))
+        at = stop + 1
+    return found
+
+
+def _statement_end(line: list[Word], at: int) -> int:
+    """The index of the `;` that ends the statement at `at`, or the end."""
+    begin = _body_begin(line, at)
+    index = at
+    while index < len(line):
+        if index == begin:
+            index = _body_end(line, begin)
+        elif line[index].upper == ";":
+            return index
+        index += 1
+    return len(line)
+
+
+def _body_begin(line: list[Word], at: int) -> int:
+    """The index of BEGIN in `CREATE [OR REPLACE] PIPELINE … AS BEGIN`, or -1."""
+    upper = [word.upper for word in line[at : at + 4]]
+    if upper[:2] != ["CREATE", "PIPELINE"] and upper != ["CREATE", "OR", "REPLACE", "PIPELINE"]:
+        return -1
+    for index in range(at + 1, len(line)):
+        if line[index].upper == ";":
+            return -1
+        if line[index].upper == "BEGIN" and line[index - 1].upper == "AS":
+            return index
+    return -1
+
+
+def _body_end(line: list[Word], begin: int) -> int:
+    """The index of the END that closes no CASE.
+
+    Raises:
+        SyntaxProblem: OC0113, there is none.
+    """
+    cases = 0
+    for index in range(begin + 1, len(line)):
+        upper = line[index].upper
+        if upper not in ("CASE", "END") or line[index - 1].upper == ".":
+            continue
+        if index + 1 < len(line) and line[index + 1].upper == ":=":
+            continue
+        if upper == "CASE":
+            cases += 1
+        elif cases == 0:
+            return index
+        else:
+            cases -= 1
+    raise problem(
+        "OC0113",
+        "the body that begins here is not closed",
+        span=line[begin].span,
+        label="no END closes it",
+    )
+
+
+def _statement(line: _Line) -> ast.Statement:
+    """One statement, ours or DuckDB's."""
+    _refuse(line)
+    first, second = line.upper(0), line.upper(1)
+    if first in _QUERIES:
+        return _query(line)
+    match first:
+        case "CREATE":
+            kind = line.upper(3) if (second, line.upper(2)) == ("OR", "REPLACE") else second
+            ours = kind in _DECLARED
+        case "EXPLAIN":
+            ours = _explains_query(line)
+        case "COPY":
+            ours = second == "("
+        case "ANALYZE":
+            ours = second in ("PIPELINE", "MODEL") and line.stop - line.at > 2
+        case "SHOW":
+            ours = second.lower() in SHOW_KINDS
+        case "DESCRIBE":
+            ours = line.is_name(1) and all(
+                line.is_name(offset) or line.upper(offset) == "."
+                for offset in range(1, line.stop - line.at)
+            )
+            ours = ours and second not in _QUERIES
+        case "DROP":
+            ours = second in _DECLARED
+        case "SET" | "RESET":
+            return _setting(line)
+        case _:
+            ours = False
+    return _run_lark(line) if ours else _plain(line)
+
+
+def _refuse(line: _Line) -> None:
+    """Transactions, and what a later version brings."""
+    first, second, third = line.upper(0), line.upper(1), line.upper(2)
+    start = (first, second) == ("START", "TRANSACTION")
+    if start or (first in _TRANSACTIONS and line.upper(1) in ("", "TRANSACTION", "WORK")):
+        raise problem(
+            "OC0105",
+            "transactions are refused",
+            span=line.span,
+            label="every statement stands alone",
+            hint="leave it out: each statement is committed by itself",
+        )
+    if first in _LATER and line.stop - line.at > 1:
+        raise later(first, line.span_to(1))
+    created = third if second != "OR" else line.upper(4)
+    if first == "CREATE" and "STATISTICS" in (second, line.upper(3)) and created:
+        raise later("CREATE STATISTICS", line.span_to(2))
+    if (first, second) == ("FORCE", "PLAN"):
+        raise later("FORCE PLAN", line.span_to(2))
+    if first == "EXPLAIN" and second in ("REOPTIMIZE", "PLAN"):
+        raise later(f"EXPLAIN {second}", line.span_to(2))
+    if first == "EXPLAIN" and second == "(":
+        stop = matching(line.line, line.at + 1, line.stop)
+        for index in range(line.at + 2, stop - 1):
+            opened = line.line[index - 1].upper in ("(", ",")
+            if opened and (line.line[index].upper, line.line[index + 1].upper) == ("WHAT", "IF"):
+                span = Span(line.line[index].start, line.line[index + 1].end)
+                raise later("EXPLAIN (WHAT IF …)", span)
+
+
+def _explains_query(line: _Line) -> bool:
+    """Does EXPLAIN stand before a query, and not before another statement of DuckDB's?"""
+    offset = 1
+    if line.upper(1) == "(" and line.upper(2) not in _QUERIES:
+        offset = matching(line.line, line.at + 1, line.stop) - line.at + 1
+    elif line.upper(1) == "ANALYZE":
+        offset = 2
+    return line.at + offset >= line.stop or line.upper(offset) in _QUERIES
+
+
+def _query(line: _Line) -> ast.Statement:
+    """A query with or without clauses; WITH may also begin an INSERT, UPDATE or DELETE."""
+    if clause_start(line.line, line.at, line.stop) < line.stop:
+        return _run_lark(line)
+    run = line.line[line.at : line.stop]
+    tokens = line.tokens[run[0].of : run[-1].of + 1]
+    try:
+        fragment = sqlbridge.query(tokens, line.text)
+    except SyntaxProblem as error:
+        _point_at_objective(error, line)
+        raise
+    if not isinstance(fragment.tree, _QUERY_TREES):
+        return ast.PlainSql(fragment.text, fragment.tree, fragment.span)
+    return ast.Select(fragment, None, None, "fail", fragment.span)
+
+
+def _point_at_objective(error: SyntaxProblem, line: _Line) -> None:
+    """`SELECT … MINIMIZE cost` fails at its metric; say how it is written."""
+    for index in range(line.at + 1, line.stop):
+        word = line.line[index]
+        if line.line[index - 1].upper in ("MINIMIZE", "MAXIMIZE") and word.span == error.span:
+            objective = f"{line.line[index - 1].upper} {word.text}"
+            error.hint = f"an objective alone is written WITH SLO () {objective}"
+
+
+def _plain(line: _Line) -> ast.PlainSql:
+    """DuckDB's own: the text, and sqlglot's tree if sqlglot can read it."""
+    run = line.line[line.at : line.stop]
+    tokens = line.tokens[run[0].of : run[-1].of + 1]
+    text = line.text[line.span.start : line.span.end]
+    try:
+        tree: exp.Expression | None = sqlbridge.query(tokens, line.text).tree
+    except SyntaxProblem as error:
+        if error.code == "OC0109":
+            raise
+        tree = None
+    return ast.PlainSql(text, tree, line.span)
+
+
+def _setting(line: _Line) -> ast.Statement:
+    """SET and RESET of a name are ours to dispatch; DuckDB has more forms of both."""
+    try:
+        return _run_lark(line)
+    except SyntaxProblem as error:
+        if error.code == "OC0101":
+            return _plain(line)
+        raise
+
+
+class _NoLexer(LarkLexer):
+    """lark is fed by `lexer.Lexer`, which needs to see the parser's state."""
+
+    def __init__(self, lexer_conf: object) -> None:
+        self.conf = lexer_conf
+
+    def lex(self, lexer_state: Any, parser_state: Any) -> Iterator[Any]:
+        return iter(())
+
+
+@functools.cache
+def _lark() -> Lark:
+    """The parser, built once; its tables are cached beside the bytecode, as bytecode is."""
+    options: dict[str, Any] = {
+        "parser": "lalr",
+        "lexer": _NoLexer,
+        "keep_all_tokens": True,
+        "transformer": Build(),
+    }
+    here = Path(__file__)
+    if not sys.dont_write_bytecode:
+        bytecode = Path(importlib.util.cache_from_source(str(here)))
+        if bytecode.parent.is_dir():
+            options["cache"] = str(bytecode.with_suffix(".lark"))
+    return Lark((here.parent / "grammar.lark").read_text(encoding="utf-8"), **options)
+
+
+def _run_lark(line: _Line) -> ast.Statement:
+    """A statement of ours, fed to lark word by word."""
+    lexer = Lexer(line.tokens, line.line, line.at, line.stop, line.text)
+    parser = _lark().parse_interactive()
+    while True:
+        accepted = Accepted(parser.parser_state)
+        lexeme = lexer.next(accepted)
+        if lexeme is None and END in accepted:
+            return cast(ast.Statement, parser.feed_eof())
+        if lexeme is None or lexeme.type not in accepted:
+            raise unexpected(accepted, lexeme, line.span.end)
+        parser.feed_token(cast(Any, lexeme))
