@@ -132,18 +132,20 @@ class Join(Node):
 
     `lookup` joins every left row with its one match on the right (what deduplication makes): the
     `keys` pairs (left column, right column) are compared null-safely, the right's key columns are
-    not produced, and left order is kept.
+    not produced, and left order is kept. `semi` keeps the left rows that have a match.
     """
 
     left: LogicalNode
     right: LogicalNode
-    kind: Literal["inner", "left", "cross", "lookup"]
+    kind: Literal["inner", "left", "cross", "lookup", "semi"]
     condition: SqlExpr | None = None
     keys: tuple[tuple[str, str], ...] = ()
 
     @property
     def schema(self) -> Schema:
-        """Left columns, then right ones (without keys for a lookup)."""
+        """Left columns, then right ones (without keys for a lookup, none for a semi-join)."""
+        if self.kind == "semi":
+            return self.left.schema
         drop = {right for _, right in self.keys} if self.kind == "lookup" else set()
         return self.left.schema + tuple(f for f in self.right.schema if f.name not in drop)
 

@@ -131,7 +131,9 @@ def join_sql(join: Join, left: str, right: str, fields: Schema, *, ordered: bool
         pairs = (f"l.{quote(a)} IS NOT DISTINCT FROM r.{quote(b)}" for a, b in join.keys)
         how, on = "JOIN", " AND ".join(pairs)
     else:
-        how = {"inner": "JOIN", "left": "LEFT JOIN", "cross": "CROSS JOIN"}[join.kind]
+        how = {"inner": "JOIN", "left": "LEFT JOIN", "cross": "CROSS JOIN", "semi": "SEMI JOIN"}[
+            join.kind
+        ]
         on = join.condition.text if join.condition is not None else ""
     if how == "CROSS JOIN" and on:
         how = "JOIN"

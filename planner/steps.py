@@ -6,8 +6,8 @@ the DAG) is `context_2`, and so on. Choices, estimates and ADVICE are keyed by i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import assert_never, cast
 
 from ..ir.logical import (
@@ -90,8 +90,13 @@ class StepInfo:
 
 
 @dataclass
-class _Flow:
-    """What is known about the rows a node produces."""
+class Flow:
+    """What is known about the rows a node produces.
+
+    `lineage` tells the calls each column comes from, `rows` the calls that decide which rows there
+    are, `filters` and `below` what lies between the sources and here, `distinct` whether rows are
+    distinct inputs rather than source rows, `limited` whether a LIMIT cut them.
+    """
 
     lineage: Lineage = field(default_factory=dict)
     rows: frozenset[Apply] = frozenset()
@@ -124,23 +129,27 @@ def steps(plan: LogicalNode) -> tuple[StepInfo, ...]:
     """All calls of the plan in plan order, inputs before readers."""
     named = keys(plan)
     order = {apply: place for place, apply in enumerate(named)}
-    flows: dict[LogicalNode, _Flow] = {}
-    reads: dict[Filter, frozenset[Apply]] = {}
-    found: list[StepInfo] = []
+    known = flows(plan)
+    reads = {
+        node: known[node.input].of(node.predicate.columns)
+        for node in known
+        if isinstance(node, Filter)
+    }
+    return tuple(_step(node, known[node.input], named, order, reads) for node in named)
+
+
+def flows(plan: LogicalNode) -> dict[LogicalNode, Flow]:
+    """What is known about the rows of every node, inputs before readers."""
+    known: dict[LogicalNode, Flow] = {}
     for any_node in plan.postorder():
         node = cast(LogicalNode, any_node)
-        below = [flows[cast(LogicalNode, child)] for child in node.children]
-        if isinstance(node, Filter):
-            reads[node] = below[0].of(node.predicate.columns)
-        if isinstance(node, Apply):
-            found.append(_step(node, below[0], named, order, reads))
-        flows[node] = _flow(node, below)
-    return tuple(found)
+        known[node] = _flow(node, [known[cast(LogicalNode, child)] for child in node.children])
+    return known
 
 
 def _step(
     node: Apply,
-    flow: _Flow,
+    flow: Flow,
     named: dict[Apply, str],
     order: dict[Apply, int],
     reads: dict[Filter, frozenset[Apply]],
@@ -200,20 +209,20 @@ def filter_subject(predicate: SqlExpr) -> str:
     return f"filter:{predicate.fingerprint}"
 
 
-def _flow(node: LogicalNode, below: Sequence[_Flow]) -> _Flow:
+def _flow(node: LogicalNode, below: Sequence[Flow]) -> Flow:
     """How a node passes on what flows into it."""
     match node:
         case Source():
-            return _Flow()
+            return Flow()
         case Apply():
             (flow,) = below
             lineage = flow.lineage | {out.name: frozenset({node}) for out in node.outputs}
-            return _Flow(
+            return Flow(
                 lineage, flow.rows, flow.filters, flow.below | {node}, flow.distinct, flow.limited
             )
         case Filter(predicate=predicate):
             (flow,) = below
-            return _Flow(
+            return Flow(
                 flow.lineage,
                 flow.rows | flow.of(predicate.columns),
                 (*flow.filters, node),
@@ -224,15 +233,15 @@ def _flow(node: LogicalNode, below: Sequence[_Flow]) -> _Flow:
         case Project(columns=columns):
             (flow,) = below
             lineage = {named.name: flow.of(named.expr.columns) for named in columns}
-            return _Flow(lineage, flow.rows, flow.filters, flow.below, flow.distinct, flow.limited)
+            return Flow(lineage, flow.rows, flow.filters, flow.below, flow.distinct, flow.limited)
         case Distinct():
             (flow,) = below
-            return _Flow(flow.lineage, flow.rows, flow.filters, flow.below, True, flow.limited)
+            return Flow(flow.lineage, flow.rows, flow.filters, flow.below, True, flow.limited)
         case Sort():
             return below[0]
         case Limit():
             (flow,) = below
-            return _Flow(flow.lineage, flow.rows, flow.filters, flow.below, flow.distinct, True)
+            return Flow(flow.lineage, flow.rows, flow.filters, flow.below, flow.distinct, True)
         case Join(condition=condition, kind=kind):
             left, right = below
             both = _merged(below)
@@ -242,21 +251,21 @@ def _flow(node: LogicalNode, below: Sequence[_Flow]) -> _Flow:
             }
             rows = both.rows
             if condition is not None:
-                rows |= _Flow(lineage).of(condition.columns)
+                rows |= Flow(lineage).of(condition.columns)
             distinct = left.distinct if kind == "lookup" else both.distinct
-            return _Flow(lineage, rows, both.filters, both.below, distinct, both.limited)
+            return Flow(lineage, rows, both.filters, both.below, distinct, both.limited)
         case Residual():
             both = _merged(below)
             source: frozenset[Apply] = frozenset()
             for flow in below:
                 source |= flow.of(flow.lineage)
             lineage = {f.name: source for f in node.fields}
-            return _Flow(lineage, both.rows, both.filters, both.below, False, both.limited)
+            return Flow(lineage, both.rows, both.filters, both.below, False, both.limited)
         case _:
             assert_never(node)
 
 
-def _merged(flows: Sequence[_Flow]) -> _Flow:
+def _merged(flows: Sequence[Flow]) -> Flow:
     """Row facts of several inputs together."""
     rows: frozenset[Apply] = frozenset()
     below: frozenset[Apply] = frozenset()
@@ -264,7 +273,7 @@ def _merged(flows: Sequence[_Flow]) -> _Flow:
         rows |= flow.rows
         below |= flow.below
     filters = tuple(dict.fromkeys(f for flow in flows for f in flow.filters))
-    return _Flow(
+    return Flow(
         {},
         rows,
         filters,
@@ -272,3 +281,20 @@ def _merged(flows: Sequence[_Flow]) -> _Flow:
         any(flow.distinct for flow in flows),
         any(flow.limited for flow in flows),
     )
+
+
+def conditioned(infos: Sequence[StepInfo], answers: Mapping[str, int]) -> tuple[StepInfo, ...]:
+    """The steps with `given` moved down to where a choice is: `answers` counts each step's.
+
+    A condition often reads a step that has only one way to answer (a check digit). What its rate
+    depends on then is the choice of the last step before that one which has several.
+    """
+    by_key = {info.key: info for info in infos}
+    moved = []
+    for info in infos:
+        given = info.given
+        while given is not None and answers.get(given, 1) < 2:
+            before = by_key[given].predecessors
+            given = before[-1] if before else None
+        moved.append(replace(info, given=given))
+    return tuple(moved)

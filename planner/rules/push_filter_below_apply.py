@@ -1,0 +1,26 @@
+"""A filter that does not read a call's answers goes before the call.
+
+    σ_p(Apply(X, call)) = Apply(σ_p(X), call)          p reads no output of the call
+
+Precondition: p is not volatile, and nobody else reads the unfiltered answers. Failures of rows that
+p drops are no failures any more, as in DuckDB, where a dropped row's expressions are not computed.
+Counter-example: `WHERE digits.confidence > 0.9` needs the answer.
+[Chaudhuri, Shim, "Optimization of Queries with User-Defined Predicates", TODS 1999]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...ir.logical import Apply, Filter, LogicalNode
+from ...ir.types import names
+from .context import RuleContext
+
+
+def push_filter_below_apply(node: LogicalNode, ctx: RuleContext) -> Iterator[LogicalNode]:
+    """`Filter(Apply(X))` → `Apply(Filter(X))`."""
+    match node:
+        case Filter(input=Apply(input=below, outputs=outputs) as apply, predicate=predicate):
+            independent = set(names(outputs)).isdisjoint(predicate.columns)
+            if independent and not predicate.volatile and not ctx.shared(apply):
+                yield apply.replace(input=Filter(below, predicate))
