@@ -43,7 +43,7 @@ READ_ROWS = 2048
 _spools = itertools.count()
 
 
-def query_failed(state: RunState, error: duckdb.Error) -> BaseException:
+def query_failed(state: RunState, error: Exception) -> BaseException:
     """What to raise for an error of DuckDB: what stopped our side of it, if that was the cause."""
     if state.stopped():
         return Stopped()
@@ -64,10 +64,8 @@ def run_query(state: RunState, cursor: DuckDBPyConnection, sql: str) -> Iterator
                 yield batch
         finally:
             reader.close()
-    except duckdb.Error as error:
+    except (duckdb.Error, pa.ArrowException, OSError) as error:  # the reader's errors are Arrow's
         raise query_failed(state, error) from error
-    except pa.ArrowException as error:
-        raise query_failed(state, duckdb.Error(str(error))) from error
 
 
 def scan(node: SqlScan, state: RunState, sizer: ChunkSizer) -> Iterator[Chunk]:
