@@ -16,6 +16,7 @@ from .console import USAGE, Request, as_format, guarded, print_estimates, run_sc
 
 CATALOG_VARIABLE = "OCTANS_CATALOG"
 
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code.
 

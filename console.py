@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, TextIO, cast
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from .errors import OctansError
 
@@ -171,25 +171,17 @@ def _csv_cell(value: object) -> object:
 
 def _write_json(result: Result, rows: Iterator[tuple[Any, ...]]) -> None:
     """An array with an object a line, written as the rows come."""
+    from .result import unique_names
+
     names = unique_names(result.columns)
     lead = "["
     for row in rows:
         record = dict(zip(names, row, strict=True))
-        sys.stdout.write(lead + json.dumps(_finite(record), default=plain_value, ensure_ascii=False))
+        sys.stdout.write(
+            lead + json.dumps(_finite(record), default=plain_value, ensure_ascii=False)
+        )
         lead = ",\n"
     sys.stdout.write("[]\n" if lead == "[" else "]\n")
-
-
-def unique_names(names: list[str]) -> list[str]:
-    """Names told apart as DuckDB does: `a`, `a_1`."""
-    found: list[str] = []
-    for name in names:
-        unique, number = name, 0
-        while unique in found:
-            number += 1
-            unique = f"{name}_{number}"
-        found.append(unique)
-    return found
 
 
 def _finite(value: object) -> object:
@@ -246,4 +238,4 @@ def _short(text: str, columns: int = 40) -> str:
 
 def as_format(text: str) -> Format | None:
     """The output format of that name."""
-    return cast(Format, text) if text in FORMATS else None
+    return text if text in FORMATS else None

@@ -258,14 +258,7 @@ class Result:
     def _unique(self) -> pa.Table:
         """The table with distinct column names, as DuckDB makes them: `a`, `a_1`."""
         table = self.arrow()
-        names: list[str] = []
-        for name in table.column_names:
-            unique, number = name, 0
-            while unique in names:
-                number += 1
-                unique = f"{name}_{number}"
-            names.append(unique)
-        return table.rename_columns(names)
+        return table.rename_columns(unique_names(table.column_names))
 
     def _relation(self) -> duckdb.DuckDBPyRelation:
         """A DuckDB relation over the table, for its types and its printing."""
@@ -279,6 +272,18 @@ class Result:
             return []
         columns = [column.to_pylist() for column in self.arrow().slice(start, count).columns]
         return list(zip(*columns, strict=True))
+
+
+def unique_names(names: list[str]) -> list[str]:
+    """Names told apart as DuckDB does: `a`, `a_1`."""
+    found: list[str] = []
+    for name in names:
+        unique, number = name, 0
+        while unique in found:
+            number += 1
+            unique = f"{name}_{number}"
+        found.append(unique)
+    return found
 
 
 def render_explanation(explanation: Explanation, format: str, *, color: bool = False) -> str:

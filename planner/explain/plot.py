@@ -94,7 +94,8 @@ def pareto(points: Sequence[Point], x: str, y: str) -> str:
         name = f"{point.label}: {quantity(x_value, unit_of(x))}, {quantity(y_value, unit_of(y))}"
         kind, radius = ("chosen", 7) if point.chosen else ("plan", 4)
         parts.append(
-            f'<circle class="{kind}" cx="{across.at(x_value):.1f}" cy="{up.at(y_value):.1f}" r="{radius}">'
+            f'<circle class="{kind}" r="{radius}" '
+            f'cx="{across.at(x_value):.1f}" cy="{up.at(y_value):.1f}">'
             f"<title>{escape(name)}</title></circle>"
         )
     return "".join([*parts, "</svg>"])

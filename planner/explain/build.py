@@ -1,0 +1,213 @@
+"""From a chosen plan, and what a run of it did, to the `Explanation` that renderers print."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from ...ir.estimates import Cost, Estimate
+from ...ir.explain import Explanation, NodeActuals, PlanSummary, Verdict
+from ...ir.slo import Constraint, Objective, Slo
+from ...ir.types import SqlExpr
+from .advice import advice_text
+from .flips import flips
+from .nodes import Expected, explain_nodes
+from .numbers import percent
+from .planned import (
+    Candidate,
+    Planned,
+    allows,
+    constraint_text,
+    differences,
+    misses,
+    reached,
+    same_plan,
+    value_text,
+)
+from .sections import q_error
+
+ENDS = (
+    ("cheapest", "cost", False),
+    ("fastest", "latency_p95", False),
+    ("most accurate", "accuracy", True),
+)
+"""The frontier's ends: label, metric, whether more is better."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a run did: nodes by fingerprint, totals as points, rows of the result, failures."""
+
+    nodes: Mapping[str, NodeActuals]
+    totals: Cost
+    rows: int | None = None
+    failures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Context:
+    """What surrounds a plan: the query, the time, and what others have to say of it.
+
+    Attributes:
+        query: the canonical text.
+        at: now, UTC.
+        scans: rows of `SqlScan`s by fingerprint.
+        selectivity: the share of rows a predicate keeps, where measured.
+        guarantees: what is proved, by constraint; others AT CONFIDENCE or not have none.
+        alternatives: how many other plans to list.
+        planning_seconds: how long planning took.
+    """
+
+    query: str
+    at: datetime
+    scans: Mapping[str, Estimate] = field(default_factory=dict)
+    selectivity: Callable[[SqlExpr], Estimate | None] = lambda predicate: None
+    guarantees: Mapping[Constraint, str] = field(default_factory=dict)
+    alternatives: int = 0
+    steps: tuple[str, ...] = ()
+    why_not: tuple[str, ...] = ()
+    advice_report: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    planning_seconds: float | None = None
+
+
+def explain(planned: Planned, context: Context, ran: Ran | None = None) -> Explanation:
+    """The explanation of a chosen plan; with actuals and q-errors where it ran."""
+    chosen, slo = planned.chosen, planned.slo
+    rivals = _distinct([*planned.frontier, *([planned.runner_up] if planned.runner_up else [])])
+    expected = Expected(chosen.steps, chosen.cost.rows, context.scans, context.selectivity)
+    return Explanation(
+        query=context.query,
+        nodes=explain_nodes(planned.physical.root, expected, ran.nodes if ran else {}),
+        totals=chosen.cost,
+        objective=objective_text(slo.objective),
+        verdicts=_verdicts(chosen, slo, context.guarantees, ran),
+        ends=ends(planned.frontier, chosen, slo),
+        runner_up=_runner_up(planned),
+        flips=flips(chosen, rivals, slo),
+        alternatives=_alternatives(rivals, chosen, slo, context.alternatives),
+        frontier=tuple(
+            summary(f"plan {number}", plan, chosen, slo)
+            for number, plan in enumerate(planned.frontier, 1)
+        ),
+        epsilon=planned.epsilon,
+        advice=advice_text(chosen.choices),
+        advice_report=context.advice_report,
+        why_not=context.why_not,
+        steps=context.steps,
+        notes=context.notes,
+        fingerprint=planned.physical.fingerprint,
+        planning_seconds=context.planning_seconds,
+        actual_totals=ran.totals if ran else None,
+        actual_rows=ran.rows if ran else None,
+        failures=ran.failures if ran else (),
+        at=context.at,
+    )
+
+
+def objective_text(objective: Objective) -> str:
+    """`MINIMIZE cost`."""
+    return f"{'MAXIMIZE' if objective.maximize else 'MINIMIZE'} {objective.metric}"
+
+
+def summary(label: str, plan: Candidate, chosen: Candidate, slo: Slo) -> PlanSummary:
+    """A plan in a list: what it misses, and how it differs from the chosen one."""
+    if same_plan(plan, chosen):
+        note = "this plan"
+    else:
+        note = (
+            "misses " + ", ".join(map(constraint_text, missed))
+            if (missed := misses(plan, slo))
+            else ""
+        )
+    return PlanSummary(label, advice_text(plan.choices), plan.cost, note, differences(plan, chosen))
+
+
+def ends(frontier: Sequence[Candidate], chosen: Candidate, slo: Slo) -> tuple[PlanSummary, ...]:
+    """The cheapest, the fastest and the most accurate plan, where anybody knows."""
+    found = []
+    for label, metric, maximize in ENDS:
+        known = [
+            (value.value, -number)
+            for number, plan in enumerate(frontier)
+            if (value := plan.cost.metric(metric)) is not None
+        ]
+        if known:
+            best = max(known) if maximize else min(known, key=lambda item: (item[0], -item[1]))
+            found.append(summary(label, frontier[-best[1]], chosen, slo))
+    return tuple(found)
+
+
+def lost_by(loser: Candidate, winner: Candidate, objective: Objective) -> str:
+    """`cost $0.000023 against $0.000021, +9.5 %`."""
+    mine, theirs = winner.cost.metric(objective.metric), loser.cost.metric(objective.metric)
+    text = (
+        f"{objective.metric} {value_text(theirs, objective.metric)} "
+        f"against {value_text(mine, objective.metric)}"
+    )
+    if mine is None or theirs is None or not mine.value:
+        return text
+    return f"{text}, {percent(theirs.value / mine.value - 1)}"
+
+
+def _runner_up(planned: Planned) -> PlanSummary | None:
+    rival, chosen, slo = planned.runner_up, planned.chosen, planned.slo
+    if rival is None:
+        return None
+    note = f"lost by {lost_by(rival, chosen, slo.objective)}"
+    return PlanSummary(
+        "runner-up", advice_text(rival.choices), rival.cost, note, differences(rival, chosen)
+    )
+
+
+def _alternatives(
+    rivals: Sequence[Candidate], chosen: Candidate, slo: Slo, count: int
+) -> tuple[PlanSummary, ...]:
+    """The best other plans: those that meet the SLO first, then by the objective."""
+    if count <= 0:
+        return ()
+    sign = -1.0 if slo.objective.maximize else 1.0
+
+    def order(plan: Candidate) -> tuple[int, float]:
+        value = plan.cost.metric(slo.objective.metric)
+        return len(misses(plan, slo)), sign * value.value if value is not None else float("inf")
+
+    others = sorted((plan for plan in rivals if not same_plan(plan, chosen)), key=order)
+    return tuple(
+        summary(f"alternative {number}", plan, chosen, slo)
+        for number, plan in enumerate(others[:count], 1)
+    )
+
+
+def _verdicts(
+    chosen: Candidate, slo: Slo, guarantees: Mapping[Constraint, str], ran: Ran | None
+) -> tuple[Verdict, ...]:
+    """Every constraint beside what the plan reaches and, after a run, reached."""
+    found = []
+    for constraint in slo.constraints:
+        estimate = reached(chosen, constraint)
+        actual = None
+        if ran is not None and constraint.model is None and constraint.custom is None:
+            known = ran.totals.metric(constraint.metric)
+            actual = known.value if known is not None else None
+        found.append(
+            Verdict(
+                constraint,
+                constraint_text(constraint),
+                estimate,
+                None if estimate is None else allows(constraint, estimate.value),
+                guarantees.get(constraint, "no guarantee"),
+                actual,
+                q_error(constraint.metric, estimate.value if estimate else None, actual),
+            )
+        )
+    return tuple(found)
+
+
+def _distinct(plans: Sequence[Candidate]) -> list[Candidate]:
+    found: list[Candidate] = []
+    for plan in plans:
+        if not any(same_plan(plan, other) for other in found):
+            found.append(plan)
+    return found

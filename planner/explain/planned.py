@@ -1,0 +1,174 @@
+"""What explaining needs to know of a plan; `planner.optimize` provides it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from ...cost.model import StageCost
+from ...ir.estimates import Cost, Estimate
+from ...ir.models import knobs_text
+from ...ir.physical import Choice, PhysicalPlan
+from ...ir.slo import UNITS, Constraint, Slo
+from .numbers import digits, quantity, unit_of
+
+
+class Candidate(Protocol):
+    """A complete plan of the configuration space: a choice for every step, and what it costs."""
+
+    @property
+    def choices(self) -> Mapping[str, Choice]:
+        """By step key."""
+        ...
+
+    @property
+    def cost(self) -> Cost:
+        """The plan's."""
+        ...
+
+    @property
+    def steps(self) -> Mapping[str, StageCost]:
+        """By step key; per source row."""
+        ...
+
+
+class Planned(Protocol):
+    """A chosen plan and what it was chosen from."""
+
+    @property
+    def physical(self) -> PhysicalPlan:
+        """The plan as it runs."""
+        ...
+
+    @property
+    def chosen(self) -> Candidate:
+        """The choice."""
+        ...
+
+    @property
+    def frontier(self) -> Sequence[Candidate]:
+        """Plans none of which another one beats in everything."""
+        ...
+
+    @property
+    def epsilon(self) -> float:
+        """The frontier is certified within 1 + epsilon."""
+        ...
+
+    @property
+    def runner_up(self) -> Candidate | None:
+        """The best other plan that meets the SLO."""
+        ...
+
+    @property
+    def slo(self) -> Slo:
+        """What was asked for."""
+        ...
+
+
+def same_plan(one: Candidate, other: Candidate) -> bool:
+    """Do they choose the same for every step?"""
+    return dict(one.choices) == dict(other.choices)
+
+
+def constraint_text(constraint: Constraint) -> str:
+    """`latency_p95(classify) <= 20 ms`, as it would be written."""
+    metric = f"custom('{constraint.custom}')" if constraint.custom else constraint.metric
+    model = f"({constraint.model})" if constraint.model else ""
+    text = f"{metric}{model} {constraint.operator} {limit_text(constraint)}"
+    if constraint.per_token:
+        text += " PER TOKEN"
+    if constraint.soft is not None:
+        text += f" SOFT {constraint.soft * 100:g} %"
+    if constraint.confidence is not None:
+        text += f" AT CONFIDENCE {constraint.confidence:g}"
+    return text
+
+
+def limit_text(constraint: Constraint) -> str:
+    """The limit with its unit: `0.95`, `20 ms`, `5 USD`."""
+    unit = UNITS.get(constraint.metric, "")
+    if unit in ("s", "B", "J", "g"):
+        number, _, suffix = quantity(constraint.limit, unit).partition(" ")
+        return f"{_short(number)} {suffix}"
+    number = f"{constraint.limit:.9f}".rstrip("0").rstrip(".")
+    number = number if 1e-6 <= abs(constraint.limit) < 1e12 else digits(constraint.limit)
+    return f"{number} {unit}".strip()
+
+
+def _short(number: str) -> str:
+    """Without zeros behind the point."""
+    return number.rstrip("0").rstrip(".") if "." in number else number
+
+
+def reached(candidate: Candidate, constraint: Constraint) -> Estimate | None:
+    """What a plan reaches in a constraint's metric, for one model alone if it names one."""
+    if constraint.custom is not None or constraint.metric not in UNITS:
+        return None
+    if constraint.model is None:
+        return _metric(candidate.cost, constraint.metric)
+    found = [
+        estimate
+        for key, choice in candidate.choices.items()
+        if choice.variant.partition(".")[0] == constraint.model and key in candidate.steps
+        if (estimate := of_step(candidate.steps[key], constraint.metric)) is not None
+    ]
+    worst = max if constraint.operator == "<=" else min
+    return worst(found, key=lambda estimate: estimate.value, default=None)
+
+
+def of_step(step: StageCost, metric: str) -> Estimate | None:
+    """A step's own metric; its accuracy is that of its answers."""
+    return step.quality if metric == "accuracy" else _metric(step.cost, metric)
+
+
+def _metric(cost: Cost, metric: str) -> Estimate | None:
+    return cost.metric(metric) if hasattr(cost, metric) else None
+
+
+def allows(constraint: Constraint, value: float) -> bool:
+    """Within the limit, or within its SOFT margin?"""
+    if constraint.allows(value):
+        return True
+    margin = abs(constraint.limit) * (constraint.soft or 0.0)
+    bound = constraint.limit + (margin if constraint.operator == "<=" else -margin)
+    return constraint.replace(limit=bound).allows(value)
+
+
+def misses(candidate: Candidate, slo: Slo) -> tuple[Constraint, ...]:
+    """The constraints a plan does not meet, or not knowably."""
+    return tuple(
+        constraint
+        for constraint in slo.constraints
+        if (value := reached(candidate, constraint)) is None or not allows(constraint, value.value)
+    )
+
+
+def short_choice(choice: Choice) -> str:
+    """`classify.forest (trees := 100) · batch 64 · cpu`."""
+    knobs = f" ({knobs_text(choice.knobs)})" if choice.knobs else ""
+    return f"{choice.variant}{knobs} · batch {choice.batch} · {choice.device}"
+
+
+def differences(other: Candidate, chosen: Candidate) -> tuple[str, ...]:
+    """Step by step, what the other plan does instead; only what differs is named."""
+    found = []
+    for key, mine in chosen.choices.items():
+        theirs = other.choices.get(key)
+        if theirs is None or theirs == mine:
+            continue
+        if (theirs.variant, theirs.knobs) != (mine.variant, mine.knobs):
+            found.append(f"{key}: {short_choice(theirs)} instead of {short_choice(mine)}")
+            continue
+        parts = []
+        if theirs.batch != mine.batch:
+            parts.append(f"batch {theirs.batch} instead of {mine.batch}")
+        if theirs.device != mine.device:
+            parts.append(f"on {theirs.device} instead of {mine.device}")
+        found.append(f"{key}: {', '.join(parts) or short_choice(theirs)}")
+    return tuple(found)
+
+
+def value_text(estimate: Estimate | None, metric: str) -> str:
+    """A metric's value with its unit."""
+    return quantity(estimate.value if estimate is not None else None, unit_of(metric))
