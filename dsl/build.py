@@ -161,12 +161,12 @@ class Shared(Transformer[Any, Any]):
         lexeme = parts.lexeme("NUMBER")
         negative = is_negative(parts)
         value = number(lexeme, negative)
-        unit = next((part for part in parts if isinstance(part, Group) and part.rule == "unit"), [])
-        name = unit_name(unit)
+        unit = next((group for group in parts.all(Group) if group.rule == "unit"), None)
+        name = unit_name(unit) if unit else ""
         sign = "-" if negative else ""
         written = f"{sign}{lexeme.text.replace('_', '')}"
-        if name not in units.UNITS:
-            raise unknown_unit(name, cast(Parts, unit).span)
+        if unit and name not in units.UNITS:
+            raise unknown_unit(name, unit.span)
         base, dimension = units.to_base(value, name)
         text = f"{written} {name}".strip()
         return ast.Quantity(base, dimension, text, parts.span)
@@ -223,7 +223,7 @@ class Shared(Transformer[Any, Any]):
 
 def is_negative(parts: Parts) -> bool:
     """Does a minus sign stand among the children?"""
-    return any(isinstance(part, Group) and part.rule == "sign" and part.has("DASH") for part in parts)
+    return any(group.rule == "sign" and group.has("DASH") for group in parts.all(Group))
 
 
 def unit_name(unit: Sequence[Lexeme]) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from ..errors import OctansError, Span
 
@@ -23,6 +23,8 @@ WIDTH = 160
 """Longer lines are cut to this many characters around the place (our choice)."""
 LINES = 6
 """Of a longer span only the first and the last lines are drawn (our choice)."""
+
+Paint = Callable[[str, str], str]
 
 _BREAK = re.compile(r"\r\n|\n|\r")
 _RED, _BLUE, _BOLD, _PLAIN = "\033[1;31m", "\033[1;34m", "\033[1m", "\033[0m"
@@ -58,9 +60,8 @@ def _folded(start: str, text: str) -> str:
     return start + text.replace("\n", "\n" + " " * len(start))
 
 
-def _place(error: OctansError, span: Span, text: str, paint: object) -> Iterator[str]:
+def _place(error: OctansError, span: Span, text: str, paint: Paint) -> Iterator[str]:
     """The arrow line, then source lines each with its carets."""
-    assert callable(paint)
     start, end = _clamped(span, text)
     rows = list(_rows(text, start, end))
     number, first = rows[0][0], rows[0][2]
@@ -91,7 +92,7 @@ def _clamped(span: Span, text: str) -> tuple[int, int]:
 
 
 def _rows(text: str, start: int, end: int) -> Iterator[tuple[int, str, int, int]]:
-    """`(line number, line, left, right)` for each line the span touches; blank ones are left out."""
+    """`(number, line, left, right)` for each line the span touches; blank ones are left out."""
     number, begin = 1, 0
     for found in [*_BREAK.finditer(text), None]:
         stop = found.start() if found else len(text)

@@ -17,7 +17,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlglot.tokens import Token, TokenType
+from sqlglot.tokenizer_core import Token, TokenType
 
 from ..errors import Span
 from .tokens import CLOSING, OPENING, STRINGS, Word, matching
@@ -74,7 +74,7 @@ class Lexeme:
 class Lexer:
     """Reads the words `line[at:stop]` of one statement."""
 
-    def __init__(self, tokens: list[Token], line: list[Word], at: int, stop: int, text: str):
+    def __init__(self, tokens: list[Token], line: list[Word], at: int, stop: int, text: str) -> None:
         self.tokens = tokens
         self.line = line
         self.at = at

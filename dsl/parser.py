@@ -12,12 +12,12 @@ Queries are always ours, so that model calls in them are found.
 from __future__ import annotations
 
 import functools
-import importlib.util
-import sys
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import lark
 from lark import Lark
 from lark.lexer import Lexer as LarkLexer
 from sqlglot import exp
@@ -34,7 +34,6 @@ _DECLARED = frozenset({"MODEL", "VARIANT", "DEVICE", "LINK", "PIPELINE", "SLO"})
 _QUERIES = frozenset({"SELECT", "WITH", "FROM", "VALUES", "TABLE", "("})
 _LATER = frozenset({"DEPLOY", "UNDEPLOY", "MONITOR", "REOPTIMIZE", "UNFORCE", "DERIVE"})
 _TRANSACTIONS = frozenset({"BEGIN", "COMMIT", "ROLLBACK", "ABORT", "END"})
-_QUERY_TREES = (exp.Query, exp.Values)
 
 
 class _Line(NamedTuple):
@@ -271,11 +270,11 @@ def _query(line: _Line) -> ast.Statement:
     run = line.line[line.at : line.stop]
     tokens = line.tokens[run[0].of : run[-1].of + 1]
     try:
-        fragment = sqlbridge.query(tokens, line.text)
+        fragment = sqlbridge.statement(tokens, line.text)
     except SyntaxProblem as error:
         _point_at_objective(error, line)
         raise
-    if not isinstance(fragment.tree, _QUERY_TREES):
+    if not sqlbridge.is_query(fragment.tree):
         return ast.PlainSql(fragment.text, fragment.tree, fragment.span)
     return ast.Select(fragment, None, None, "fail", fragment.span)
 
@@ -295,7 +294,7 @@ def _plain(line: _Line) -> ast.PlainSql:
     tokens = line.tokens[run[0].of : run[-1].of + 1]
     text = line.text[line.span.start : line.span.end]
     try:
-        tree: exp.Expression | None = sqlbridge.query(tokens, line.text).tree
+        tree: exp.Expression | None = sqlbridge.statement(tokens, line.text).tree
     except SyntaxProblem as error:
         if error.code == "OC0109":
             raise
@@ -325,19 +324,32 @@ class _NoLexer(LarkLexer):
 
 @functools.cache
 def _lark() -> Lark:
-    """The parser, built once; its tables are cached beside the bytecode, as bytecode is."""
+    """The parser, built once in a process, its tables once for a user."""
     options: dict[str, Any] = {
         "parser": "lalr",
         "lexer": _NoLexer,
         "keep_all_tokens": True,
         "transformer": Build(),
     }
-    here = Path(__file__)
-    if not sys.dont_write_bytecode:
-        bytecode = Path(importlib.util.cache_from_source(str(here)))
-        if bytecode.parent.is_dir():
-            options["cache"] = str(bytecode.with_suffix(".lark"))
-    return Lark((here.parent / "grammar.lark").read_text(encoding="utf-8"), **options)
+    cache = _cache_file()
+    if cache is not None:
+        options["cache"] = cache
+    grammar = Path(__file__).with_name("grammar.lark")
+    return Lark(grammar.read_text(encoding="utf-8"), **options)
+
+
+def _cache_file() -> str | None:
+    """Where lark keeps the tables of the grammar: building them takes longer than a whole EXPLAIN.
+
+    lark itself checks that they belong to this grammar, and builds them anew where they do not.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = os.path.join(base, "octans")
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    except OSError:
+        return None
+    return os.path.join(folder, f"grammar-{lark.__version__}.tables")
 
 
 def _run_lark(line: _Line) -> ast.Statement:
@@ -348,7 +360,7 @@ def _run_lark(line: _Line) -> ast.Statement:
         accepted = Accepted(parser.parser_state)
         lexeme = lexer.next(accepted)
         if lexeme is None and END in accepted:
-            return cast(ast.Statement, parser.feed_eof())
+            return cast(ast.Statement, cast(Any, parser).feed_eof())
         if lexeme is None or lexeme.type not in accepted:
             raise unexpected(accepted, lexeme, line.span.end)
         parser.feed_token(cast(Any, lexeme))

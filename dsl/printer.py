@@ -72,7 +72,8 @@ def _part(part: str) -> str:
 
 
 _QUOTED = frozenset(
-    "BEGIN CASE EACH END FALSE FROM IF NULL PER RETURN SELECT SLO TABLE TRUE VALUES WITH".split()
+    ("BEGIN", "CASE", "EACH", "END", "FALSE", "FROM", "IF", "NULL", "ON", "PER", "RETURN")
+    + ("SELECT", "SLO", "TABLE", "TRUE", "VALUES", "WITH")
 )
 """Words that mean something else in one of the places where a name may stand."""
 

@@ -15,7 +15,7 @@ from sqlglot.dialects.duckdb import DuckDB
 from sqlglot.errors import ErrorLevel, ParseError, SqlglotError
 from sqlglot.generators.duckdb import DuckDBGenerator
 from sqlglot.parsers.duckdb import DuckDBParser
-from sqlglot.tokens import Token, TokenType
+from sqlglot.tokenizer_core import Token, TokenType
 
 from ..errors import Span, SyntaxProblem
 from .ast import Fragment
@@ -68,7 +68,7 @@ class _TypeNames(DuckDBGenerator):
 Method = Callable[[_Parser, list[Token], str], list[Any]]
 
 
-def _query(parser: _Parser, tokens: list[Token], text: str) -> list[Any]:
+def _statement(parser: _Parser, tokens: list[Token], text: str) -> list[Any]:
     return parser.parse(tokens, text)
 
 
@@ -81,8 +81,21 @@ def _type(parser: _Parser, tokens: list[Token], text: str) -> list[Any]:
 
 
 def query(tokens: Sequence[Token], text: str) -> Fragment:
+    """A query."""
+    fragment = statement(tokens, text)
+    if not is_query(fragment.tree):
+        raise _malformed(ParseError("another statement"), fragment.span, text, "a query", "OC0103")
+    return fragment
+
+
+def statement(tokens: Sequence[Token], text: str) -> Fragment:
     """A query or another statement of DuckDB's."""
-    return _fragment(_query, tokens, text, "a query", "OC0103")
+    return _fragment(_statement, tokens, text, "a query", "OC0103")
+
+
+def is_query(tree: exp.Expression) -> bool:
+    """Does it give rows, and change nothing?"""
+    return isinstance(tree, exp.Query | exp.Values)
 
 
 def expression(tokens: Sequence[Token], text: str) -> Fragment:
@@ -137,7 +150,7 @@ def _fragment(
         raise _malformed(error, span, text, what, code) from None
     if len(trees) != 1 or not isinstance(trees[0], exp.Expression):
         raise _malformed(ParseError("empty"), span, text, what, code)
-    return Fragment(trees[0], text[span.start : span.end], span, method is _query)
+    return Fragment(trees[0], text[span.start : span.end], span, method is _statement)
 
 
 def _malformed(error: Exception, span: Span, text: str, what: str, code: str) -> SyntaxProblem:

@@ -285,10 +285,12 @@ class Build(Shared):
         kind = cast(ast.ObjectKind, parts[1].type.lower())
         names = parts.all(ast.Name)
         if (len(names) == 2) != (kind == "link"):
-            message = "a link is named by its two ends" if kind == "link" else "TO names a link's end"
-            span = parts.span if kind == "link" else parts.lexeme("TO").span
-            hint = "DROP LINK edge TO cloud"
-            raise problem("OC0101", message, span=span, label="expected another form", hint=hint)
+            ends = "a link is named by its two ends: DROP LINK edge TO cloud"
+            if kind == "link":
+                raise problem("OC0101", ends, span=names[0].span, label="expected TO after it")
+            span = parts.lexeme("TO").span
+            label = "expected the end of the statement"
+            raise problem("OC0101", "unexpected TO", span=span, label=label)
         name = names[0]
         if kind == "link":
             ends = tuple(part for each in names for part in each.parts)

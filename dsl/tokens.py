@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from sqlglot.dialects.duckdb import DuckDB
 from sqlglot.errors import TokenError
-from sqlglot.tokens import Token, TokenType
+from sqlglot.tokenizer_core import Token, TokenType
 
 from ..errors import Span, SyntaxProblem
 from .problems import problem
@@ -57,7 +57,7 @@ class Word:
     @property
     def is_name(self) -> bool:
         """May it be a name: a word of any kind, or a quoted identifier?"""
-        return bool(self.upper) and is_word(self.text) or self.text.startswith('"')
+        return (bool(self.upper) and is_word(self.text)) or self.text.startswith('"')
 
 
 def is_word(text: str) -> bool:
