@@ -88,8 +88,8 @@ class Source(Node):
 class Apply(Node):
     """Every row of `input` with the outputs of one call added as columns.
 
-    `produce` are the model's output names, pairwise with `outputs`, once some were pruned; () is all
-    of the model's outputs in their order.
+    `produce` are the model's output names, pairwise with `outputs`, once some were pruned; () is
+    all of the model's outputs in their order.
     """
 
     input: LogicalNode

@@ -11,6 +11,9 @@ from .node import Value
 ROW = "__row"
 """The engine's row number: BIGINT, 0-based, in source order; carried through every chunk."""
 
+FAILED = "__failed"
+"""BOOLEAN: the row failed under ON ERROR NULL; a residual's inputs have it if its SQL reads it."""
+
 
 class Field(Value):
     """A named, typed column."""

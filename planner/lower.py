@@ -45,7 +45,7 @@ from ..ir.physical import (
     Stage,
     StopAfter,
 )
-from ..ir.types import ROW, NamedExpr, Schema, SqlExpr, column, field_named, names
+from ..ir.types import FAILED, ROW, NamedExpr, Schema, SqlExpr, column, field_named, names
 from . import sql as text
 from .columns import demand, is_column, passed
 from .steps import keys
@@ -53,11 +53,16 @@ from .steps import keys
 
 @dataclass(frozen=True)
 class Query:
-    """Relational work still growing: a query over `inputs`, or over DuckDB's own tables if none."""
+    """Relational work still growing: a query over `inputs`, or over DuckDB's own tables if none.
+
+    `rows` when its rows are the inputs' rows, failed ones among them: filters and expressions then
+    go into a `SqlStep` above, which knows what to do with failed rows.
+    """
 
     sql: str
     fields: Schema
     inputs: tuple[PhysicalNode, ...] = ()
+    rows: bool = False
 
 
 Lowered = Query | SqlScan | SqlStep | Stage | SqlResidual | StopAfter
@@ -146,7 +151,7 @@ class _Lowering:
         lowered = self.done[below]
         if predicate is None and columns == _through(_fields(lowered)):
             return lowered
-        if isinstance(lowered, Query):
+        if isinstance(lowered, Query) and not lowered.rows:
             sql = lowered.sql
             if predicate is not None:
                 sql = text.filter_sql(sql, predicate, names(lowered.fields))
@@ -156,15 +161,15 @@ class _Lowering:
             merged = _merged(lowered, columns, predicate)
             if merged is not None:
                 return merged
-        return SqlStep(lowered, columns, predicate)
+        return SqlStep(_finish(lowered), columns, predicate)
 
     def distinct(self, node: Distinct) -> Query:
         """Distinct rows; a projection of a shared input is computed where that is materialised."""
         below, shown = node.input, names(node.schema)
         if isinstance(below, Project) and len(self.readers[below.input]) > 1:
-            computed = f"(SELECT {text.select_list(below.columns)}, {ROW} FROM in0)"
+            computed = f"(SELECT {text.select_list(below.columns)}, {ROW}, {FAILED} FROM in0)"
             sql = text.distinct_input_sql(shown, computed)
-            return Query(sql, node.schema, (_finish(self.done[below.input]),))
+            return Query(sql, node.schema, (_finish(self.done[below.input]),), rows=True)
         return _over(
             self.done[below],
             node.schema,
@@ -177,6 +182,9 @@ class _Lowering:
         lowered, shown = self.done[node.input], names(wanted)
         if node.count is not None and not isinstance(lowered, Query):
             return StopAfter(lowered, node.count, node.offset)
+        if isinstance(lowered, Query) and lowered.rows:
+            sql = text.limit_rows_sql(lowered.sql, node.count, node.offset)
+            return Query(sql, lowered.fields, lowered.inputs, rows=True)
         return _over(
             lowered,
             wanted,
@@ -195,8 +203,8 @@ class _Lowering:
             else:
                 items.append(f"in{len(inputs)}")
                 inputs.append(_finish(lowered))
-        sql = text.join_sql(node, items[0], items[1], wanted, ordered=node.kind == "lookup")
-        return Query(sql, wanted, tuple(inputs))
+        sql = text.join_sql(node, items[0], items[1], wanted)
+        return Query(sql, wanted, tuple(inputs), rows=node.kind == "lookup")
 
     def apply(self, node: Apply) -> Lowered:
         """The columns its arguments need, then the stage; a call nobody reads is left out."""
@@ -297,6 +305,6 @@ def _finish(lowered: Lowered) -> PhysicalNode:
 
 def _over(lowered: Lowered, fields: Schema, nest: Callable[[str], str], over_input: str) -> Query:
     """Work over a whole input: around a growing query, or on a physical node's rows."""
-    if isinstance(lowered, Query):
+    if isinstance(lowered, Query) and not lowered.rows:
         return Query(nest(lowered.sql), fields, lowered.inputs)
-    return Query(over_input, fields, (lowered,))
+    return Query(over_input, fields, (_finish(lowered),), rows=True)

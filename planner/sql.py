@@ -1,6 +1,8 @@
 """SQL text of relational plan nodes, spliced from canonical pieces; nothing here parses SQL.
 
-`in0`, `in1`, … are inputs another node computes; each has the engine's row number as `__row`.
+`in0`, `in1`, … are inputs another node computes; each has the engine's `__row` and `__failed`. SQL
+whose rows are still source rows gives them back, so that a failure is reported at its source row
+and a failed row stays known as one.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ..ir.logical import Join, Order, Source
-from ..ir.types import ROW, NamedExpr, Schema, SqlExpr, names, quote
+from ..ir.types import FAILED, ROW, NamedExpr, Schema, SqlExpr, names, quote
 
 TIE = "__tie"
 """Source order inside one query: the last sort key, so that ties keep it as `Sort` demands."""
@@ -94,8 +96,8 @@ def sort_sql(sql: str, keys: Sequence[Order], wanted: Sequence[str]) -> str:
 
 
 def sort_input_sql(keys: Sequence[Order], wanted: Sequence[str]) -> str:
-    """The rows of `in0` in order, ties by row number."""
-    return f"SELECT {name_list(wanted)} FROM in0 ORDER BY {order_list(keys)}, {ROW}"
+    """The rows of `in0` in order, ties by row number; the order is the new numbering."""
+    return f"SELECT {name_list([*wanted, FAILED])} FROM in0 ORDER BY {order_list(keys)}, {ROW}"
 
 
 def distinct_sql(sql: str, wanted: Sequence[str]) -> str:
@@ -104,9 +106,12 @@ def distinct_sql(sql: str, wanted: Sequence[str]) -> str:
 
 
 def distinct_input_sql(wanted: Sequence[str], relation: str = "in0") -> str:
-    """Each distinct row of an input once, in the order they first came."""
+    """Each distinct row of an input once, as the first of its source rows."""
     shown = name_list(wanted)
-    return f"SELECT {shown} FROM {relation} GROUP BY {shown} ORDER BY min({ROW})"
+    return (
+        f"SELECT {shown}, min({ROW}) AS {ROW}, bool_and({FAILED}) AS {FAILED} FROM {relation} "
+        f"GROUP BY {shown} ORDER BY min({ROW})"
+    )
 
 
 def limit_sql(sql: str, wanted: Sequence[str], limit: int | None, offset: int) -> str:
@@ -114,22 +119,30 @@ def limit_sql(sql: str, wanted: Sequence[str], limit: int | None, offset: int) -
     return f"SELECT {name_list(wanted)} FROM ({sql}){limit_clause(limit, offset)}"
 
 
+def limit_rows_sql(sql: str, limit: int | None, offset: int) -> str:
+    """The first rows of a query, with whatever else it gives."""
+    return f"SELECT * FROM ({sql}){limit_clause(limit, offset)}"
+
+
 def limit_input_sql(wanted: Sequence[str], limit: int | None, offset: int) -> str:
     """The first rows of `in0`."""
-    return f"SELECT {name_list(wanted)} FROM in0 ORDER BY {ROW}{limit_clause(limit, offset)}"
+    shown = name_list([*wanted, ROW, FAILED])
+    return f"SELECT {shown} FROM in0 ORDER BY {ROW}{limit_clause(limit, offset)}"
 
 
-def join_sql(join: Join, left: str, right: str, fields: Schema, *, ordered: bool) -> str:
-    """A join of two relations given as FROM items; `ordered` keeps the left one's row order.
+def join_sql(join: Join, left: str, right: str, fields: Schema) -> str:
+    """A join of two relations given as FROM items; a lookup keeps the left one's rows and order.
 
     A lookup is an inner join: under ON ERROR SKIP a failed input has no row on the right, and all
     rows that had it are to go.
     """
     on_left = set(names(join.left.schema))
     shown = ", ".join(f"{'l' if f.name in on_left else 'r'}.{quote(f.name)}" for f in fields)
+    shown = shown or "NULL"
     if join.kind == "lookup":
         pairs = (f"l.{quote(a)} IS NOT DISTINCT FROM r.{quote(b)}" for a, b in join.keys)
         how, on = "JOIN", " AND ".join(pairs)
+        shown += f", l.{ROW} AS {ROW}, (l.{FAILED} OR r.{FAILED}) AS {FAILED}"
     else:
         how = {"inner": "JOIN", "left": "LEFT JOIN", "cross": "CROSS JOIN", "semi": "SEMI JOIN"}[
             join.kind
@@ -139,6 +152,6 @@ def join_sql(join: Join, left: str, right: str, fields: Schema, *, ordered: bool
         how = "JOIN"
     elif how != "CROSS JOIN" and not on:
         on = "TRUE"
-    text = f"SELECT {shown or 'NULL'} FROM {left} AS l {how} {right} AS r"
+    text = f"SELECT {shown} FROM {left} AS l {how} {right} AS r"
     text += f" ON {on}" if on else ""
-    return text + (f" ORDER BY l.{ROW}" if ordered else "")
+    return text + (f" ORDER BY l.{ROW}" if join.kind == "lookup" else "")

@@ -2,7 +2,9 @@
 
     σ_p(Apply(X, call)) = Apply(σ_p(X), call)          p reads no output of the call
 
-Precondition: p is not volatile, and nobody else reads the unfiltered answers. Failures of rows that
+Precondition: p is not volatile, and nobody else reads the unfiltered answers; under ON ERROR NULL p
+reads no call's answers at all, since a failed row is kept unless a filter before the failure drops
+it. Failures of rows that
 p drops are no failures any more, as in DuckDB, where a dropped row's expressions are not computed.
 Counter-example: `WHERE digits.confidence > 0.9` needs the answer.
 [Chaudhuri, Shim, "Optimization of Queries with User-Defined Predicates", TODS 1999]
@@ -22,5 +24,7 @@ def push_filter_below_apply(node: LogicalNode, ctx: RuleContext) -> Iterator[Log
     match node:
         case Filter(input=Apply(input=below, outputs=outputs) as apply, predicate=predicate):
             independent = set(names(outputs)).isdisjoint(predicate.columns)
+            if ctx.on_error == "null":
+                independent = not ctx.flow(apply).of(predicate.columns)
             if independent and not predicate.volatile and not ctx.shared(apply):
                 yield apply.replace(input=Filter(below, predicate))
