@@ -153,25 +153,24 @@ class Measure:
         if metric.output not in stage.produce:
             return f"the plan does not compute {metric.output}, which QUALITY scores"
         column = stage.produce.index(metric.output)
-        label = self.labels.get((key, metric.output))
-        if label is None and base is None:
-            return f"no label for {metric.output}, and {stage.model} has no BASE variant"
+        truth, unknown = self.labels.get((key, metric.output)), frozenset[int]()
+        if truth is None:
+            if base is None:
+                return f"no label for {metric.output}, and {stage.model} has no BASE variant"
+            truths = self.evaluator.outputs(key, {**assignment, key: base})
+            truth, unknown = truths.columns[column], truths.failed
         own = {**assignment, key: choice}
         outputs = self.evaluator.outputs(key, own)
         state = self.evaluator.before(key, own)
         ran = self.evaluator.live(stage, state)
         ran = ran if keep is None else ran & keep
-        if base is not None and label is None:
-            truths = self.evaluator.outputs(key, {**assignment, key: base})
-            label = truths.columns[column]
-            ran[list(truths.failed)] = False
-        assert label is not None
+        ran[list(unknown)] = False
         failed = np.zeros(self.evaluator.rows, dtype=bool)
         failed[list(outputs.failed)] = True
         places = np.flatnonzero(ran)
         index = pa.array(places)
         scored = self._scored(
-            stage, metric, outputs.columns[column].take(index), label.take(index),
+            stage, metric, outputs.columns[column].take(index), truth.take(index),
             failed[places], state.table.take(index), places,
         )  # fmt: skip
         interval = clustered_share(scored.scores, scored.clusters)

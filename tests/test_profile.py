@@ -1,0 +1,282 @@
+"""ANALYZE measures what is true, on the rows it says, and stops when told."""
+
+from __future__ import annotations
+
+import threading
+from statistics import fmean
+
+import pytest
+from octans.errors import InternalError, RunError
+from octans.ir.models import Metric
+from octans.ir.physical import Choice, PhysicalPlan, StopAfter
+from octans.stats.ladder import Policy
+from octans.stats.lineage import chain
+from octans.stats.profile import Limits, ProfiledStep, profile
+from octans.stats.statistics import Statistics
+from profiling import (
+    FIXED_SECONDS,
+    SECONDS,
+    FakeRunner,
+    fits,
+    number,
+    plan,
+    reading,
+    request,
+    result,
+    rows,
+)
+
+DATA = rows(300)
+READS = ("read.poor", "read.fair", "read.base")
+
+
+@pytest.fixture(scope="module")
+def measured():
+    runner = FakeRunner(DATA)
+    return profile(request(DATA), runner), runner
+
+
+@pytest.fixture(scope="module")
+def statistics(measured):
+    return Statistics(measured[0].observations)
+
+
+def right_elements(variant, data):
+    return [
+        a == d for digits in data for a, d in zip(reading(variant, digits), digits, strict=True)
+    ]
+
+
+def test_quality_is_the_share_of_right_elements(statistics):
+    for variant in READS:
+        estimate = statistics.quality("p.read", variant, "")
+        assert estimate.value == pytest.approx(fmean(right_elements(variant, DATA)))
+        assert estimate.low < estimate.value <= estimate.high
+        assert estimate.n == len(DATA), "rows are the units: elements of a row depend on each other"
+
+
+def test_rate_and_quality_follow_the_conditioning_choice(statistics):
+    for first in READS:
+        ran = [d for d in DATA if not fits(reading(first, d))]
+        given = ("p.read", first, "")
+        assert statistics.rate("p.again", given).value == pytest.approx(len(ran) / len(DATA))
+        for second in ("again.good", "again.weak"):
+            if ran:
+                quality = statistics.quality("p.again", second, "", given)
+                assert quality.value == pytest.approx(fmean(right_elements(second, ran)))
+                assert quality.n == len(ran)
+
+
+def test_a_replaced_step_is_scored_where_it_was_kept(statistics):
+    for first in READS:
+        kept = [d for d in DATA if fits(reading(first, d))]
+        quality = statistics.quality("p.read", first, "", ("p.read", first, ""))
+        assert quality.value == pytest.approx(fmean(right_elements(first, kept)))
+
+
+def test_every_assignment_is_measured_end_to_end(statistics):
+    found = statistics.end_to_end("p")
+    assert len(found) == 6
+    for first in READS:
+        for second in ("again.good", "again.weak"):
+            right = [result(first, second, d) == number(d) for d in DATA]
+            estimate = found[f"p.again={second}();p.read={first}()"]["accuracy"]
+            assert estimate.value == pytest.approx(fmean(right))
+            assert estimate.n == len(DATA)
+
+
+def test_lengths_distinct_memory_and_load(statistics):
+    pmf = dict(statistics.lengths("p.read"))
+    assert pmf == pytest.approx({3: 1 / 3, 4: 1 / 3, 5: 1 / 3})
+    assert statistics.length_n("p.read") == len(DATA)
+    assert statistics.distinct("p.read").value == len({tuple(d) for d in DATA}) / len(DATA)
+    assert statistics.memory("p.read", "read.base", "", "cpu").value == 1000
+    assert statistics.load("p.read", "read.base", "", "cpu").value == 0.5
+
+
+def test_latencies_are_those_of_full_batches(statistics):
+    for variant in READS:
+        batches = statistics.batches("p.read", variant, "", "cpu")
+        assert batches[:3] == (1, 2, 4)
+        for batch in batches:
+            mean = statistics.latency("p.read", variant, "", "cpu", batch, "mean")
+            assert mean.value == pytest.approx(FIXED_SECONDS + batch * SECONDS[variant])
+
+
+def test_batches_stop_growing_when_they_no_longer_pay(statistics):
+    # Seconds per element are s + F/b: quadrupling b gains 5 % until F/b falls below about 0.07 s.
+    for variant in READS:
+        per = SECONDS[variant]
+        last = statistics.batches("p.read", variant, "", "cpu")[-1]
+        gain = (per + FIXED_SECONDS / last) / (per + FIXED_SECONDS / (last / 4))
+        assert gain > 0.95
+        before = last / 2
+        gain = (per + FIXED_SECONDS / before) / (per + FIXED_SECONDS / (before / 4))
+        assert gain <= 0.95
+
+
+def test_prefixes_are_computed_once(measured):
+    _, runner = measured
+    whole = [call for call in runner.calls if call[2] == len(DATA) and call[0].startswith("read")]
+    # Apart from the ladder's calls, each reading of all rows is made once for all assignments.
+    assert len([c for c in whole if c[0] == "read.poor" and c[1] >= 16]) <= 3
+    again = [c for c in runner.calls if c[0] == "again.weak"]
+    assert len([c for c in again if c[1] >= 16]) <= 12
+
+
+def test_a_large_model_is_not_repeated_needlessly():
+    slow = dict(SECONDS) | {"read.base": 5.0}
+    runner = FakeRunner(DATA)
+    whole = sum(map(len, DATA)) * 5.0
+    SECONDS.update(slow)
+    try:
+        profile(request(DATA, choices={}, metric=None, steps={}), runner, policy=Policy())
+    finally:
+        SECONDS["read.base"] = 4e-4
+    # One pass over all rows, and at three batch sizes a warm-up and at most three calls.
+    assert runner.clock < whole + 5.0 * (4 * 1 + 4 * 2 + 4 * 4) + 10
+
+
+def test_failed_elements_are_wrong_and_counted():
+    runner = FakeRunner(DATA)
+    bad = {tuple(d) for d in DATA[::10]}
+    runner.failing = {"read.fair": bad}
+    statistics = Statistics(profile(request(DATA), runner).observations)
+    fine = [d for d in DATA if tuple(d) not in bad]
+    right = sum(right_elements("read.fair", fine))
+    quality = statistics.quality("p.read", "read.fair", "")
+    assert quality.value == pytest.approx(right / sum(map(len, DATA)))
+    failed = len(DATA) - len(fine)
+    failure = statistics.failure("p.read", "read.fair", "", "cpu")
+    assert failure.value == pytest.approx(failed / sum(map(len, DATA)))
+    ends = statistics.end_to_end("p")["p.again=again.good();p.read=read.fair()"]["accuracy"]
+    right_rows = sum(result("read.fair", "again.good", d) == number(d) for d in fine)
+    assert ends.value == pytest.approx(right_rows / len(DATA))
+
+
+def test_clusters_are_the_units():
+    clusters = [row // 5 for row in range(len(DATA))]
+    found = Statistics(profile(request(DATA, clusters=clusters), FakeRunner(DATA)).observations)
+    assert found.quality("p.read", "read.poor", "").n == 60
+    ends = found.end_to_end("p")["p.again=again.weak();p.read=read.poor()"]["accuracy"]
+    assert ends.n == 60
+    assert found.rate("p.again").n == 60
+
+
+def test_without_labels_agreement_with_base_counts():
+    steps = {
+        "p.read": ProfiledStep("p.read", Metric("exact_match", "digit"), Choice("read.fair")),
+        "p.again": ProfiledStep("p.again", Metric("exact_match", "digit"), Choice("again.good")),
+    }
+    outcome = profile(request(DATA, labels={}, steps=steps), FakeRunner(DATA))
+    found = Statistics(outcome.observations)
+    agree = [
+        a == b
+        for d in DATA
+        for a, b in zip(reading("read.poor", d), reading("read.fair", d), strict=True)
+    ]
+    assert found.quality("p.read", "read.poor", "").value == pytest.approx(fmean(agree))
+    same = [
+        result("read.poor", "again.weak", d) == result("read.fair", "again.good", d) for d in DATA
+    ]
+    ends = found.end_to_end("p")["p.again=again.weak();p.read=read.poor()"]["accuracy"]
+    assert ends.value == pytest.approx(fmean(same))
+
+
+def test_no_truth_is_said_not_invented():
+    steps = {"p.read": ProfiledStep("p.read", Metric("exact_match", "digit"))}
+    outcome = profile(request(DATA, labels={}, steps=steps), FakeRunner(DATA))
+    assert Statistics(outcome.observations).quality("p.read", "read.poor", "") is None
+    assert any("no label for digit" in note for note in outcome.notes)
+    assert any(note.startswith("end to end: no label") for note in outcome.notes)
+
+
+def test_a_budget_keeps_what_was_measured_and_names_the_rest():
+    runner = FakeRunner(DATA)
+    outcome = profile(request(DATA), runner, limits=Limits(seconds=1.5), clock=runner.seconds)
+    assert outcome.stopped is not None or outcome.left_out
+    assert outcome.observations
+    assert "end to end" in " ".join(outcome.left_out)
+    found = Statistics(outcome.observations)
+    assert found.quality("p.read", "read.base", "") is not None, "the reference comes first"
+
+
+def test_money_is_a_budget_too():
+    limits = Limits(usd=1.0, price=lambda choice, run: sum(run.batch_seconds))
+    outcome = profile(request(DATA), FakeRunner(DATA), limits=limits)
+    assert "1 USD" in (outcome.stopped or "")
+    assert 1.0 <= outcome.usd < 2.5
+
+
+def test_cancelling_keeps_what_was_measured():
+    event = threading.Event()
+    done = []
+
+    def progress(place, total, text):
+        done.append((place, total, text))
+        if place == 4:
+            event.set()
+
+    outcome = profile(
+        request(DATA), FakeRunner(DATA), limits=Limits(cancelled=event), progress=progress
+    )
+    assert outcome.stopped == "cancelled"
+    assert outcome.observations
+    assert len(outcome.left_out) == done[0][1] - 4
+
+
+def test_a_variant_that_cannot_run_is_infeasible_not_fatal():
+    class Broken(FakeRunner):
+        def run_stage(self, stage, table):
+            if stage.choice.variant == "read.poor":
+                raise RunError("no such file", code="OC0401")
+            return super().run_stage(stage, table)
+
+    outcome = profile(request(DATA), Broken(DATA))
+    found = Statistics(outcome.observations)
+    assert found.failure("p.read", "read.poor", "", "cpu").value == 1.0
+    assert found.quality("p.read", "read.poor", "") is None
+    assert not any("read.poor" in text for text in found.end_to_end("p"))
+    assert any("read.poor cannot run: no such file" in note for note in outcome.notes)
+
+
+def test_a_reference_that_cannot_run_is_an_error():
+    class Broken(FakeRunner):
+        def run_stage(self, stage, table):
+            raise RunError("no such file", code="OC0401")
+
+    with pytest.raises(RunError):
+        profile(request(DATA), Broken(DATA))
+
+
+def test_many_assignments_are_picked_by_the_caller(monkeypatch):
+    monkeypatch.setattr("octans.stats.profile.MAX_ASSIGNMENTS", 4)
+    asked = []
+
+    def pick(observations):
+        asked.append(len(observations))
+        return [{"p.read": Choice("read.fair"), "p.again": Choice("again.weak")}]
+
+    outcome = profile(request(DATA), FakeRunner(DATA), pick=pick)
+    assert asked
+    found = Statistics(outcome.observations).end_to_end("p")
+    assert list(found) == ["p.again=again.weak();p.read=read.fair()"]
+
+
+def test_observations_carry_run_time_and_versions():
+    outcome = profile(request(DATA[:40], versions={"p.read": 3, "p": 2}), FakeRunner(DATA[:40]))
+    for row in outcome.observations:
+        assert row.run == 7
+        assert row.at.tzinfo is not None
+        assert row.subject_version == {"p.read": 3, "p": 2}.get(row.subject, 1)
+        assert row.low <= row.value <= row.high
+
+
+def test_ancestors_are_found_through_columns():
+    found = chain(plan())
+    assert found.ancestors == {"p.read": frozenset(), "p.again": frozenset({"p.read"})}
+
+
+def test_only_chains_can_be_profiled():
+    with pytest.raises(InternalError):
+        chain(PhysicalPlan(StopAfter(plan().root, 3)))
