@@ -1,0 +1,314 @@
+"""ANALYZE joined together: bind, sample, split, profile, record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from .dsl import ast
+from .dsl.binder import BoundAnalyze, bind_analyze
+from .dsl.printer import to_text
+from .errors import OctansError, PlanError, RunError
+from .ir.logical import LogicalNode
+from .ir.models import Device, Knobs, Variant
+from .ir.physical import Choice, PhysicalPlan
+from .planner.lower import lower
+from .planner.steps import StepInfo, conditioned, steps
+from .result import Result
+from .stats.sampling import sample, split
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from .session import Session
+    from .stats.profile import ProfiledStep, ProfileResult, Request
+    from .stats.runner import StageRun
+
+HELD_BACK_SHARE = 0.3
+"""Share of the sample (of its clusters) kept for promises: enough to prove, little enough to leave
+the estimates narrow (our choice)."""
+
+SEARCH_ROWS = "octans_search_rows"
+
+
+def analyze(session: Session, statement: ast.Analyze) -> Result:
+    """Profile a pipeline or a model and record what was seen.
+
+    Raises:
+        OctansError: the statement does not bind, the sample is empty, a reference cannot run.
+    """
+    catalog = session.catalog
+    bound = bind_analyze(statement, catalog)
+    run = catalog.begin_run("analyze", to_text(statement))
+    try:
+        table = _sampled(session, bound)
+        catalog.save_sample(bound.subject, bound.version, run, table)
+        result = _profiled(session, bound, table, run)
+    except OctansError as error:
+        catalog.finish_run(run, status="failed", error=error.message)
+        raise
+    catalog.record(result.observations)
+    catalog.flush()
+    catalog.finish_run(
+        run,
+        status="done" if result.stopped is None else "cancelled",
+        rows=table.num_rows,
+        usd=result.usd,
+        details={"left_out": list(result.left_out), "notes": list(result.notes)},
+    )
+    return _summary(bound, table, result)
+
+
+def label_column(context: str, output: str) -> str:
+    """The column of a kept sample that holds a label."""
+    return f"__label:{context}:{output}"
+
+
+def labels_of(table: pa.Table) -> dict[tuple[str, str], pa.ChunkedArray]:
+    """The labels of a kept sample, by what they label."""
+    found = {}
+    for name in table.column_names:
+        if name.startswith("__label:"):
+            _, context, output = name.split(":", 2)
+            found[context, output] = table.column(name)
+    return found
+
+
+def clusters_of(table: pa.Table) -> list[Any] | None:
+    """The cluster of every row of a kept sample; None where rows are independent."""
+    column = table.column("__cluster")
+    return None if column.null_count == len(column) else column.to_pylist()
+
+
+def base_choices(
+    infos: tuple[StepInfo, ...], session: Session
+) -> tuple[dict[str, Choice], dict[str, Choice]]:
+    """For every step its reference choice (BASE, else the first variant), and the BASE ones."""
+    reference, base = {}, {}
+    for info in infos:
+        options = choices(info.model, session)
+        by_name = {choice.variant: choice for choice in reversed(options)}
+        variants = session.catalog.variants(info.model)
+        declared = next((v.full_name for v in variants if v.base), None)
+        if declared is not None:
+            base[info.key] = by_name[declared]
+        reference[info.key] = base.get(info.key, options[0])
+    return reference, base
+
+
+def choices(model: str, session: Session) -> tuple[Choice, ...]:
+    """Every variant, knob setting and device of a model, batch size 1.
+
+    Raises:
+        PlanError: OC0331, the model has no variant.
+    """
+    variants = session.catalog.variants(model)
+    if not variants:
+        raise PlanError(
+            f"model {model} has no variant",
+            code="OC0331",
+            hint=f"CREATE VARIANT {model}.name USING python('module:factory')",
+        )
+    return tuple(
+        Choice(variant.full_name, knobs, 1, device.name, version=variant.version)
+        for variant in variants
+        for knobs in settings(variant)
+        for device in session.devices()
+    )
+
+
+def settings(variant: Variant) -> tuple[Knobs, ...]:
+    """Every combination of a variant's knob values."""
+    names = [knob.name for knob in variant.knobs]
+    return tuple(
+        tuple(sorted(zip(names, values, strict=True)))
+        for values in product(*(knob.values for knob in variant.knobs))
+    )
+
+
+def body_plan(session: Session, body: LogicalNode, reference: Mapping[str, Choice]) -> PhysicalPlan:
+    """A subject's body, lowered; a failed row is one that went wrong, not the end."""
+    models = {model.name: model for model in session.catalog.models()}
+    return lower(body, reference, models, "null")
+
+
+def _sampled(session: Session, bound: BoundAnalyze) -> pa.Table:
+    """The sample with `__row`, `__role`, `__cluster`, inputs and labels."""
+    import pyarrow as pa
+
+    seed = session.catalog.settings.seed
+    columns = [f'{named.expr.text} AS "{named.name}"' for named in bound.inputs]
+    columns += [
+        f'{label.expr.expr.text} AS "{label_column(label.context, label.output)}"'
+        for label in bound.labels
+    ]
+    columns.append(f"{bound.cluster.text if bound.cluster else 'NULL'} AS __cluster")
+    with session.catalog.cursor() as cursor:
+        counted = cursor.execute(f"SELECT count(*) FROM ({bound.using})").fetchone()
+        places = sample(counted[0] if counted else 0, bound.sample, seed)
+        if not places:
+            raise RunError("USING gives no rows to analyze", code="OC0430")
+        cursor.register("octans_places", pa.table({"place": pa.array(places, pa.int64())}))
+        table = cursor.execute(
+            f"SELECT {', '.join(columns)} FROM (SELECT *, row_number() OVER () - 1 AS __place "
+            f"FROM ({bound.using})) JOIN octans_places ON __place = place ORDER BY __place"
+        ).to_arrow_table()
+    rows = table.num_rows
+    roles = split(rows, clusters_of(table), HELD_BACK_SHARE, seed)
+    table = table.add_column(0, "__row", pa.array(range(rows), pa.int64()))
+    return table.add_column(1, "__role", pa.array(roles))
+
+
+def _profiled(session: Session, bound: BoundAnalyze, table: pa.Table, run: int) -> ProfileResult:
+    """Profile on the search rows."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from .executor.runner import LocalRunner
+    from .stats.profile import Limits, profile
+
+    search = table.filter(pc.equal(table.column("__role"), "search"))
+    search = search.set_column(0, "__row", pa.array(range(search.num_rows), pa.int64()))
+    session.catalog.register(SEARCH_ROWS, search)
+    try:
+        body = bound.body(SEARCH_ROWS, ())
+        with LocalRunner(session.environment()) as runner:
+            return profile(
+                _request(session, bound, body, search, run),
+                runner,
+                limits=Limits(
+                    seconds=bound.budget_seconds,
+                    usd=_budget_usd(session, bound),
+                    price=_pricer(session),
+                    cancelled=session.environment().cancel,
+                ),
+                progress=_progress(session),
+            )
+    finally:
+        session.catalog.unregister(SEARCH_ROWS)
+
+
+def _request(
+    session: Session, bound: BoundAnalyze, body: LogicalNode, search: pa.Table, run: int
+) -> Request:
+    from .stats.profile import Request
+
+    catalog = session.catalog
+    found = steps(body)
+    reference, base = base_choices(found, session)
+    options = {info.key: choices(info.model, session) for info in found}
+    infos = conditioned(found, {key: len(o) for key, o in options.items()})
+    subject = catalog.pipeline(bound.subject) if bound.kind == "pipeline" else None
+    versions = {info.context: bound.version for info in infos if subject is not None}
+    return Request(
+        subject=bound.subject,
+        plan=body_plan(session, body, reference),
+        choices=options,
+        steps={info.key: _profiled_step(session, info, base) for info in infos},
+        metric=subject.quality if subject is not None else None,
+        labels=labels_of(search),
+        clusters=clusters_of(search),
+        run=run,
+        versions={**versions, bound.subject: bound.version},
+    )
+
+
+def _profiled_step(session: Session, info: StepInfo, base: Mapping[str, Choice]) -> ProfiledStep:
+    from .stats.profile import ProfiledStep
+
+    model = session.catalog.model(info.model)
+    return ProfiledStep(
+        info.key,
+        metric=model.quality if model is not None else None,
+        base=base.get(info.key),
+        given=info.given,
+        instead_of=info.instead_of,
+    )
+
+
+def _budget_usd(session: Session, bound: BoundAnalyze) -> float | None:
+    """The smaller of the statement's budget and the session's."""
+    limits = [bound.budget_usd, session.catalog.settings.max_profiling_cost]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _pricer(session: Session) -> Any:
+    """USD of one run of a stage: slot-seconds and tokens at their prices."""
+    devices: dict[str, Device] = {device.name: device for device in session.devices()}
+    variants = {v.full_name: v for v in session.catalog.variants()}
+
+    def price(choice: Choice, run: StageRun) -> float:
+        usd = sum(run.batch_seconds) * devices[choice.device].usd_per_hour / 3600
+        tokens = variants[choice.variant].price
+        if tokens is not None:
+            usd += (run.tokens_in or 0) * tokens.input_usd
+            usd += (run.tokens_out or 0) * tokens.output_usd
+        return usd
+
+    return price
+
+
+def _progress(session: Session) -> Any:
+    """Pieces of work done, told to the session's sink."""
+    sink = session.environment().progress
+    if sink is None:
+        return None
+
+    def tell(done: int, total: int, label: str) -> None:
+        sink.update(done, total, (f"ANALYZE {label}",))
+
+    return tell
+
+
+def _summary(bound: BoundAnalyze, table: pa.Table, result: ProfileResult) -> Result:
+    """What was measured, a row a choice: its best batch size and its quality."""
+    import pyarrow as pa
+
+    best: dict[tuple[str, str, str, str], tuple[float, int]] = {}
+    quality = {}
+    for seen in result.observations:
+        key = (seen.subject, seen.variant or "", seen.knobs)
+        if seen.metric == "latency" and seen.statistic == "mean" and seen.batch:
+            per_element = (seen.value / seen.batch, seen.batch)
+            at = (*key, seen.device or "")
+            best[at] = min(best.get(at, per_element), per_element)
+        elif seen.metric == "quality" and seen.given is None:
+            quality[key] = seen
+    rows: list[dict[str, object]] = []
+    for (subject, variant, knobs, device), (seconds, batch) in best.items():
+        seen_quality = quality.get((subject, variant, knobs))
+        rows.append(
+            {
+                "step": subject,
+                "variant": variant,
+                "knobs": knobs,
+                "device": device,
+                "best_batch": batch,
+                "us_per_element": round(seconds * 1e6, 2),
+                "quality": None if seen_quality is None else seen_quality.value,
+                "low": None if seen_quality is None else seen_quality.low,
+                "high": None if seen_quality is None else seen_quality.high,
+                "n": None if seen_quality is None else seen_quality.n,
+            }
+        )
+    schema = pa.schema(
+        [(name, pa.string()) for name in ("step", "variant", "knobs", "device")]
+        + [("best_batch", pa.int64()), ("us_per_element", pa.float64())]
+        + [(name, pa.float64()) for name in ("quality", "low", "high")]
+        + [("n", pa.int64())]
+    )
+    return Result(pa.Table.from_pylist(rows, schema), message=_message(bound, table, result))
+
+
+def _message(bound: BoundAnalyze, table: pa.Table, result: ProfileResult) -> str:
+    """One line for the whole, and one for everything worth knowing."""
+    held = sum(role == "held_back" for role in table.column("__role").to_pylist())
+    lines = [
+        f"analyzed {bound.kind} {bound.subject}: {table.num_rows - held} rows searched, {held} held "
+        f"back, {len(result.observations)} observations, {result.seconds:.1f} s, "
+        f"{result.usd:.6f} USD"
+    ]
+    if result.stopped is not None:
+        lines.append(f"stopped: {result.stopped}; left out: {', '.join(result.left_out)}")
+    return "\n".join([*lines, *(f"note: {note}" for note in result.notes)])

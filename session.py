@@ -1,0 +1,315 @@
+"""`octans.connect()`: the composition root, which joins the folders and holds no logic of its own.
+
+A statement is parsed and bound (`dsl`), planned (`planner`, through `planning`), run (`executor`)
+or stored (`catalog_db`); ANALYZE is joined together in `analyzing`.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar, assert_never
+
+from .catalog_db.catalog import Catalog
+from .dsl import ast
+from .dsl.parser import parse
+from .errors import OctansError, PlanError, RunError
+from .ir.models import Device, Link, Variant, scalar_text
+from .ir.slo import Slo
+from .ir.types import Field
+from .result import Result
+
+if TYPE_CHECKING:
+    import duckdb
+    from sqlglot import exp
+
+    from .executor.environment import Environment, ProgressSink
+    from .ir.estimates import Cost
+    from .ir.explain import Explanation
+    from .planning import Planned
+
+T = TypeVar("T")
+Definition = (
+    ast.CreateModel
+    | ast.CreateVariant
+    | ast.CreateDevice
+    | ast.CreateLink
+    | ast.CreatePipeline
+    | ast.CreateSlo
+)
+SettingValue = ast.Quantity | ast.Literal_ | ast.Name | tuple[ast.Literal_ | ast.Name, ...]
+
+
+def connect(path: str | Path | None = None, *, base_dir: str | Path | None = None) -> Session:
+    """Open a session on a catalog file, created when there is none; in memory by default.
+
+    Args:
+        path: the catalog's DuckDB file.
+        base_dir: where relative paths of models start; the working directory by default.
+
+    Raises:
+        CatalogError: the file is held by another process, is no catalog, or is from a newer version.
+    """
+    return Session(Catalog.open(None if path is None else str(path)), base_dir)
+
+
+class Session:
+    """One user's connection: runs scripts against one catalog, with settings of its own."""
+
+    def __init__(self, catalog: Catalog, base_dir: str | Path | None = None) -> None:
+        """Use `connect`."""
+        self.catalog = catalog
+        self.base_dir = Path.cwd() if base_dir is None else Path(base_dir)
+        self.progress: ProgressSink | None = None
+        self._cancel = threading.Event()
+        self._caller: FrameType | None = None
+        self._advice: str | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop what runs, write what was recorded, close the catalog."""
+        self.cancel()
+        self.catalog.close()
+
+    def cancel(self) -> None:
+        """Stop the running statement; it raises OC0402."""
+        self._cancel.set()
+
+    # --- statements -------------------------------------------------------------------------
+
+    def sql(self, text: str, *, name: str | None = None, advice: str | None = None) -> Result:
+        """Run a script and give its last statement's result.
+
+        Local data frames and Arrow tables can be named as tables, as in DuckDB. `advice` binds the
+        plans of its queries, like EXPLAIN's ADVICE; what cannot be followed is an error.
+
+        Raises:
+            OctansError: of the statement that failed, with its span; those before it have run.
+        """
+        result = Result(message="nothing to run")
+        self._caller, self._advice = sys._getframe(1), advice
+        try:
+            for result in self._run(text, name):
+                pass
+        finally:
+            self._caller = self._advice = None
+        return result
+
+    def run_script(self, text: str, name: str | None = None) -> Iterator[Result]:
+        """The result of each statement in turn; `name` is the file's, for diagnostics."""
+        yield from self._run(text, name)
+
+    def explain(self, text: str, *, name: str | None = None) -> Explanation:
+        """What EXPLAIN of one query knows, as data."""
+        queries = self._queries(text, name)
+        if len(queries) != 1:
+            raise PlanError(f"one query is to be explained, not {len(queries)}", code="OC0302")
+        self._caller = sys._getframe(1)
+        try:
+            return self._located(lambda: self._plan(queries[0]).explain(), text, name)
+        finally:
+            self._caller = None
+
+    def estimate(self, text: str, name: str | None = None) -> Iterator[tuple[str, Cost]]:
+        """For every query of a script that calls models its text and what it would cost.
+
+        Nothing runs and nothing is declared: what the queries need has to be in the catalog.
+        """
+        for statement in self._queries(text, name):
+            planned = self._located(lambda s=statement: self._plan(s), text, name)  # type: ignore[misc]
+            if planned.query is not None:
+                yield planned.bound.text, planned.query.chosen.cost
+
+    def tables(self) -> tuple[str, ...]:
+        """The user's own tables and views."""
+        with self.catalog.cursor() as cursor:
+            rows = cursor.execute(
+                "SELECT table_name FROM information_schema.tables "
+                "WHERE table_schema = 'main' ORDER BY 1"
+            ).fetchall()
+        return tuple(row[0] for row in rows)
+
+    def environment(self) -> Environment:
+        """What a run needs of this session."""
+        from .executor.environment import Environment
+
+        settings = self.catalog.settings
+        return Environment(
+            cursor=self.catalog.cursor,
+            models={model.name: model for model in self.catalog.models()},
+            variants={v.full_name: v for v in self.catalog.variants()},
+            devices={device.name: device for device in self.devices()},
+            cancel=self._cancel,
+            progress=self.progress if settings.progress else None,
+            base_dir=self.base_dir,
+        )
+
+    def devices(self) -> tuple[Device, ...]:
+        """The declared devices; without any, this machine's cores, free of charge."""
+        declared = self.catalog.devices()
+        if declared:
+            return declared
+        import os
+
+        return (Device("cpu", "cpu", count=os.cpu_count() or 1, threads=1),)
+
+    def _run(self, text: str, name: str | None) -> Iterator[Result]:
+        for statement in self._located(lambda: parse(text), text, name):
+            self._cancel.clear()
+            yield self._located(lambda s=statement: self._execute(s), text, name)  # type: ignore[misc]
+
+    def _located(self, work: Callable[[], T], text: str, name: str | None) -> T:
+        try:
+            return work()
+        except OctansError as error:
+            raise error.in_source(text, name) from error.__cause__
+
+    def _queries(self, text: str, name: str | None) -> list[ast.Select]:
+        found = []
+        for statement in self._located(lambda: parse(text), text, name):
+            match statement:
+                case ast.Select():
+                    found.append(statement)
+                case ast.Explain() | ast.CopyTo():
+                    found.append(statement.select)
+                case _:
+                    continue
+        return found
+
+    def _execute(self, statement: ast.Statement) -> Result:
+        """Carry out one statement."""
+        match statement:
+            case ast.Select():
+                return self._plan(statement).run()
+            case ast.Explain():
+                return self._plan(statement.select, statement.options).explained()
+            case ast.CopyTo():
+                return self._plan(statement.select).copy_to(statement.target)
+            case ast.Analyze():
+                from .analyzing import analyze
+
+                self._see_frames(statement.using)
+                return analyze(self, statement)
+            case ast.Show():
+                of = None if statement.of is None else statement.of.text
+                return _rows(self.catalog.show(statement.kind, of))
+            case ast.Describe():
+                return self._describe(statement)
+            case ast.Drop():
+                name = statement.name.text
+                there = self.catalog.drop(statement.kind, name, if_exists=statement.if_exists)
+                return Result(
+                    message=f"{'dropped' if there else 'there is no'} {statement.kind} {name}"
+                )
+            case ast.SetSetting():
+                return self._set(statement)
+            case ast.ResetSetting():
+                name = statement.name.text
+                if name.lower() not in self.catalog.settings:
+                    return self._plain(f"RESET {name}")
+                self.catalog.settings.reset(name)
+                return Result(message=f"reset {name}")
+            case ast.PlainSql():
+                if statement.tree is not None:
+                    self._see_frames(statement.tree)
+                return self._plain(statement.text)
+            case _:
+                return self._define(statement)
+
+    def _define(self, statement: Definition) -> Result:
+        from .dsl.binder import bind_definition
+
+        definition = bind_definition(statement, self.catalog)
+        saved = self.catalog.save(definition, replace=statement.replace)
+        if isinstance(saved, Link):
+            return Result(message=f"created link {saved.source} to {saved.target}")
+        name = saved.full_name if isinstance(saved, Variant) else saved.name
+        version = (
+            ""
+            if isinstance(saved, Slo | Link) or saved.version == 1
+            else f" (version {saved.version})"
+        )
+        return Result(message=f"created {type(saved).__name__.lower()} {name}{version}")
+
+    def _plan(self, statement: ast.Select, options: ast.ExplainOptions | None = None) -> Planned:
+        from .planning import Planned
+
+        self._see_frames(statement.query.tree)
+        return Planned.of(self, statement, options or ast.ExplainOptions())
+
+    def _describe(self, statement: ast.Describe) -> Result:
+        found = self.catalog.describe_name(statement.name.text)
+        return self._plain(f"DESCRIBE {statement.name.text}") if found is None else _rows(found)
+
+    def _set(self, statement: ast.SetSetting) -> Result:
+        """Ours, else DuckDB's."""
+        name, value = statement.name.text, statement.value
+        if name.lower() not in self.catalog.settings:
+            return self._plain(f"SET {name} = {_setting_sql(value)}", everywhere=True)
+        unit = value.dimension if isinstance(value, ast.Quantity) else ""
+        self.catalog.settings.set(name, _setting_value(value), unit=unit)
+        return Result(message=f"set {name}")
+
+    def _plain(self, text: str, *, everywhere: bool = False) -> Result:
+        """DuckDB's own work. `everywhere` runs it on the root connection (settings)."""
+        import duckdb
+
+        cursor = self.catalog.connection if everywhere else self.catalog.cursor()
+        try:
+            found = cursor.sql(text)
+            return Result(message="done") if found is None else _rows(found)
+        except duckdb.Error as error:
+            raise duckdb_error(error) from error
+
+    def _see_frames(self, tree: exp.Expression | ast.Fragment) -> None:
+        """Register the data frames of the caller's scope that a query names as tables."""
+        from .replacement import register_frames
+
+        tree = tree.tree if isinstance(tree, ast.Fragment) else tree
+        register_frames(self.catalog, tree, self._caller)
+
+
+def _rows(relation: duckdb.DuckDBPyRelation) -> Result:
+    schema = tuple(
+        Field(name, str(kind)) for name, kind in zip(relation.columns, relation.types, strict=True)
+    )
+    return Result(relation.to_arrow_table(), schema=schema)
+
+
+def duckdb_error(error: duckdb.Error) -> RunError:
+    """DuckDB's refusal of plain SQL as ours: OC0420, first line as the message."""
+    first, *rest = str(error).strip().splitlines()
+    return RunError(first, code="OC0420", notes=tuple(line for line in rest if line.strip()))
+
+
+def _setting_value(value: SettingValue) -> str | float | tuple[str, ...] | None:
+    match value:
+        case tuple():
+            return tuple(str(_setting_value(item)) for item in value)
+        case ast.Name():
+            return value.text
+        case _:
+            return value.value
+
+
+def _setting_sql(value: SettingValue) -> str:
+    match value:
+        case tuple():
+            return "[" + ", ".join(_setting_sql(item) for item in value) + "]"
+        case ast.Name() | ast.Quantity():
+            return value.text
+        case _:
+            return scalar_text(value.value)
