@@ -1,0 +1,179 @@
+"""Advice given to the planner: it narrows what there is to choose, and every item is answered.
+
+    matched      the step's choices were narrowed to what the item says
+    not matched  the item names no step of this plan, or more than one
+    impossible   the step has no such choice: unknown, excluded, or ruled out by an item before
+
+An item that is not matched or impossible narrows nothing: it is reported, never dropped silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from ..ir.models import Scalar, scalar_text
+from ..ir.physical import Choice
+from .explain.advice import matching_keys
+from .problem import Allow, PlanProblem
+from .steps import StepInfo
+
+Outcome = Literal["matched", "not matched", "impossible"]
+_ORDER = ("VARIANT", "DEVICE", "BATCH")
+"""Items are applied in this order: batch sizes are measured per variant and device."""
+
+
+class Item(Protocol):
+    """An item as it was read: `VARIANT`, `BATCH` or `DEVICE`, a step, and what it asks for."""
+
+    @property
+    def kind(self) -> str:
+        """`VARIANT`, `BATCH` or `DEVICE`."""
+        ...
+
+    @property
+    def step(self) -> str:
+        """A step's key or a suffix of it."""
+        ...
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """A variant and `knob=value` items, a batch size, or a device."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """As written."""
+        ...
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of an item, and why."""
+
+    item: str
+    outcome: Outcome
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.item}: {self.outcome}" + (f", {self.reason}" if self.reason else "")
+
+
+Excluded = Callable[[str, str], str | None]
+"""(step key, full variant name) → why the variant cannot be planned there; None if unknown."""
+
+
+def restrict(problem: PlanProblem, items: Sequence[Item]) -> tuple[Allow, tuple[Report, ...]]:
+    """What `build_problem` should allow to follow the advice, and what became of every item.
+
+    Args:
+        problem: built without the advice: it knows every choice, and why others are not there.
+        items: the advice.
+    """
+    options = {stage.step.key: stage.choices for stage in problem.stages}
+
+    def excluded(key: str, variant: str) -> str | None:
+        for item in problem.excluded:
+            if item.key == key and item.variant == variant:
+                return item.reason
+        return None
+
+    left, reports = narrow(options, items, excluded)
+    kept = {key: frozenset(choices) for key, choices in left.items()}
+
+    def allow(step: StepInfo, choice: Choice) -> str | None:
+        return None if choice in kept.get(step.key, (choice,)) else "the advice asks for another"
+
+    return allow, reports
+
+
+def narrow(
+    options: Mapping[str, Sequence[Choice]],
+    items: Sequence[Item],
+    excluded: Excluded = lambda key, variant: None,
+) -> tuple[dict[str, tuple[Choice, ...]], tuple[Report, ...]]:
+    """The choices left for every step, and a report for every item in the order given.
+
+    Args:
+        options: what there is to choose, by step key.
+        items: the advice.
+        excluded: tells why a variant is not among the options.
+    """
+    left = {key: tuple(choices) for key, choices in options.items()}
+    reports: dict[int, Report] = {}
+    ordered = sorted(range(len(items)), key=lambda place: _ORDER.index(items[place].kind))
+    for place in ordered:
+        item = items[place]
+        keys = matching_keys(item.step, left)
+        if len(keys) != 1:
+            reports[place] = Report(item.text, "not matched", _which(item.step, keys, tuple(left)))
+            continue
+        (key,) = keys
+        kept = tuple(choice for choice in left[key] if fits(choice, item))
+        if kept:
+            left[key] = kept
+            reports[place] = Report(item.text, "matched")
+        else:
+            reason = _why(key, item, left[key], excluded)
+            reports[place] = Report(item.text, "impossible", reason)
+    return left, tuple(reports[place] for place in range(len(items)))
+
+
+def fits(choice: Choice, item: Item) -> bool:
+    """Does a choice agree with an item? Knobs that the item does not name may be anything."""
+    first, *rest = item.values
+    match item.kind:
+        case "VARIANT":
+            knobs = dict(choice.knobs)
+            named = (text.partition("=") for text in rest)
+            return names_variant(choice.variant, first) and all(
+                name.strip(" :") in knobs and same_value(knobs[name.strip(" :")], value.strip())
+                for name, _, value in named
+            )
+        case "BATCH":
+            return first.isdecimal() and choice.batch == int(first)
+        case _:
+            return choice.device == first
+
+
+def names_variant(full_name: str, text: str) -> bool:
+    """`classify.forest` or `forest` for `classify.forest`."""
+    return text in (full_name, full_name.partition(".")[2])
+
+
+def same_value(value: Scalar, text: str) -> bool:
+    """Is this the knob's value, written as SQL or bare?"""
+    if text in (scalar_text(value), str(value)):
+        return True
+    if isinstance(value, bool) or value is None:
+        return text.upper() == scalar_text(value)
+    if isinstance(value, (int, float)):
+        try:
+            return float(text) == value
+        except ValueError:
+            return False
+    return False
+
+
+def _which(step: str, keys: tuple[str, ...], steps: tuple[str, ...]) -> str:
+    if keys:
+        return f"{step} may be {' or '.join(keys)}"
+    return f"no step is called {step}; there are {', '.join(steps)}"
+
+
+def _why(key: str, item: Item, left: Sequence[Choice], excluded: Excluded) -> str:
+    """Why no choice of the step agrees."""
+    first, *rest = item.values
+    match item.kind:
+        case "VARIANT":
+            if rest and any(names_variant(choice.variant, first) for choice in left):
+                return f"{first} has no such knobs here"
+            model = left[0].variant.partition(".")[0] if left else ""
+            full = first if "." in first else f"{model}.{first}"
+            return excluded(key, full) or f"{key} has no variant {full}"
+        case "BATCH":
+            sizes = sorted({choice.batch for choice in left})
+            return f"measured batch sizes are {', '.join(map(str, sizes))}"
+        case _:
+            return f"it can run on {', '.join(sorted({choice.device for choice in left}))}"

@@ -1,0 +1,200 @@
+"""`WHY NOT variant`: it is excluded (and why), or the best plan with it loses (and by what).
+
+The best plan with the variant is found by the same exact search as the chosen one, with that step's
+options cut down to the variant: the answer is a proof, not a guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ...cost.model import StageCost
+from ...ir.estimates import Cost
+from ...ir.models import Knobs, knobs_text
+from ...ir.physical import Choice
+from ...ir.slo import HIGHER_IS_BETTER, Slo
+from ..problem import Excluded, PlanProblem
+from ..search.exact import Infeasible, Nearest, solve
+from ..search.table import Assignment, Problem
+from .build import lost_by
+from .planned import Candidate, constraint_text, differences, limit_text, reached, value_text
+
+_COMPARED = ("cost", "accuracy", "latency_p95", "throughput", "energy", "memory")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan the search found: a `Candidate`."""
+
+    choices: Mapping[str, Choice]
+    cost: Cost
+    steps: Mapping[str, StageCost]
+
+
+def why_not(
+    problem: PlanProblem, chosen: Candidate, variant: str, knobs: Knobs = ()
+) -> tuple[str, ...]:
+    """One answer for every step that calls the variant's model.
+
+    Args:
+        problem: what the plan was chosen from.
+        chosen: the plan.
+        variant: full name.
+        knobs: settings asked about; those not named may be anything.
+    """
+    model = variant.partition(".")[0]
+    keys = [stage.step.key for stage in problem.stages if stage.step.model == model]
+    name = variant + (f" ({knobs_text(knobs)})" if knobs else "")
+    if not keys:
+        return (f"{name}: no step of this plan calls {model}",)
+    return tuple(
+        f"{name} for {key}: {_answer(problem, chosen, key, variant, knobs)}" for key in keys
+    )
+
+
+def _fits(choice: Choice, variant: str, knobs: Knobs) -> bool:
+    return choice.variant == variant and set(knobs) <= set(choice.knobs)
+
+
+def _answer(problem: PlanProblem, chosen: Candidate, key: str, variant: str, knobs: Knobs) -> str:
+    mine = chosen.choices.get(key)
+    if mine is not None and _fits(mine, variant, knobs):
+        return "it is in the plan"
+    place = next(i for i, stage in enumerate(problem.stages) if stage.step.key == key)
+    options = tuple(
+        number
+        for number, choice in enumerate(problem.stages[place].choices)
+        if _fits(choice, variant, knobs)
+    )
+    if not options:
+        return _excluded(problem, key, variant, knobs)
+    narrowed = _only(problem.problem, place, options)
+    found = solve(narrowed)
+    if isinstance(found, Infeasible):
+        return _infeasible(problem, place, options, found)
+    rival = _plan(problem, _whole(found.assignment, place, options))
+    return _loses(rival, chosen, problem.slo)
+
+
+def _only(problem: Problem, place: int, options: Sequence[int]) -> Problem:
+    """The problem with only these options of one stage."""
+    table = problem.stages[place]
+    rows = {
+        dim: tuple(tuple(entries[o] for o in options) for entries in by_given)
+        for dim, by_given in table.rows.items()
+    }
+    cut = replace(
+        table,
+        option_class=tuple(table.option_class[o] for o in options),
+        option_device=tuple(table.option_device[o] for o in options),
+        rows=rows,
+    )
+    classes = set(cut.option_class)
+    stages = (*problem.stages[:place], cut, *problem.stages[place + 1 :])
+    measured = tuple(known for known in problem.measured if known.classes[place] in classes)
+    return replace(problem, stages=stages, measured=measured)
+
+
+def _whole(assignment: Assignment, place: int, options: Sequence[int]) -> Assignment:
+    """An assignment of the narrowed problem in the numbering of the whole one."""
+    return (*assignment[:place], options[assignment[place]], *assignment[place + 1 :])
+
+
+def _plan(problem: PlanProblem, assignment: Assignment) -> Plan:
+    cost, steps = problem.cost(assignment)
+    return Plan(problem.choices(assignment), cost, steps)
+
+
+def _loses(rival: Candidate, chosen: Candidate, slo: Slo) -> str:
+    """The best plan with it, against the chosen one."""
+    better = [
+        metric
+        for metric in _COMPARED
+        if (mine := chosen.cost.metric(metric)) is not None
+        and (theirs := rival.cost.metric(metric)) is not None
+        and ((theirs.value > mine.value) == (metric in HIGHER_IS_BETTER))
+        and theirs.value != mine.value
+    ]
+    text = (
+        f"the best plan with it meets the SLO but loses by {lost_by(rival, chosen, slo.objective)}"
+    )
+    if not better:
+        text = f"dominated: {text}, and is better in nothing"
+    else:
+        gains = ", ".join(
+            f"{m} {value_text(rival.cost.metric(m), m)} against "
+            f"{value_text(chosen.cost.metric(m), m)}"
+            for m in better
+        )
+        text += f"; it would be better in {gains}"
+    others = [line for line in differences(rival, chosen)]
+    return f"{text} ({'; '.join(others)})" if others else text
+
+
+def _infeasible(problem: PlanProblem, place: int, options: Sequence[int], found: Infeasible) -> str:
+    """Which constraints no plan with it meets, and how near it comes."""
+    parts = []
+    for near in found.nearest:
+        limit = problem.problem.limits[near.limit]
+        if near.limit not in found.binding and found.binding:
+            continue
+        if limit.constraint is None:
+            parts.append("it does not fit into its device's memory beside the other steps")
+            continue
+        constraint = problem.slo.constraints[limit.constraint]
+        reach = _reach(problem, place, options, near)
+        parts.append(f"over {constraint_text(constraint)}: {reach}")
+    return "no plan with it meets the SLO" + ("; " + "; ".join(parts) if parts else "")
+
+
+def _reach(problem: PlanProblem, place: int, options: Sequence[int], near: Nearest) -> str:
+    constraint_index = problem.problem.limits[near.limit].constraint
+    solution = near.held or near.ends
+    if solution is None or constraint_index is None:
+        return "nothing comes near"
+    constraint = problem.slo.constraints[constraint_index]
+    plan = _plan(problem, _whole(solution.assignment, place, options))
+    value = reached(plan, constraint)
+    within = "" if near.held else " at any price"
+    best = value_text(value, constraint.metric)
+    return (
+        f"the most any such plan reaches{within} is {best}, the limit is {limit_text(constraint)}"
+    )
+
+
+def _excluded(problem: PlanProblem, key: str, variant: str, knobs: Knobs) -> str:
+    """Why the variant is not among the options."""
+    mine = [
+        item
+        for item in problem.excluded
+        if item.key == key
+        and item.variant == variant
+        and (not item.knobs or set(knobs) <= set(item.knobs))
+    ]
+    if not mine:
+        return "no such variant, or no such knobs"
+    reasons = list(dict.fromkeys(_reason(item) for item in mine))
+    statements = [m.statement for m in problem.missing if m.key == key and m.variant == variant]
+    text = "excluded: " + "; ".join(reasons)
+    return f"{text}; run {statements[0]}" if statements else text
+
+
+_CODES = {
+    "no_statistics": "no statistics",
+    "memory": "no memory",
+    "failures": "it fails",
+    "no_quality": "no quality measured",
+    "unavailable": "it cannot run here",
+    "advice": "the advice rules it out",
+    "limit": "over its model's limit",
+    "no_power": "no POWER declared",
+    "no_tokens": "no token counts",
+    "no_latency": "no latency measured",
+}
+"""`Excluded.code` in words."""
+
+
+def _reason(item: Excluded) -> str:
+    head = _CODES.get(item.code, item.code)
+    return f"{head} ({item.reason})" if item.reason else head
