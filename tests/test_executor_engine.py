@@ -1,141 +1,15 @@
 """The engine's semantics, each compared with what the language promises."""
 
-import threading
-
-import duckdb
-import numpy as np
-import pyarrow as pa
 import pytest
-
 from octans.errors import RunError
-from octans.executor.engine import run
-from octans.executor.environment import Environment
-from octans.ir.models import Backend, Device, Model, Variant
-from octans.ir.physical import Choice, PhysicalPlan, SqlResidual, SqlScan, SqlStep, Stage, StopAfter
-from octans.ir.types import Field, NamedExpr, SqlExpr, column
-
-MODELS = """
-import threading, time
-import pyarrow as pa, numpy as np
-import pyarrow.compute as pc
-
-lock = threading.Lock()
-running = 0
-most = 0
-calls = []
-
-def double(by=2):
-    def call(batch):
-        calls.append(batch.num_rows)
-        return pc.multiply(batch.column("x"), by)
-    return call
-
-def picky(bad=(), together=None):
-    bad = {int(b) for b in bad.split(",") if b} if isinstance(bad, str) else set(bad)
-    def call(batch):
-        xs = batch.column("x").to_pylist()
-        if together is not None and len(xs) > together:
-            raise MemoryError("too many at once")
-        for x in xs:
-            if x in bad:
-                raise ValueError(f"bad {x}")
-        return {"y": [None if x is None else 2 * x for x in xs]}
-    return call
-
-def pair():
-    def call(batch):
-        a, b = batch.column("a"), batch.column("b")
-        return {"total": pc.add(a, b), "text": [f"{x}/{y}" for x, y in zip(a.to_pylist(), b.to_pylist())]}
-    return call
-
-def slow(seconds=0.05):
-    def call(batch):
-        global running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        time.sleep(seconds)
-        with lock:
-            running -= 1
-        return batch.column("x")
-    return call
-
-def short():
-    return lambda batch: batch.column("x").slice(1)
-
-def nameless():
-    return lambda batch: {"z": batch.column("x")}
-
-def words():
-    return lambda batch: ["a"] * batch.num_rows
-"""
+from octans.ir.physical import Choice, SqlResidual, SqlScan, SqlStep, Stage, StopAfter
+from octans.ir.types import Field, NamedExpr, column
+from toys import World, expr, first_columns, numbers, stage
 
 
 @pytest.fixture
 def world(tmp_path):
-    (tmp_path / "toys.py").write_text(MODELS)
     return World(tmp_path)
-
-
-class World:
-    """Toy models, devices and plans."""
-
-    def __init__(self, base):
-        self.connection = duckdb.connect()
-        self.base = base
-        one = Model("m", (Field("x", "BIGINT"),), (Field("y", "BIGINT"),))
-        two = Model(
-            "p",
-            (Field("a", "BIGINT"), Field("b", "BIGINT")),
-            (Field("total", "BIGINT"), Field("text", "VARCHAR")),
-        )
-        self.models = {"m": one, "p": two}
-        self.variants = {}
-        for name in ("double", "picky", "slow", "short", "nameless", "words"):
-            self.variants[f"m.{name}"] = Variant("m", name, Backend("python", f"toys.py:{name}"))
-        self.variants["p.pair"] = Variant("p", "pair", Backend("python", "toys.py:pair"))
-        self.devices = {"cpu": Device("cpu", "cpu", 2, 1, usd_per_hour=3600.0)}
-        self.cancel = threading.Event()
-
-    def env(self, **changes):
-        return Environment(
-            self.connection.cursor,
-            self.models,
-            self.variants,
-            self.devices,
-            cancel=self.cancel,
-            base_dir=self.base,
-            **changes,
-        )
-
-    def run(self, root, on_error="fail"):
-        return run(PhysicalPlan(root, on_error), self.env())
-
-
-def numbers(n, sql=None):
-    return SqlScan(sql or f"SELECT range AS x FROM range({n})", (Field("x", "BIGINT"),))
-
-
-def stage(
-    source, variant="m.double", *, name="y", arg="x", batch=8, when=None, each=False, **knobs
-):
-    choice = Choice(variant, tuple(sorted(knobs.items())), batch)
-    return Stage(
-        source,
-        name,
-        "m",
-        name,
-        (arg,),
-        (Field(name, "BIGINT[]" if each else "BIGINT"),),
-        ("y",),
-        choice,
-        lists=(True,) if each else None,
-        when=when,
-    )
-
-
-def expr(text, *columns):
-    return SqlExpr(text, tuple(sorted(columns)))
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 5000])
@@ -155,7 +29,7 @@ def test_batches_fill_across_chunks_and_only_the_last_is_short(world):
         )
     )
     execution.read_all()
-    actual = [a for a in execution.actuals.values() if a.calls is not None][0]
+    actual = next(a for a in execution.actuals.values() if a.calls is not None)
     assert actual.elements == 334
     assert actual.calls == -(-334 // 64)
 
@@ -208,7 +82,8 @@ def test_a_null_argument_reaches_the_model(world):
 
 def test_when_calls_only_true_rows(world):
     source = SqlScan(
-        "SELECT range AS x, CASE range % 3 WHEN 0 THEN TRUE WHEN 1 THEN FALSE END AS c FROM range(50)",
+        "SELECT range AS x, CASE range % 3 WHEN 0 THEN TRUE WHEN 1 THEN FALSE END AS c "
+        "FROM range(50)",
         (Field("x", "BIGINT"), Field("c", "BOOLEAN")),
     )
     execution = world.run(stage(source, when="c"))
@@ -340,10 +215,6 @@ def test_null_drops_a_failed_row_that_a_filter_surely_drops(world):
     first = stage(numbers(10), "m.picky", bad="2,7")
     kept = SqlStep(first, first_columns(), expr('"y" >= 0 AND "x" > 5', "x", "y"))
     assert world.run(kept, "null").read_all().column("x").to_pylist() == [6, 7, 8, 9]
-
-
-def first_columns():
-    return (column(Field("x", "BIGINT")), column(Field("y", "BIGINT")))
 
 
 def test_skip_drops_and_counts(world):
