@@ -67,12 +67,14 @@ class Unplannable:
 class Flow:
     """A call's place in a plan: the share of source rows that run it and its list lengths.
 
-    `run` are the factors of the share (WHEN rate, selectivities, distinct share); none is 1.
+    `run` are the factors of the share (WHEN rate, selectivities); none is 1. `distinct` is the
+    share of inputs that are called at all: it saves slot-seconds, not a row's waiting.
     """
 
     run: tuple[Estimate, ...] = ()
     lengths: Lengths | None = None
     length_n: int = 0
+    distinct: Estimate | None = None
 
     @property
     def share(self) -> float:
@@ -204,13 +206,14 @@ def stage_cost(
     """
     device, batch = call.device, call.batch
     elements = formula.mean_length(flow.lengths)
-    count = len(flow.run)
+    called = flow.run if flow.distinct is None else (*flow.run, flow.distinct)
+    count = len(called)
     quality = quality if quality is not None else call.quality
 
     def busy_of(v: Sequence[float]) -> float:
         return formula.busy_seconds(math.prod(v[:count]), elements, v[count], batch)
 
-    parts = [*flow.run, call.seconds]
+    parts = [*called, call.seconds]
     busy = positive(propagate(busy_of, parts))
     cost = None
     if call.tokens_usd is not None:

@@ -5,7 +5,7 @@ import math
 import random
 
 import pytest
-from octans.planner.search.exact import Infeasible, Solution, solve
+from octans.planner.search.exact import Infeasible, solve
 from octans.planner.search.table import Goal, Limit, Measured, Problem, StageTable
 
 

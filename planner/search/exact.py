@@ -73,12 +73,18 @@ class Search:
     last optimum. Each solve proves its optimum anew.
     """
 
-    def __init__(self, problem: Problem, patterns: Sequence[Pattern] = ()) -> None:
-        """`patterns` are ruled out; `problem.measured` is not looked at here."""
+    def __init__(
+        self, problem: Problem, patterns: Sequence[Pattern] = (), also: Sequence[str] = ()
+    ) -> None:
+        """`patterns` are ruled out; dims in `also` are kept apart as if limited.
+
+        `problem.measured` is not looked at here.
+        """
         self.problem = problem
         self.patterns = tuple(patterns)
+        self.also = tuple(also)
         self.limits = active_limits(problem)
-        dims = [*problem.goal.terms, *(dim for limit in self.limits for dim in limit.terms)]
+        dims = [*problem.goal.terms, *(dim for limit in self.limits for dim in limit.terms), *also]
         self.plan: Layout = layout(problem, dims)
         self.data: list[StageData] = [
             prepare_stage(table, place, self.plan, self.patterns)
@@ -94,7 +100,7 @@ class Search:
         problem = replace(self.problem, stages=tuple(stages))
         limits = active_limits(problem)
         if limits != self.limits:
-            self.__init__(problem, self.patterns)  # type: ignore[misc]
+            self.__init__(problem, self.patterns, self.also)  # type: ignore[misc]
             return
         self.problem = problem
         self.data[place] = prepare_stage(table, place, self.plan, self.patterns)
@@ -113,13 +119,13 @@ class Search:
         if dual.bound > capacity * (1.0 + RELATIVE) + 1e-12:
             return effort
         step = 1.0 if self._integral(flat) else 0.0
-        space = self._space(flat, dual, effort)
+        space = self.space(flat, reduced(flat, dual.weights, dual.least), dual.bound, effort)
         ceiling = min(value, capacity * (1.0 + RELATIVE) + 1e-12)
         for target in targets(dual.bound, ceiling, value < math.inf):
             effort.rounds += 1
             below = min(target, _better(value, step))
             for label in explore(space, below, below):
-                found = self._assignment(flat, label)
+                found = self.assignment(flat, label)
                 key = self.problem.key(found)
                 if key < value:
                     best, value = found, key
@@ -200,7 +206,7 @@ class Search:
             )
         )
 
-    def _assignment(self, flat: Flat, label: Label) -> Assignment:
+    def assignment(self, flat: Flat, label: Label) -> Assignment:
         """Option per stage of a complete label."""
         found = [0] * len(self.data)
         at: Label | None = label
@@ -211,9 +217,8 @@ class Search:
             at = at.parent
         return tuple(found)
 
-    def _space(self, flat: Flat, dual: Dual, effort: Effort) -> Space:
-        """Extensions sorted by reduced cost, limits and the root label."""
-        costs = reduced(flat, dual.weights, dual.least)
+    def space(self, flat: Flat, costs: Sequence[float], bound: float, effort: Effort) -> Space:
+        """Extensions sorted by reduced `costs`, limits and the root label with its `bound`."""
         dims = self.plan.sums
         firsts, columns = [], []
         for dim in dims:
@@ -254,7 +259,7 @@ class Search:
         used = self._order[0].tracked if self._order else ()
         times = tuple((0.0,) * (1 + sum(slots[d] for d in used)) for _ in self.plan.paths)
         mask = (1 << len(self.patterns)) - 1
-        root = Label(dual.bound, tuple(firsts), times, (), mask, -1, None)
+        root = Label(bound, tuple(firsts), times, (), mask, -1, None)
         terms = self.problem.goal.terms
         return Space(
             self.problem,
@@ -335,7 +340,9 @@ def paths(problem: Problem) -> list[tuple[int, ...]]:
     for place, stage in enumerate(problem.stages):
         for parent in stage.parents:
             children[parent].append(place)
-    partial = [(place,) for place, stage in enumerate(problem.stages) if not stage.parents]
+    partial: list[tuple[int, ...]] = [
+        (place,) for place, stage in enumerate(problem.stages) if not stage.parents
+    ]
     found: list[tuple[int, ...]] = []
     while partial and len(found) < 64 * MAX_PATHS:
         path = partial.pop()

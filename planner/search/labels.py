@@ -222,17 +222,17 @@ def explore(space: Space, target: float, strict_below: float) -> list[Label]:
     )
     labels = [space.root]
     for layer in space.layers:
-        labels = _extend(space, layer, labels, target, caps, path_caps)
+        labels = extend(space, layer, labels, target, caps, path_caps)
         if len(labels) > 4:
             before = len(labels)
-            labels = _dominate(labels)
+            labels = dominate(labels)
             space.effort.dominated += before - len(labels)
         if not labels:
             return []
     return [label for label in labels if not label.mask]
 
 
-def _extend(
+def extend(
     space: Space,
     layer: Layer,
     labels: Sequence[Label],
@@ -307,12 +307,12 @@ def _too_late(
     return False
 
 
-def _dominate(labels: list[Label]) -> list[Label]:
+def dominate(labels: list[Label]) -> list[Label]:
     """Drop labels no better anywhere than another of the same classes and no fewer patterns."""
     groups: dict[tuple[tuple[int, ...], int], list[int]] = {}
     for at, label in enumerate(labels):
         groups.setdefault((label.classes, label.mask), []).append(at)
-    vectors = [_vector(label) for label in labels]
+    vectors = [vector_of(label) for label in labels]
     kept: list[int] = []
     free: dict[tuple[int, ...], list[int]] = {}
     for (classes, mask), group in groups.items():
@@ -333,7 +333,7 @@ def _dominate(labels: list[Label]) -> list[Label]:
     return [labels[at] for at in kept]
 
 
-def _vector(label: Label) -> tuple[float, ...]:
+def vector_of(label: Label) -> tuple[float, ...]:
     """All a label is compared by."""
     if not label.times:
         return label.sums

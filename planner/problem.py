@@ -1,0 +1,429 @@
+"""From a logical plan and statistics to the optimisation problem, and back to costs of plans.
+
+`build_problem` tabulates every variant × knobs × device × measured batch size of every step;
+`PlanProblem` keeps what the tables were made from, so that a chosen assignment gets its `Cost` with
+intervals (`planner/totals.py`), and says what was left out and why.
+
+Error codes: OC0310 a step has no choice with statistics; OC0311 a metric or direction the planner
+cannot optimise; OC0314 a step has no choice left (advice, constraints on one model, memory).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from ..cost.compose import service_seconds
+from ..cost.model import LATENCY_LEVELS, Call, CostModel, StageCost, Unplannable
+from ..cost.provider import StatsProvider
+from ..errors import PlanError
+from ..ir.estimates import Cost, Estimate
+from ..ir.logical import LogicalNode
+from ..ir.models import Device, Knobs, Model, Variant, knobs_text
+from ..ir.physical import Choice
+from ..ir.slo import Slo
+from .objectives import Needs, goal_of, limits_of, needs_of
+from .search.table import Assignment, Measured, Problem, StageTable
+from .steps import StepInfo, steps
+from .tabulate import StagePlan, tabulate
+from .totals import plan_cost
+
+Allow = Callable[[StepInfo, Choice], str | None]
+"""Why a choice is ruled out from outside (advice); None where it is not."""
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """A choice (or a whole variant, with batch None) that is not in the problem, and why.
+
+    `code`: `no_statistics`, `memory`, `failures`, `no_quality`, `unavailable`, `advice`, `limit`,
+    `no_power`, `no_tokens`, `no_latency`.
+    """
+
+    key: str
+    variant: str
+    knobs: Knobs
+    device: str | None
+    batch: int | None
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A variant and knobs never measured anywhere, and the statement that would."""
+
+    key: str
+    variant: str
+    knobs: Knobs
+    statement: str
+
+    def __str__(self) -> str:
+        knobs = f" ({knobs_text(self.knobs)})" if self.knobs else ""
+        return f"{self.variant}{knobs} has no statistics: run {self.statement}"
+
+
+@dataclass(frozen=True)
+class PlanProblem:
+    """A `Problem` with its meaning.
+
+    Attributes:
+        problem: the tables.
+        steps: the plan's steps, one per stage.
+        stages: what each stage's table was made from.
+        slo: the limits and objective it was built for.
+        rows: source rows of the query, if known.
+        excluded: choices left out, with reasons.
+        missing: variants without statistics.
+        notes: assumptions to show (a selectivity unknown, a model without quality).
+        measured: class assignment → end-to-end estimates by metric.
+    """
+
+    problem: Problem
+    steps: tuple[StepInfo, ...]
+    stages: tuple[StagePlan, ...]
+    slo: Slo
+    rows: Estimate | None
+    excluded: tuple[Excluded, ...]
+    missing: tuple[Missing, ...]
+    notes: tuple[str, ...]
+    measured: Mapping[Assignment, Mapping[str, Estimate]]
+    devices: tuple[Device, ...]
+
+    def choices(self, assignment: Assignment) -> dict[str, Choice]:
+        """The choice of every step by key."""
+        return {
+            stage.step.key: stage.choices[option]
+            for stage, option in zip(self.stages, assignment, strict=True)
+        }
+
+    def assignment(self, choices: Mapping[str, Choice]) -> Assignment | None:
+        """The option indices of these choices; None where one is not among the options."""
+        found = []
+        for stage in self.stages:
+            choice = choices.get(stage.step.key)
+            if choice is None or choice not in stage.choices:
+                return None
+            found.append(stage.choices.index(choice))
+        return tuple(found)
+
+    def cost(self, assignment: Assignment) -> tuple[Cost, dict[str, StageCost]]:
+        """The plan's cost with intervals, and every step's by key."""
+        return plan_cost(
+            self.problem,
+            self.stages,
+            self.devices,
+            assignment,
+            self.rows,
+            self.measured.get(self.problem.classes(assignment)),
+        )
+
+
+def build_problem(
+    plan: LogicalNode,
+    *,
+    slo: Slo,
+    stats: StatsProvider,
+    models: Mapping[str, Model],
+    variants: Mapping[str, Sequence[Variant]],
+    devices: Sequence[Device],
+    rows: Estimate | None = None,
+    unavailable: Mapping[str, str] | None = None,
+    allow: Allow | None = None,
+) -> PlanProblem:
+    """Tabulate every choice of every step of a plan.
+
+    Args:
+        plan: after the rewrite rules.
+        slo: limits and objective; they decide which numbers are needed.
+        stats: the statistics.
+        models: by name.
+        variants: by model name.
+        devices: all declared ones.
+        rows: source rows of the query, for totals.
+        unavailable: variant full name → why it cannot run (its backend is missing).
+        allow: rules choices out (advice).
+
+    Raises:
+        PlanError: a step has no choice left, or the SLO asks for what cannot be planned.
+    """
+    infos = steps(plan)
+    needs = needs_of(slo, rows)
+    model = CostModel(stats, {d.name: d for d in devices}, _by_name(variants))
+    gather = _Gather(model, needs, slo, unavailable or {}, allow)
+    calls = [gather.options(info, variants.get(info.model, ()), devices) for info in infos]
+    for info, found in zip(infos, calls, strict=True):
+        if not found:
+            raise _nothing_left(info, gather)
+    notes: list[str] = list(gather.notes)
+    stages = tabulate(infos, calls, stats, models, devices, needs, rows, notes)
+    kept = gather.limited(stages, models)
+    if kept is not None:
+        for info, found in zip(infos, kept, strict=True):
+            if not found:
+                raise _nothing_left(info, gather)
+        notes = list(gather.notes)
+        stages = tabulate(infos, kept, stats, models, devices, needs, rows, notes)
+    measured = _end_to_end(stages, stats)
+    losses = tuple(
+        Measured(classes, -math.log(max(metrics["accuracy"].value, 1e-300)))
+        for classes, metrics in measured.items()
+        if "accuracy" in metrics
+    )
+    tables = tuple(stage.table for stage in stages)
+    problem = Problem(
+        tables,
+        tuple(device.count for device in devices),
+        limits_of(slo, devices, tables),
+        goal_of(slo, devices, tables),
+        tuple(needs.levels),
+        losses,
+    )
+    return PlanProblem(
+        problem,
+        infos,
+        stages,
+        slo,
+        rows,
+        tuple(gather.excluded),
+        tuple(gather.missing),
+        tuple(dict.fromkeys(notes)),
+        measured,
+        tuple(devices),
+    )
+
+
+def settings_of(variant: Variant) -> tuple[Knobs, ...]:
+    """Every combination of a variant's knob values, knobs sorted by name."""
+    domains = sorted(variant.knobs, key=lambda domain: domain.name)
+    return tuple(
+        tuple((domain.name, value) for domain, value in zip(domains, values, strict=True))
+        for values in product(*(domain.values for domain in domains))
+    )
+
+
+def _by_name(variants: Mapping[str, Sequence[Variant]]) -> dict[str, Variant]:
+    return {v.full_name: v for group in variants.values() for v in group}
+
+
+class _Gather:
+    """Collects the choices of every step and the reasons of those left out."""
+
+    def __init__(
+        self,
+        model: CostModel,
+        needs: Needs,
+        slo: Slo,
+        unavailable: Mapping[str, str],
+        allow: Allow | None,
+    ) -> None:
+        self.model = model
+        self.needs = needs
+        self.slo = slo
+        self.unavailable = unavailable
+        self.allow = allow
+        self.excluded: list[Excluded] = []
+        self.missing: list[Missing] = []
+        self.notes: list[str] = []
+
+    def options(
+        self, info: StepInfo, variants: Iterable[Variant], devices: Sequence[Device]
+    ) -> list[tuple[Choice, Call]]:
+        """Every plannable choice of a step."""
+        found: list[tuple[Choice, Call]] = []
+        for variant in variants:
+            if variant.full_name in self.unavailable:
+                reason = self.unavailable[variant.full_name]
+                self._exclude(info, variant.full_name, (), None, None, "unavailable", reason)
+                continue
+            for knobs in settings_of(variant):
+                found.extend(self._of_setting(info, variant, knobs, devices))
+        return found
+
+    def _of_setting(
+        self, info: StepInfo, variant: Variant, knobs: Knobs, devices: Sequence[Device]
+    ) -> list[tuple[Choice, Call]]:
+        """The choices of one variant and knobs, on all devices."""
+        name, text = variant.full_name, knobs_text(knobs)
+        found: list[tuple[Choice, Call]] = []
+        unmeasured: list[tuple[str, str]] = []
+        for device in devices:
+            calls = self.model.calls(info.context, name, text, device.name)
+            if isinstance(calls, Unplannable):
+                if calls.code == "no_statistics":
+                    unmeasured.append((device.name, calls.reason))
+                else:
+                    self._exclude(info, name, knobs, device.name, None, calls.code, calls.reason)
+                continue
+            for call in calls:
+                choice = Choice(name, knobs, call.batch, device.name, version=variant.version)
+                code, reason = self._unfit(info, choice, call)
+                if code:
+                    self._exclude(info, name, knobs, device.name, call.batch, code, reason)
+                else:
+                    found.append((choice, call))
+        for device_name, reason in unmeasured:
+            self._exclude(info, name, knobs, device_name, None, "no_statistics", reason)
+        if len(unmeasured) == len(devices):
+            self.missing.append(Missing(info.key, name, knobs, analyze_text(info)))
+        return found
+
+    def _unfit(self, info: StepInfo, choice: Choice, call: Call) -> tuple[str, str]:
+        """Why this choice cannot be planned: ('', '') where it can."""
+        if self.allow is not None:
+            reason = self.allow(info, choice)
+            if reason is not None:
+                return "advice", reason
+        if call.tokens_usd is None and self.needs.cost:
+            return "no_tokens", f"{choice.variant} has a token price but no token counts"
+        if call.device.power_watts is None and self.needs.energy:
+            return "no_power", f"device {call.device.name} declares no POWER"
+        if call.device.grid_g_co2_per_kwh is None and self.needs.co2:
+            return "no_power", f"device {call.device.name} declares no grid intensity"
+        if not call.points and self.needs.latency:
+            return "no_latency", f"no latency quantile of {choice.variant} was measured"
+        if call.memory is None and self.needs.memory:
+            return "memory", f"the memory of {choice.variant} was not measured"
+        return "", ""
+
+    def limited(
+        self, stages: Sequence[StagePlan], models: Mapping[str, Model]
+    ) -> list[list[tuple[Choice, Call]]] | None:
+        """Options left by constraints on one model and by unknown quality; None: all."""
+        changed = False
+        kept: list[list[tuple[Choice, Call]]] = []
+        for stage in stages:
+            mine: list[tuple[Choice, Call]] = []
+            for option, (choice, call) in enumerate(zip(stage.choices, stage.calls, strict=True)):
+                code, reason = self._over(stage, option, choice, call, models)
+                if code:
+                    changed = True
+                    self._exclude(
+                        stage.step, choice.variant, choice.knobs, choice.device, choice.batch,
+                        code, reason,
+                    )  # fmt: skip
+                else:
+                    mine.append((choice, call))
+            kept.append(mine)
+        return kept if changed else None
+
+    def _over(
+        self,
+        stage: StagePlan,
+        option: int,
+        choice: Choice,
+        call: Call,
+        models: Mapping[str, Model],
+    ) -> tuple[str, str]:
+        """Does this option miss a constraint on its model alone, or lack its quality?"""
+        graded = models[stage.step.model].quality is not None
+        if call.quality is None and self.needs.accuracy and graded:
+            return "no_quality", f"the quality of {choice.variant} was not measured"
+        for constraint in self.slo.constraints:
+            if constraint.model != stage.step.model:
+                continue
+            if constraint.metric == "accuracy":
+                value = None if call.quality is None else call.quality.value
+            elif constraint.metric in LATENCY_LEVELS:
+                level = LATENCY_LEVELS[constraint.metric]
+                value = service_seconds(call.quantile, call.batch, stage.lengths, level, 1.0)
+            else:
+                continue
+            soft = (constraint.soft or 0.0) * constraint.limit
+            slack = soft if constraint.operator == "<=" else -soft
+            limit = constraint.replace(limit=constraint.limit + slack)
+            if value is None or not limit.allows(value):
+                shown = "unknown" if value is None else f"{value:.4g}"
+                return (
+                    "limit",
+                    f"{constraint.metric}({stage.step.model}) would be {shown}, the limit is "
+                    f"{constraint.limit:.4g}",
+                )
+        return "", ""
+
+    def _exclude(
+        self,
+        info: StepInfo,
+        variant: str,
+        knobs: Knobs,
+        device: str | None,
+        batch: int | None,
+        code: str,
+        reason: str,
+    ) -> None:
+        self.excluded.append(Excluded(info.key, variant, knobs, device, batch, code, reason))
+
+
+def analyze_text(info: StepInfo) -> str:
+    """The ANALYZE that measures a step."""
+    if "." in info.context:
+        return f"ANALYZE PIPELINE {info.context.split('.')[0]} USING (…)"
+    return f"ANALYZE MODEL {info.model} USING (…)"
+
+
+def _nothing_left(info: StepInfo, gather: _Gather) -> PlanError:
+    """Why a step has no choice."""
+    mine = [e for e in gather.excluded if e.key == info.key]
+    if not mine or all(e.code in ("no_statistics", "unavailable") for e in mine):
+        notes = tuple(str(m) for m in gather.missing if m.key == info.key)
+        notes += tuple(f"{e.variant}: {e.reason}" for e in mine if e.code == "unavailable")
+        return PlanError(
+            f"no statistics for any variant of {info.model}",
+            code="OC0310",
+            notes=notes,
+            hint=f"{analyze_text(info)}, or SET allow_priors = true to plan on declared priors",
+        )
+    reasons = tuple(dict.fromkeys(f"{e.variant}: {e.reason}" for e in mine))
+    return PlanError(f"no choice is left for {info.key}", code="OC0314", notes=reasons[:12])
+
+
+def _end_to_end(
+    stages: Sequence[StagePlan], stats: StatsProvider
+) -> dict[Assignment, Mapping[str, Estimate]]:
+    """Measurements of whole assignments of the one pipeline (or model) this plan calls."""
+    keys = [stage.step.key for stage in stages]
+    subjects = {stage.step.context.split(".")[0] for stage in stages}
+    if len(subjects) != 1:
+        return {}
+    order = sorted(range(len(stages)), key=keys.__getitem__)
+    found: dict[Assignment, Mapping[str, Estimate]] = {}
+    for text, metrics in stats.end_to_end(subjects.pop()).items():
+        classes = _classes_of(text, stages, order)
+        if classes is not None:
+            found[classes] = metrics
+    return found
+
+
+def _classes_of(text: str, stages: Sequence[StagePlan], order: Sequence[int]) -> Assignment | None:
+    """The classes an assignment text names, if it names exactly this plan's steps.
+
+    Texts may hold `;` inside quotes, so classes are matched one after the other, longest first.
+    """
+    classes = [0] * len(stages)
+    rest = text
+    for at, place in enumerate(order):
+        stage = stages[place]
+        best = -1
+        for cls, label in enumerate(stage.class_texts):
+            head = f"{stage.step.key}={label}" + (";" if at < len(order) - 1 else "")
+            if rest.startswith(head) and (best < 0 or len(label) > len(stage.class_texts[best])):
+                best = cls
+        if best < 0:
+            return None
+        classes[place] = best
+        rest = rest[len(f"{stage.step.key}={stage.class_texts[best]};") :]
+    return tuple(classes) if not rest else None
+
+
+__all__ = [
+    "Allow",
+    "Excluded",
+    "Missing",
+    "PlanProblem",
+    "StageTable",
+    "analyze_text",
+    "build_problem",
+    "settings_of",
+]

@@ -1,0 +1,453 @@
+"""Tables of every step's choices: the float side of the cost model.
+
+Which entries depend on which earlier choices: a WHEN rate, and the quality where it ran, on the
+step the condition reads; and where a step stands in for others (`instead_of`), its factor of the
+accuracy holds theirs too, so it depends on their choices and their own factor is left out. Each
+replaced step is owned by the first that replaces it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..cost.compose import (
+    Lengths,
+    co2_grams,
+    each_factor,
+    energy_joules,
+    instead_factor,
+    mean_length,
+    service_seconds,
+    stage_level,
+    when_factor,
+)
+from ..cost.model import Call, Flow, run_floats
+from ..cost.provider import Given, StatsProvider
+from ..ir.estimates import Estimate
+from ..ir.models import Device, Model, knobs_text
+from ..ir.physical import Choice
+from .objectives import Needs
+from .search.table import StageTable
+from .steps import StepInfo
+
+UNKNOWN_LOSS = 700.0
+"""-log accuracy where it is unknown and not asked for: such a choice never looks accurate."""
+UNKNOWN_RATE = Estimate(1.0, 0.0, 1.0, 0, "prior")
+"""A share nothing is known of: all rows, the upper bound."""
+
+Class = tuple[str, str]
+"""Variant full name and knobs text."""
+
+
+@dataclass(frozen=True)
+class Factor:
+    """What a step multiplies accuracy by: a formula of estimates. `known` is False without them."""
+
+    parts: tuple[Estimate, ...]
+    formula: Callable[[Sequence[float]], float]
+    known: bool = True
+
+    @property
+    def value(self) -> float:
+        """The formula at the point values."""
+        return self.formula([part.value for part in self.parts])
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What one stage's table was made from. `g` indexes the classes of `table.given`.
+
+    Attributes:
+        step: the step.
+        choices: per option.
+        calls: per option.
+        classes: (variant, knobs text) of every class.
+        lengths, length_n: of its EACH list.
+        flows: `[g]`, its place in the plan.
+        factors: `[g][class]`, its factor of the accuracy.
+        qualities: `[g][class]`, the quality where it ran.
+        table: the floats.
+    """
+
+    step: StepInfo
+    choices: tuple[Choice, ...]
+    calls: tuple[Call, ...]
+    classes: tuple[Class, ...]
+    lengths: Lengths | None
+    length_n: int
+    flows: tuple[Flow, ...]
+    factors: tuple[tuple[Factor, ...], ...]
+    qualities: tuple[tuple[Estimate | None, ...], ...]
+    table: StageTable
+
+    @property
+    def class_texts(self) -> tuple[str, ...]:
+        """`variant(knobs)` of every class, as assignment texts have it."""
+        return tuple(f"{variant}({knobs})" for variant, knobs in self.classes)
+
+
+def tabulate(
+    infos: Sequence[StepInfo],
+    options: Sequence[Sequence[tuple[Choice, Call]]],
+    stats: StatsProvider,
+    models: Mapping[str, Model],
+    devices: Sequence[Device],
+    needs: Needs,
+    rows: Estimate | None,
+    notes: list[str],
+) -> tuple[StagePlan, ...]:
+    """One `StagePlan` per step; assumptions made are appended to `notes`."""
+    work = _Tabulator(infos, options, stats, models, devices, needs, rows, notes)
+    return tuple(work.stage(place) for place in range(len(infos)))
+
+
+class _Tabulator:
+    """Holds what all stages share while they are tabulated one after the other."""
+
+    def __init__(
+        self,
+        infos: Sequence[StepInfo],
+        options: Sequence[Sequence[tuple[Choice, Call]]],
+        stats: StatsProvider,
+        models: Mapping[str, Model],
+        devices: Sequence[Device],
+        needs: Needs,
+        rows: Estimate | None,
+        notes: list[str],
+    ) -> None:
+        self.infos, self.options, self.stats, self.models = infos, options, stats, models
+        self.devices, self.needs, self.rows, self.notes = devices, needs, rows, notes
+        self.place = {info.key: at for at, info in enumerate(infos)}
+        self.classes: list[tuple[Class, ...]] = [
+            tuple(dict.fromkeys((c.variant, knobs_text(c.knobs)) for c, _ in found))
+            for found in options
+        ]
+        self.lengths = [self._lengths(info) for info in infos]
+        self.owned: list[tuple[int, ...]] = []
+        owner: dict[int, int] = {}
+        for at, info in enumerate(infos):
+            replaced = [self.place[key] for key in info.instead_of if key in self.place]
+            mine = tuple(sorted(d for d in replaced if d not in owner and d < at))
+            owner.update(dict.fromkeys(mine, at))
+            self.owned.append(mine)
+        self.owner = owner
+
+    def stage(self, place: int) -> StagePlan:
+        """Tabulate one stage."""
+        info, found = self.infos[place], self.options[place]
+        classes = self.classes[place]
+        of_class = {cls: at for at, cls in enumerate(classes)}
+        option_class = tuple(of_class[(c.variant, knobs_text(c.knobs))] for c, _ in found)
+        index = {device.name: at for at, device in enumerate(self.devices)}
+        option_device = tuple(index[c.device] for c, _ in found)
+        given = self._given(place)
+        combos = self._combinations(given)
+        calls = tuple(call for _, call in found)
+        flows = tuple(self._flow(place, combo) for combo in combos)
+        factors, qualities = [], []
+        for combo in combos:
+            each = [self._own(place, cls, combo) for cls in range(len(classes))]
+            factors.append(tuple(factor for factor, _ in each))
+            qualities.append(tuple(quality for _, quality in each))
+        table = StageTable(
+            info.key,
+            len(classes),
+            option_class,
+            option_device,
+            tuple(sorted(self.place[key] for key in info.predecessors)),
+            given,
+            self._rows(place, calls, option_class, flows, factors),
+        )
+        lengths, length_n = self.lengths[place]
+        return StagePlan(
+            info,
+            tuple(choice for choice, _ in found),
+            calls,
+            classes,
+            lengths,
+            length_n,
+            flows,
+            tuple(factors),
+            tuple(qualities),
+            table,
+        )
+
+    def _lengths(self, info: StepInfo) -> tuple[Lengths | None, int]:
+        """The EACH list's lengths; one element and a note where they are unknown."""
+        if info.lists is None:
+            return None, 0
+        known = self.stats.lengths(info.context)
+        if known is None:
+            self.notes.append(f"{info.key}: list lengths unknown, taken as 1")
+            return ((1, 1.0),), 0
+        return known, self.stats.length_n(info.context)
+
+    def _given(self, place: int) -> tuple[int, ...]:
+        """The earlier stages whose classes this one's entries depend on."""
+        info = self.infos[place]
+        found = set(self.owned[place])
+        if info.given is not None and info.when is not None:
+            found.add(self.place[info.given])
+        for replaced in self.owned[place]:
+            found.update(self._given(replaced))
+        return tuple(sorted(found))
+
+    def _combinations(self, given: Sequence[int]) -> list[dict[int, int]]:
+        """Every combination of classes of `given`, the last one fastest."""
+        combos: list[dict[int, int]] = [{}]
+        for before in given:
+            combos = [
+                combo | {before: cls}
+                for combo in combos
+                for cls in range(len(self.classes[before]))
+            ]
+        return combos
+
+    def _condition(self, place: int, combo: Mapping[int, int]) -> Given | None:
+        """The choice that conditions this stage's WHEN."""
+        info = self.infos[place]
+        if info.given is None:
+            return None
+        before = self.place[info.given]
+        if before not in combo:
+            return None
+        variant, knobs = self.classes[before][combo[before]]
+        return self.infos[before].context, variant, knobs
+
+    def _rate(self, place: int, combo: Mapping[int, int]) -> Estimate | None:
+        """The share of rows its WHEN holds on; None without WHEN."""
+        info = self.infos[place]
+        if info.when is None:
+            return None
+        rate = self.stats.rate(info.context, self._condition(place, combo))
+        if rate is None:
+            self.notes.append(f"{info.key}: WHEN rate unknown, taken as 1 (an upper bound)")
+            return UNKNOWN_RATE
+        return rate
+
+    def _kept(self, place: int) -> tuple[Estimate, ...]:
+        """The selectivities of the filters below."""
+        found = []
+        for filtered in self.infos[place].filters:
+            rate = self.stats.rate(filtered.subject)
+            if rate is None:
+                self.notes.append(
+                    f"{self.infos[place].key}: a filter's selectivity is unknown, taken as 1"
+                )
+                rate = UNKNOWN_RATE
+            found.append(rate)
+        return tuple(found)
+
+    def _flow(self, place: int, combo: Mapping[int, int]) -> Flow:
+        """Its place in the plan."""
+        rate = self._rate(place, combo)
+        run = (*self._kept(place), *(() if rate is None else (rate,)))
+        info = self.infos[place]
+        distinct = self.stats.distinct(info.context) if info.distinct else None
+        lengths, length_n = self.lengths[place]
+        return Flow(run, lengths, length_n, distinct)
+
+    def _own(
+        self, place: int, cls: int, combo: Mapping[int, int]
+    ) -> tuple[Factor, Estimate | None]:
+        """Its factor of the accuracy, filters included, and its quality where it ran."""
+        info = self.infos[place]
+        variant, knobs = self.classes[place][cls]
+        condition = self._condition(place, combo) if info.when is not None else None
+        quality = self.stats.quality(info.context, variant, knobs, condition)
+        if place in self.owner:
+            return _ONE, quality
+        factor = self._answer(place, quality, combo)
+        kept = self._kept(place)
+        if not kept:
+            return factor, quality
+        count, inner = len(kept), factor.formula
+        gated = Factor(
+            (*kept, *factor.parts),
+            lambda v: when_factor(math.prod(v[:count]), inner(v[count:])),
+            factor.known,
+        )
+        return gated, quality
+
+    def _answer(self, place: int, quality: Estimate | None, combo: Mapping[int, int]) -> Factor:
+        """The chance that the answer is right, where it stands in for others theirs included."""
+        base = self._graded(place, quality)
+        rate = self._rate(place, combo)
+        if rate is None:
+            return base
+        replaced = [self._replaced(d, combo) for d in self.owned[place]]
+        own = base.formula
+        if not replaced:
+            return Factor((rate, *base.parts), lambda v: when_factor(v[0], own(v[1:])), base.known)
+        cuts = [1 + len(base.parts)]
+        for other in replaced:
+            cuts.append(cuts[-1] + len(other.parts))
+        formulas = [other.formula for other in replaced]
+
+        def combined(v: Sequence[float]) -> float:
+            others = math.prod(
+                formula(v[start:stop])
+                for formula, start, stop in zip(formulas, cuts, cuts[1:], strict=False)
+            )
+            return instead_factor(v[0], others, own(v[1 : cuts[0]]))
+
+        parts = (rate, *base.parts, *(part for other in replaced for part in other.parts))
+        return Factor(parts, combined, base.known and all(other.known for other in replaced))
+
+    def _replaced(self, place: int, combo: Mapping[int, int]) -> Factor:
+        """A replaced step's chance of a right answer on the rows where it was not replaced."""
+        variant, knobs = self.classes[place][combo[place]]
+        context = self.infos[place].context
+        quality = self.stats.quality(context, variant, knobs, (context, variant, knobs))
+        return self._answer(place, quality, combo)
+
+    def _graded(self, place: int, quality: Estimate | None) -> Factor:
+        """E[q^L]; 1 for a model without QUALITY, unknown where it was not measured."""
+        info = self.infos[place]
+        if quality is None:
+            if self.models[info.model].quality is None:
+                self.notes.append(f"{info.key}: {info.model} has no QUALITY, taken as right")
+                return _ONE
+            return Factor((), lambda v: math.exp(-UNKNOWN_LOSS), known=False)
+        lengths, _ = self.lengths[place]
+        return Factor((quality,), lambda v: each_factor(v[0], lengths))
+
+    def _rows(
+        self,
+        place: int,
+        calls: Sequence[Call],
+        option_class: Sequence[int],
+        flows: Sequence[Flow],
+        factors: Sequence[Sequence[Factor]],
+    ) -> dict[str, tuple[tuple[float, ...], ...]]:
+        """All dims of one stage."""
+        lengths, _ = self.lengths[place]
+        needs, model = self.needs, self.infos[place].model
+        units = [run_floats(call, 1.0, lengths) for call in calls]
+        prices = [0.0 if math.isnan(usd) else usd for usd, _ in units]
+        busy = [seconds for _, seconds in units]
+        shares = [
+            flow.share * (flow.distinct.value if flow.distinct is not None else 1.0)
+            for flow in flows
+        ]
+
+        def by_share(unit: Sequence[float]) -> tuple[tuple[float, ...], ...]:
+            return tuple(tuple([share * u for u in unit]) for share in shares)
+
+        rows = {"cost": by_share(prices)}
+        if any(call.tokens_usd is None for call in calls):
+            self.notes.append(f"{self.infos[place].key}: tokens unknown, not in comparisons")
+        rows["loss"] = tuple(
+            tuple([loss[cls] for cls in option_class])
+            for loss in ([_loss(factor) for factor in of_class] for of_class in factors)
+        )
+        stages = len(self.infos)
+        for name, level in needs.levels.items():
+            at = stage_level(level, stages)
+            rows[name] = tuple(
+                tuple([_service(call, lengths, at, flow.share) for call in calls]) for flow in flows
+            )
+        if needs.energy:
+            joules = [
+                energy_joules(b, call.device.power_watts or 0.0)
+                for b, call in zip(busy, calls, strict=True)
+            ]
+            rows["energy"] = by_share(joules)
+            if needs.co2:
+                rows["co2"] = by_share(
+                    [
+                        co2_grams(j, call.device.grid_g_co2_per_kwh or 0.0)
+                        for j, call in zip(joules, calls, strict=True)
+                    ]
+                )
+        for dim in ("cost", "energy", "co2"):
+            if dim in rows:
+                rows[f"{dim}({model})"] = rows[dim]
+                if self.rows is not None:
+                    count = self.rows.value
+                    rows[f"total_{dim}"] = tuple(
+                        tuple([count * x for x in entries]) for entries in rows[dim]
+                    )
+        rows |= self._memory(calls, len(flows))
+        if needs.pace or needs.wall:
+            rows |= self._pace(place, calls, by_share(busy))
+        return rows
+
+    def _memory(
+        self, calls: Sequence[Call], blocks: int
+    ) -> dict[str, tuple[tuple[float, ...], ...]]:
+        """Bytes by device: every variant placed on a device is loaded on each of its slots."""
+        found = {}
+        for device in self.devices:
+            if device.memory_bytes is None and not self.needs.memory:
+                continue
+            entries = tuple(
+                [
+                    call.memory.value
+                    if call.memory is not None and call.device.name == device.name
+                    else 0.0
+                    for call in calls
+                ]
+            )
+            if any(entries):
+                found[f"memory:{device.name}"] = (entries,) * blocks
+        return found
+
+    def _pace(
+        self, place: int, calls: Sequence[Call], busy: Sequence[Sequence[float]]
+    ) -> dict[str, tuple[tuple[float, ...], ...]]:
+        """Slot-seconds per row by device (÷ slots) and of each stage alone; wall from them.
+
+        A stage calls one batch at a time, so it is no faster than its own slot-seconds; a device
+        is no faster than the sum on it over its slots. Wall = loading + rows × the slowest.
+        """
+        found: dict[str, tuple[tuple[float, ...], ...]] = {}
+        shares: dict[str, list[list[float]]] = {}
+        for device in self.devices:
+            shares[device.name] = [
+                [
+                    b / device.count if call.device.name == device.name else 0.0
+                    for b, call in zip(entries, calls, strict=True)
+                ]
+                for entries in busy
+            ]
+        alone = range(len(self.infos)) if any(d.count > 1 for d in self.devices) else ()
+        if self.needs.pace:
+            for name, blocks in shares.items():
+                found[f"busy:{name}"] = tuple(tuple(entries) for entries in blocks)
+            if alone:
+                found[f"busy@{place}"] = tuple(tuple(entries) for entries in busy)
+        if self.needs.wall and self.rows is not None:
+            rows = self.rows.value
+            loads = [call.load.value if call.load is not None else 0.0 for call in calls]
+
+            def wall(blocks: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
+                return tuple(
+                    tuple([rows * b + load for b, load in zip(entries, loads, strict=True)])
+                    for entries in blocks
+                )
+
+            idle = [[0.0] * len(calls)] * len(busy)
+            for name, blocks in shares.items():
+                found[f"wall:{name}"] = wall(blocks)
+            for other in alone:
+                found[f"wall@{other}"] = wall(busy if other == place else idle)
+        return found
+
+
+_ONE = Factor((), lambda v: 1.0)
+
+
+def _loss(factor: Factor) -> float:
+    """-log of a factor."""
+    return -math.log(max(factor.value, math.exp(-UNKNOWN_LOSS)))
+
+
+def _service(call: Call, lengths: Lengths | None, level: float, run: float) -> float:
+    """Service time at a level; the mean call where no quantile was measured (see the notes)."""
+    if not call.points:
+        calls = math.ceil(mean_length(lengths) / call.batch)
+        return calls * call.seconds.value
+    return service_seconds(call.quantile, call.batch, lengths, level, run)

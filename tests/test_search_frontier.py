@@ -1,0 +1,46 @@
+"""The frontier covers every plan within the ε it reports; its ends are exact."""
+
+import importlib.util
+import itertools
+import math
+from pathlib import Path
+
+import pytest
+from octans.planner.search.frontier import OBJECTIVES, frontier
+
+_spec = importlib.util.spec_from_file_location(
+    "random_problems", Path(__file__).with_name("test_search_exact.py")
+)
+_module = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_module)
+random_problem = _module.random_problem
+
+
+def capacity_ok(problem, assignment):
+    return all(
+        max(problem.value(dim, assignment) for dim in limit.terms) <= limit.bound
+        for limit in problem.limits
+        if limit.constraint is None
+    )
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.05, 0.5])
+def test_every_plan_is_within_the_reported_factor(epsilon):
+    for seed in range(80):
+        problem = random_problem(seed)
+        found = frontier(problem, epsilon)
+        assert found.epsilon <= epsilon + 1e-9, seed
+        factor = 1.0 + found.epsilon + 1e-9
+        least = [math.inf] * 3
+        for one in itertools.product(*(range(s.size) for s in problem.stages)):
+            if not capacity_ok(problem, one):
+                continue
+            values = [problem.value(dim, one) for dim in OBJECTIVES]
+            least = [min(a, b) for a, b in zip(least, values, strict=True)]
+            assert any(
+                all(p <= factor * v + 1e-12 for p, v in zip(point.values, values, strict=True))
+                for point in found.points
+            ), (seed, one)
+        for at, end in enumerate(found.ends):
+            assert end.values[at] == pytest.approx(least[at], rel=1e-8, abs=1e-12), seed
+            assert capacity_ok(problem, end.assignment)
