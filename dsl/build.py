@@ -21,6 +21,10 @@ from .problems import problem
 
 T = TypeVar("T")
 
+_DIGITS = 300
+"""Longer numbers would overflow a float when brought to a base unit."""
+
+
 class Parts(list[Any]):
     """The children of a rule, taken by kind."""
 
@@ -90,7 +94,7 @@ def number(lexeme: Lexeme, negative: bool = False) -> int | float:
         value: int | float = int(text) if text.isdigit() else float(text)
     except ValueError:
         raise problem("OC0111", f"{text[:40]} is not a number", span=lexeme.span) from None
-    if isinstance(value, float) and not math.isfinite(value):
+    if len(text) > _DIGITS or not math.isfinite(value):
         raise problem("OC0111", "this number is out of range", span=lexeme.span)
     return -value if negative else value
 
@@ -251,4 +255,3 @@ def unknown_unit(name: str, span: Span) -> Exception:
         label="units are case-sensitive",
         candidates=nearest(name, listed),
     )
-

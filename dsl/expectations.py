@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from lark.parsers.lalr_analysis import Shift
@@ -12,6 +13,7 @@ from .diagnostics import nearest
 from .lexer import SIGNS, Lexeme
 from .problems import one_of, problem
 from .sqlbridge import shown
+from .tokens import Word
 
 END = "$END"
 
@@ -88,3 +90,26 @@ def unexpected(accepted: Accepted, lexeme: Lexeme | None, end: int) -> SyntaxPro
         label=label,
         candidates=nearest(word.text, keywords) if word.is_name else (),
     )
+
+
+def hint(error: SyntaxProblem, line: Sequence[Word]) -> str | None:
+    """Help for the mistakes that the form of the language invites."""
+    at = next((index for index, word in enumerate(line) if word.span == error.span), None)
+    if at is None:
+        return None
+    uppers = ["", "", *(word.upper for word in line), ""]
+    second, first, here, after = uppers[at : at + 4]
+    if error.code == "OC0101":
+        is_step = second == ":=" and error.label == "expected ("
+        return "a step is a call: name := model(argument, …)" if is_step else None
+    if error.code != "OC0103":
+        return None
+    if first in ("MINIMIZE", "MAXIMIZE"):
+        return f"an objective alone is written WITH SLO () {first} {line[at].text}"
+    if (here, after) == ("ON", "ERROR"):
+        return "ON ERROR stands at the very end, behind WITH SLO and the objective"
+    if "SLO" in (here, after) and "WITH" in (first, here):
+        return "WITH SLO stands behind the whole query, not inside it"
+    if first == "EACH":
+        return "EACH stands only directly before an argument of a step's call"
+    return None

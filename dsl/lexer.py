@@ -74,7 +74,9 @@ class Lexeme:
 class Lexer:
     """Reads the words `line[at:stop]` of one statement."""
 
-    def __init__(self, tokens: list[Token], line: list[Word], at: int, stop: int, text: str) -> None:
+    def __init__(
+        self, tokens: list[Token], line: list[Word], at: int, stop: int, text: str
+    ) -> None:
         self.tokens = tokens
         self.line = line
         self.at = at

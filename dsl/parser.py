@@ -24,7 +24,7 @@ from sqlglot import exp
 
 from ..errors import Span, SyntaxProblem
 from . import ast, sqlbridge
-from .expectations import END, Accepted, unexpected
+from .expectations import END, Accepted, hint, unexpected
 from .lexer import Lexer, clause_start
 from .problems import later, problem
 from .statements import SHOW_KINDS, Build
@@ -75,9 +75,7 @@ def parse(text: str) -> tuple[ast.Statement, ...]:
     try:
         tokens = tokenize(text)
         line = words(tokens, text)
-        return tuple(
-            _statement(_Line(text, tokens, line, at, stop)) for at, stop in split(line, text)
-        )
+        return tuple(_hinted(_Line(text, tokens, line, *ends)) for ends in split(line))
     except SyntaxProblem as error:
         error.in_source(text)
         raise
@@ -125,7 +123,7 @@ def parse_expression(text: str, offset: int = 0) -> ast.Fragment:
     return ast.Fragment(fragment.tree, fragment.text, span)
 
 
-def split(line: list[Word], text: str) -> list[tuple[int, int]]:
+def split(line: list[Word]) -> list[tuple[int, int]]:
     """Statements as ranges of words, without their `;`; empty ones are dropped."""
     found: list[tuple[int, int]] = []
     at = 0
@@ -190,6 +188,15 @@ def _body_end(line: list[Word], begin: int) -> int:
     )
 
 
+def _hinted(line: _Line) -> ast.Statement:
+    """One statement; an error of a kind that is often made gets its help."""
+    try:
+        return _statement(line)
+    except SyntaxProblem as error:
+        error.hint = error.hint or hint(error, line.line[line.at : line.stop])
+        raise
+
+
 def _statement(line: _Line) -> ast.Statement:
     """One statement, ours or DuckDB's."""
     _refuse(line)
@@ -237,9 +244,9 @@ def _refuse(line: _Line) -> None:
         )
     if first in _LATER and line.stop - line.at > 1:
         raise later(first, line.span_to(1))
-    created = third if second != "OR" else line.upper(4)
-    if first == "CREATE" and "STATISTICS" in (second, line.upper(3)) and created:
-        raise later("CREATE STATISTICS", line.span_to(2))
+    created = line.upper(3) if (second, third) == ("OR", "REPLACE") else second
+    if first == "CREATE" and created == "STATISTICS":
+        raise later("CREATE STATISTICS", line.span_to(4 if second == "OR" else 2))
     if (first, second) == ("FORCE", "PLAN"):
         raise later("FORCE PLAN", line.span_to(2))
     if first == "EXPLAIN" and second in ("REOPTIMIZE", "PLAN"):
@@ -269,23 +276,10 @@ def _query(line: _Line) -> ast.Statement:
         return _run_lark(line)
     run = line.line[line.at : line.stop]
     tokens = line.tokens[run[0].of : run[-1].of + 1]
-    try:
-        fragment = sqlbridge.statement(tokens, line.text)
-    except SyntaxProblem as error:
-        _point_at_objective(error, line)
-        raise
+    fragment = sqlbridge.statement(tokens, line.text)
     if not sqlbridge.is_query(fragment.tree):
         return ast.PlainSql(fragment.text, fragment.tree, fragment.span)
     return ast.Select(fragment, None, None, "fail", fragment.span)
-
-
-def _point_at_objective(error: SyntaxProblem, line: _Line) -> None:
-    """`SELECT … MINIMIZE cost` fails at its metric; say how it is written."""
-    for index in range(line.at + 1, line.stop):
-        word = line.line[index]
-        if line.line[index - 1].upper in ("MINIMIZE", "MAXIMIZE") and word.span == error.span:
-            objective = f"{line.line[index - 1].upper} {word.text}"
-            error.hint = f"an objective alone is written WITH SLO () {objective}"
 
 
 def _plain(line: _Line) -> ast.PlainSql:

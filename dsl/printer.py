@@ -72,8 +72,10 @@ def _part(part: str) -> str:
 
 
 _QUOTED = frozenset(
-    ("BEGIN", "CASE", "EACH", "END", "FALSE", "FROM", "IF", "NULL", "ON", "PER", "RETURN")
-    + ("SELECT", "SLO", "TABLE", "TRUE", "VALUES", "WITH")
+    (
+        *("BEGIN", "CASE", "EACH", "END", "FALSE", "FROM", "IF", "NULL", "ON", "PER", "RETURN"),
+        *("SELECT", "SLO", "TABLE", "TRUE", "VALUES", "WITH"),
+    )
 )
 """Words that mean something else in one of the places where a name may stand."""
 

@@ -64,6 +64,12 @@ class _TypeNames(DuckDBGenerator):
 
     TYPE_MAPPING: ClassVar[dict[Any, Any]] = {**DuckDBGenerator.TYPE_MAPPING, **_TYPE_NAMES}
 
+    def datatype_sql(self, expression: exp.DataType) -> str:
+        if expression.this != exp.DType.DECIMAL:
+            return super().datatype_sql(expression)
+        digits = [each.sql() for each in expression.expressions] or ["18", "3"]
+        return f"DECIMAL({digits[0]},{digits[1] if len(digits) > 1 else '0'})"
+
 
 Method = Callable[[_Parser, list[Token], str], list[Any]]
 
@@ -137,9 +143,7 @@ def span_of(tokens: Sequence[Token]) -> Span:
     return Span(tokens[0].start, tokens[-1].end + 1)
 
 
-def _fragment(
-    method: Method, tokens: Sequence[Token], text: str, what: str, code: str
-) -> Fragment:
+def _fragment(method: Method, tokens: Sequence[Token], text: str, what: str, code: str) -> Fragment:
     span = span_of(tokens)
     parser = _Parser(error_level=ErrorLevel.IMMEDIATE, dialect=_DIALECT)
     try:
@@ -175,7 +179,7 @@ def _expected(message: str, otherwise: str) -> str:
     """`Expecting )` as `expected )`; messages about sqlglot's classes say nothing to a user."""
     for start in ("Expecting ", "Expected "):
         if message.startswith(start):
-            return "expected " + message[len(start) :]
+            return "expected " + message[len(start) :].split(" but got ")[0]
     return otherwise
 
 

@@ -28,7 +28,6 @@ SHOW_KINDS = {
 """What SHOW shows, and the word that narrows it to one object."""
 
 
-
 class Build(Shared):
     """The statements of `grammar.lark`."""
 
@@ -293,8 +292,8 @@ class Build(Shared):
             raise problem("OC0101", "unexpected TO", span=span, label=label)
         name = names[0]
         if kind == "link":
-            ends = tuple(part for each in names for part in each.parts)
-            name = ast.Name(ends, Span(names[0].span.start, names[1].span.end))
+            both = tuple(part for each in names for part in each.parts)
+            name = ast.Name(both, Span(names[0].span.start, names[1].span.end))
         return ast.Drop(kind, name, parts.has("IF"), parts.span)
 
     def set_setting(self, children: list[Any]) -> ast.SetSetting:

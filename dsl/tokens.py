@@ -27,7 +27,7 @@ CLOSING = frozenset({TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE})
 
 _MISSING = re.compile(r"Missing (.*) from \d+:(\d+)$", re.DOTALL)
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ufeff]")
 _PIECE = re.compile(r"\S+")
 
 
@@ -78,6 +78,7 @@ def tokenize(text: str) -> list[Token]:
     if found:
         raise _refused("the text is not valid Unicode: a lone surrogate", found.start())
     plain = " " + text[1:] if text.startswith("\ufeff") else text
+    plain += " "  # at the very end sqlglot takes a lone `$` for an unterminated string
     tokenizer = _Tokenizer(dialect="duckdb")
     try:
         tokens = tokenizer.tokenize(plain)
