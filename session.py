@@ -9,9 +9,11 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, assert_never
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from .catalog_db.catalog import Catalog
 from .dsl import ast
@@ -24,6 +26,7 @@ from .result import Result
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
     from sqlglot import exp
 
     from .executor.environment import Environment, ProgressSink
@@ -166,6 +169,19 @@ class Session:
 
         return (Device("cpu", "cpu", count=os.cpu_count() or 1, threads=1),)
 
+    def now(self) -> datetime:
+        """The time, UTC."""
+        return datetime.now(UTC)
+
+    @contextmanager
+    def held_back(self, name: str, table: pa.Table) -> Iterator[None]:
+        """Make a table visible as `name` for a while."""
+        self.catalog.register(name, table)
+        try:
+            yield
+        finally:
+            self.catalog.unregister(name)
+
     def _run(self, text: str, name: str | None) -> Iterator[Result]:
         for statement in self._located(lambda: parse(text), text, name):
             self._cancel.clear()
@@ -219,13 +235,13 @@ class Session:
             case ast.ResetSetting():
                 name = statement.name.text
                 if name.lower() not in self.catalog.settings:
-                    return self._plain(f"RESET {name}")
+                    return self.plain(f"RESET {name}")
                 self.catalog.settings.reset(name)
                 return Result(message=f"reset {name}")
             case ast.PlainSql():
                 if statement.tree is not None:
                     self._see_frames(statement.tree)
-                return self._plain(statement.text)
+                return self.plain(statement.text)
             case _:
                 return self._define(statement)
 
@@ -248,22 +264,22 @@ class Session:
         from .planning import Planned
 
         self._see_frames(statement.query.tree)
-        return Planned.of(self, statement, options or ast.ExplainOptions())
+        return Planned.of(self, statement, options or ast.ExplainOptions(), self._advice)
 
     def _describe(self, statement: ast.Describe) -> Result:
         found = self.catalog.describe_name(statement.name.text)
-        return self._plain(f"DESCRIBE {statement.name.text}") if found is None else _rows(found)
+        return self.plain(f"DESCRIBE {statement.name.text}") if found is None else _rows(found)
 
     def _set(self, statement: ast.SetSetting) -> Result:
         """Ours, else DuckDB's."""
         name, value = statement.name.text, statement.value
         if name.lower() not in self.catalog.settings:
-            return self._plain(f"SET {name} = {_setting_sql(value)}", everywhere=True)
+            return self.plain(f"SET {name} = {_setting_sql(value)}", everywhere=True)
         unit = value.dimension if isinstance(value, ast.Quantity) else ""
         self.catalog.settings.set(name, _setting_value(value), unit=unit)
         return Result(message=f"set {name}")
 
-    def _plain(self, text: str, *, everywhere: bool = False) -> Result:
+    def plain(self, text: str, *, everywhere: bool = False) -> Result:
         """DuckDB's own work. `everywhere` runs it on the root connection (settings)."""
         import duckdb
 

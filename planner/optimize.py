@@ -1,0 +1,487 @@
+"""From a bound query to a chosen physical plan: rewrite, tabulate, search, prove, lower.
+
+The search is exact, so the plan chosen is the best there is under the point estimates; the frontier
+beside it is certified within 1 + ε. An accuracy AT CONFIDENCE is not taken from estimates: plans
+are handed, best first, to a prover that tests them on held-back rows. The search asks those
+candidates for a margin above the threshold, so that the first test has a fair chance.
+
+Error codes: OC0312 no plan meets the SLO; OC0315 no plan could be proved; OC0316 nothing to prove
+it on; OC0317 advice that cannot be followed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from ..cost.model import StageCost
+from ..cost.provider import StatsProvider
+from ..errors import PlanError
+from ..ir.estimates import Cost, Estimate
+from ..ir.logical import Apply, LogicalNode, Source
+from ..ir.models import Device, Model, Variant
+from ..ir.physical import Choice, PhysicalPlan
+from ..ir.slo import Constraint, Slo
+from ..ir.types import names
+from ..stats.promise import Proof, Search, levels, required_margin
+from .advice import Item, Report, restrict
+from .explain.planned import constraint_text, value_text
+from .lower import lower
+from .objectives import limits_of
+from .problem import Excluded, Missing, PlanProblem, build_problem
+from .rewrite import TraceEntry, rewrite
+from .rules import RuleContext
+from .rules.context import StepStatistics
+from .search.exact import Infeasible, Solution, solve
+from .search.frontier import frontier
+from .search.table import Assignment, Limit
+from .sql import source_sql
+from .steps import StepInfo
+
+EPSILON = 0.05
+"""The frontier's certified slack (our choice: below what measured costs tell apart)."""
+
+MAX_CANDIDATES = 8
+"""Plans tested under one promise before giving up: each halves the level (our choice)."""
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What the planner knows: statistics, declarations, and how to ask for rows.
+
+    `rows` estimates the rows of a query DuckDB runs alone; `unavailable` says why a variant cannot
+    run here at all.
+    """
+
+    stats: StatsProvider
+    models: Mapping[str, Model]
+    variants: Mapping[str, Sequence[Variant]]
+    devices: Sequence[Device]
+    rows: Callable[[str], Estimate | None] = lambda sql: None
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+    disabled_rules: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A complete plan: a choice for every step, what it costs, and what each step does."""
+
+    assignment: Assignment
+    choices: Mapping[str, Choice]
+    cost: Cost
+    steps: Mapping[str, StageCost]
+
+
+@dataclass(frozen=True)
+class PlannedQuery:
+    """The chosen plan and what it was chosen from."""
+
+    logical: LogicalNode
+    physical: PhysicalPlan
+    chosen: Candidate
+    frontier: tuple[Candidate, ...]
+    epsilon: float
+    runner_up: Candidate | None
+    slo: Slo
+    problem: PlanProblem
+    trace: tuple[TraceEntry, ...]
+    advice: tuple[Report, ...]
+    proof: Proof | None
+    seconds: float
+
+    @property
+    def missing(self) -> tuple[Missing, ...]:
+        """Variants never measured, which were therefore not chosen."""
+        return self.problem.missing
+
+    @property
+    def excluded(self) -> tuple[Excluded, ...]:
+        """Choices left out, with reasons."""
+        return self.problem.excluded
+
+
+@dataclass(frozen=True)
+class Promise:
+    """An accuracy AT CONFIDENCE and what it can be proved on.
+
+    `units` counts independent held-back units, `tested` the tests made under it before; `prove`
+    takes candidates, best first, until one is accepted.
+    """
+
+    constraint: Constraint
+    units: int
+    tested: int
+    prove: Callable[[Iterator[Candidate], int], Search[Candidate]]
+
+
+Promises = Callable[[Constraint, Sequence[StepInfo]], Promise]
+"""Finds what a constraint can be proved on; raises PlanError OC0316 where nothing can."""
+
+
+def optimize(
+    plan: LogicalNode,
+    slo: Slo,
+    known: Knowledge,
+    *,
+    on_error: str = "fail",
+    advice: Sequence[Item] = (),
+    promises: Promises | None = None,
+) -> PlannedQuery:
+    """Choose the best plan that meets the SLO.
+
+    Args:
+        plan: as bound.
+        slo: constraints and objective.
+        known: statistics and declarations.
+        on_error: `fail`, `null` or `skip`; some rules depend on it.
+        advice: narrows the choices; items that are impossible are reported, not obeyed.
+        promises: finds the held-back rows of an accuracy AT CONFIDENCE.
+
+    Raises:
+        PlanError: no plan, see the module.
+    """
+    start = time.perf_counter()
+    context = RuleContext(
+        models=known.models,
+        stats=_Weights(known),
+        on_error=on_error,
+        disabled=known.disabled_rules,
+    )
+    logical, trace = rewrite(plan, context)
+    problem, reports = _advised(logical, slo, known, advice)
+    promised = next((c for c in slo.constraints if c.confidence is not None), None)
+    proof: Proof | None = None
+    if promised is not None and promises is not None:
+        chosen, proof = _proved(problem, promises(promised, problem.steps))
+    else:
+        chosen = _best(problem)
+    ends = frontier(problem.problem, epsilon=EPSILON)
+    return PlannedQuery(
+        logical=logical,
+        physical=lower(logical, chosen.choices, known.models, on_error),
+        chosen=chosen,
+        frontier=tuple(_candidate(problem, point.assignment) for point in ends.points),
+        epsilon=ends.epsilon,
+        runner_up=_runner_up(problem, chosen),
+        slo=slo,
+        problem=problem,
+        trace=trace,
+        advice=reports,
+        proof=proof,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _advised(
+    logical: LogicalNode, slo: Slo, known: Knowledge, advice: Sequence[Item]
+) -> tuple[PlanProblem, tuple[Report, ...]]:
+    """The problem, narrowed to what the advice leaves."""
+    rows = source_rows(logical, known)
+
+    def build(allow: Callable[[StepInfo, Choice], str | None] | None) -> PlanProblem:
+        return build_problem(
+            logical,
+            slo=slo,
+            stats=known.stats,
+            models=known.models,
+            variants=known.variants,
+            devices=known.devices,
+            rows=rows,
+            unavailable=known.unavailable,
+            allow=allow,
+        )
+
+    problem = build(None)
+    if not advice:
+        return problem, ()
+    options = {stage.step.key: tuple(stage.choices) for stage in problem.stages}
+    left, reports = restrict(options, advice, _why_excluded(problem))
+    return build(
+        lambda info, c: None if c in left[info.key] else "advice asks for another"
+    ), reports
+
+
+def _why_excluded(problem: PlanProblem) -> Callable[[str, str], str | None]:
+    """The reason a variant is not among a step's options."""
+    reasons = {(out.key, out.variant): out.reason for out in problem.excluded}
+    return lambda key, variant: reasons.get((key, variant))
+
+
+def source_rows(logical: LogicalNode, known: Knowledge) -> Estimate | None:
+    """Rows entering the first model stage: those of the largest source below a call."""
+    found: list[Estimate] = []
+    for node in logical.postorder():
+        below = node.input if isinstance(node, Apply) else None
+        while below is not None and not isinstance(below, Source | Apply) and below.children:
+            below = below.children[0]  # type: ignore[assignment]
+        if isinstance(below, Source):
+            whole = below.replace(limit=None, offset=0)
+            rows = known.rows(source_sql(whole, frozenset(names(whole.schema))))
+            if rows is not None:
+                found.append(_limited(rows, below))
+    return max(found, key=lambda rows: rows.value, default=None)
+
+
+def _limited(rows: Estimate, source: Source) -> Estimate:
+    """What LIMIT and OFFSET leave."""
+    most = math.inf if source.limit is None else float(source.limit)
+    left = [min(max(n - source.offset, 0.0), most) for n in (rows.value, rows.low, rows.high)]
+    return replace(rows, value=left[0], low=left[1], high=left[2])
+
+
+def _candidate(problem: PlanProblem, assignment: Assignment) -> Candidate:
+    cost, steps = problem.cost(assignment)
+    return Candidate(assignment, problem.choices(assignment), cost, steps)
+
+
+def _best(problem: PlanProblem) -> Candidate:
+    """The proven optimum under the point estimates.
+
+    Raises:
+        PlanError: OC0312, no plan meets all constraints; says which bind and what is reachable.
+    """
+    solution = solve(problem.problem)
+    if isinstance(solution, Solution):
+        return _candidate(problem, solution.assignment)
+    raise infeasible(problem, solution)
+
+
+def _runner_up(problem: PlanProblem, chosen: Candidate) -> Candidate | None:
+    """The best plan that meets the SLO with another variant or knob somewhere."""
+    classes = problem.problem.classes(chosen.assignment)
+    other = solve(problem.problem, forbidden=(classes,), explain=False)
+    return _candidate(problem, other.assignment) if isinstance(other, Solution) else None
+
+
+# --- promises -------------------------------------------------------------------------------------
+
+
+def _proved(problem: PlanProblem, promise: Promise) -> tuple[Candidate, Proof]:
+    """The first candidate that is proved.
+
+    Raises:
+        PlanError: OC0312 no candidate at all; OC0315 none was proved.
+    """
+    _best(problem)
+    search = promise.prove(_candidates(problem, promise), MAX_CANDIDATES)
+    if search.accepted is not None and search.proof is not None:
+        return search.accepted, search.proof
+    tested = tuple(proof.text() for proof in search.proofs)
+    text = constraint_text(promise.constraint)
+    raise PlanError(
+        f"no plan could be proved to reach {text}",
+        code="OC0315",
+        notes=tested or ("no plan's estimate reaches it",),
+        hint=(
+            f"{promise.units} independent held-back rows (or clusters) are what there is: a lower "
+            "limit can be proved on them, or ANALYZE a larger SAMPLE for a higher one"
+        ),
+    )
+
+
+def _candidates(problem: PlanProblem, promise: Promise) -> Iterator[Candidate]:
+    """Plans in the order they are worth testing: the best with a margin, then the most accurate.
+
+    The margin is what a candidate needs above the threshold to pass its test with power 1/2; it
+    grows with every test, because levels halve. No held-back result enters this order.
+    """
+    tried: list[Assignment] = []
+    confidence = promise.constraint.confidence or 0.0
+    for test in range(promise.tested + 1, promise.tested + 1 + MAX_CANDIDATES):
+        threshold = promise.constraint.limit
+        margin = required_margin(promise.units, threshold, levels(confidence, test))
+        found = _with_accuracy(problem, promise.constraint, threshold + margin, tried)
+        if found is None:
+            found = _most_accurate(problem, tried)
+        if found is None:
+            return
+        tried.append(problem.problem.classes(found))
+        yield _candidate(problem, found)
+
+
+def _with_accuracy(
+    problem: PlanProblem, constraint: Constraint, least: float, tried: Sequence[Assignment]
+) -> Assignment | None:
+    """The best plan whose estimate reaches `least`."""
+    if least > 1.0:
+        return None
+    tighter = tuple(
+        c.replace(limit=least, confidence=None) if c == constraint else c
+        for c in problem.slo.constraints
+    )
+    limits = limits_of(
+        problem.slo.replace(constraints=tighter), problem.devices, problem.problem.stages
+    )
+    found = solve(replace(problem.problem, limits=limits), forbidden=tried, explain=False)
+    return found.assignment if isinstance(found, Solution) else None
+
+
+def _most_accurate(problem: PlanProblem, tried: Sequence[Assignment]) -> Assignment | None:
+    """The plan within the limits with the highest estimate."""
+    goal = replace(problem.problem.goal, terms=("loss",), scale="loss")
+    found = solve(replace(problem.problem, goal=goal), forbidden=tried, explain=False)
+    return found.assignment if isinstance(found, Solution) else None
+
+
+# --- infeasible -----------------------------------------------------------------------------------
+
+
+class InfeasibleSlo(PlanError):
+    """OC0312; `constraint` is the index of the binding constraint, for its span."""
+
+    constraint: int | None = None
+
+
+def infeasible(problem: PlanProblem, why: Infeasible) -> InfeasibleSlo:
+    """The error of an SLO no plan meets: what binds, and the nearest plans there are."""
+    slo, limits = problem.slo, problem.problem.limits
+    place = _binding(why, limits)
+    texts = [constraint_text(c) for c in slo.constraints]
+    if place is None:
+        error = InfeasibleSlo(
+            f"no plan meets {' and '.join(texts)} together: more than one is out of reach",
+            code="OC0312",
+            notes=tuple(_reach_note(problem, near, limits) for near in why.nearest),
+        )
+        return error
+    index = limits[place].constraint
+    assert index is not None
+    others = [text for at, text in enumerate(texts) if at != index]
+    within = f" within {' and '.join(others)}" if others else ""
+    near = next(near for near in why.nearest if near.limit == place)
+    error = InfeasibleSlo(
+        f"no plan reaches {texts[index]}{within}",
+        code="OC0312",
+        label=_label(problem, slo.constraints[index], near.held, bool(others)),
+        notes=_limiting(problem, slo.constraints[index]),
+        hint=_reach_note(problem, near, limits),
+    )
+    error.constraint = index
+    return error
+
+
+def _binding(why: Infeasible, limits: Sequence[Limit]) -> int | None:
+    """The limit to name: one without which a plan exists, accuracy last because it is the aim."""
+    named = [place for place in why.binding if limits[place].constraint is not None]
+    return min(named, key=lambda place: limits[place].terms != ("loss",), default=None)
+
+
+def _label(
+    problem: PlanProblem, constraint: Constraint, held: Solution | None, within: bool
+) -> str | None:
+    """What the best plan within the other constraints reaches."""
+    if held is None:
+        return None
+    reached = _candidate(problem, held.assignment).cost.metric(constraint.metric)
+    if reached is None:
+        return None
+    where = "within these limits " if within else ""
+    return f"the best plan {where}reaches {_interval(reached, constraint.metric)}"
+
+
+def _interval(estimate: Estimate, metric: str) -> str:
+    low = value_text(replace(estimate, value=estimate.low), metric)
+    high = value_text(replace(estimate, value=estimate.high), metric)
+    return f"{value_text(estimate, metric)} [{low}, {high}], n = {estimate.n}"
+
+
+def _reach_note(problem: PlanProblem, near: object, limits: Sequence[Limit]) -> str:
+    """`accuracy: 0.947 with the other limits, 0.971 without them, at a cost of …`."""
+    from .search.exact import Nearest
+
+    assert isinstance(near, Nearest)
+    index = limits[near.limit].constraint
+    assert index is not None
+    metric = problem.slo.constraints[index].metric
+    parts = []
+    if near.held is not None:
+        reached = _candidate(problem, near.held.assignment).cost.metric(metric)
+        parts.append(f"{value_text(reached, metric)} within the other limits")
+    if near.ends is not None:
+        best = _candidate(problem, near.ends.assignment).cost
+        objective = problem.slo.objective.metric
+        price = "cost" if objective == metric else objective
+        parts.append(
+            f"{value_text(best.metric(metric), metric)} without them"
+            f" (at {price} {value_text(best.metric(price), price)})"
+        )
+    return f"{metric}: the best is " + ", ".join(parts) if parts else f"{metric}: nothing is known"
+
+
+def _limiting(problem: PlanProblem, constraint: Constraint) -> tuple[str, ...]:
+    """For accuracy: the step whose best choice is least accurate."""
+    if constraint.metric != "accuracy":
+        return ()
+    best: dict[str, tuple[float, str]] = {}
+    for stage in problem.stages:
+        for choice, call in zip(stage.choices, stage.calls, strict=True):
+            if call.quality is not None:
+                known = best.get(stage.step.key, (0.0, ""))
+                best[stage.step.key] = max(known, (call.quality.value, choice.variant))
+    if not best:
+        return ()
+    key = min(best, key=lambda step: best[step][0])
+    value, variant = best[key]
+    return (f"the limiting step is {key}; its best variant is {variant} ({value:.3f})",)
+
+
+# --- what rules weigh -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Weights(StepStatistics):
+    """`StepStatistics` from the statistics: the cheapest measured choice stands for a step."""
+
+    known: Knowledge
+
+    def selectivity(self, subject: str) -> float | None:
+        """Share of rows a filter keeps."""
+        rate = self.known.stats.rate(subject)
+        return None if rate is None else rate.value
+
+    def seconds_per_row(self, context: str) -> float | None:
+        """Slot-seconds of one row at the cheapest choice known."""
+        stats, seconds = self.known.stats, []
+        for model, variants in self.known.variants.items():
+            if "." not in context and model != context:
+                continue
+            for variant in variants:
+                for device in self.known.devices:
+                    for knobs in _settings(variant):
+                        for batch in stats.batches(context, variant.full_name, knobs, device.name):
+                            took = stats.latency(
+                                context, variant.full_name, knobs, device.name, batch, "mean"
+                            )
+                            if took is not None:
+                                seconds.append(took.value / batch)
+        if not seconds:
+            return None
+        lengths, rate = stats.lengths(context), stats.rate(context)
+        per_row = sum(k * share for k, share in lengths) if lengths else 1.0
+        return min(seconds) * per_row * (1.0 if rate is None else rate.value)
+
+    def distinct(self, context: str) -> float | None:
+        """Distinct inputs ÷ inputs."""
+        share = self.known.stats.distinct(context)
+        return None if share is None else share.value
+
+
+def _settings(variant: Variant) -> list[str]:
+    from ..ir.models import knobs_text
+    from .problem import settings_of
+
+    return [knobs_text(knobs) for knobs in settings_of(variant)]
+
+
+__all__ = [
+    "EPSILON",
+    "Candidate",
+    "InfeasibleSlo",
+    "Knowledge",
+    "PlannedQuery",
+    "Promise",
+    "Promises",
+    "optimize",
+]

@@ -1,0 +1,421 @@
+"""A query on its way through the folders: bound, planned, and then explained, run or copied."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .dsl import ast
+from .dsl.advice import parse_advice
+from .dsl.binder import BoundQuery, bind_select
+from .errors import OctansError, PlanError, Span
+from .ir.estimates import Cost, Estimate
+from .ir.explain import Explanation
+from .ir.physical import SqlScan
+from .ir.slo import Constraint
+from .planner.advice import Report
+from .planner.explain.build import Context, Ran, explain
+from .planner.explain.why_not import why_not
+from .planner.format import format_plan
+from .planner.optimize import InfeasibleSlo, Knowledge, PlannedQuery, Promise, optimize
+from .planner.problem import Missing
+from .planner.steps import StepInfo, filter_subject
+from .result import Result, render_explanation
+from .stats.statistics import Statistics
+
+if TYPE_CHECKING:
+    from .executor.engine import Execution
+    from .session import Session
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A query and, where it calls models, its plan; `query` is None for plain SQL."""
+
+    session: Session
+    statement: ast.Select
+    options: ast.ExplainOptions
+    bound: BoundQuery
+    query: PlannedQuery | None
+    stats: Statistics | None
+
+    @classmethod
+    def of(
+        cls,
+        session: Session,
+        statement: ast.Select,
+        options: ast.ExplainOptions,
+        advice: str | None = None,
+    ) -> Planned:
+        """Bind and plan.
+
+        Raises:
+            OctansError: it does not bind, or no plan meets its SLO.
+        """
+        bound = bind_select(statement, session.catalog)
+        if not bound.calls:
+            return cls(session, statement, options, bound, None, None)
+        stats = statistics(session)
+        given = advice if options.advice is None else str(options.advice.value)
+        offset = 0 if options.advice is None else options.advice.span.start + 1
+        try:
+            query = optimize(
+                bound.plan,
+                bound.slo,
+                knowledge(session, stats),
+                on_error=bound.on_error,
+                advice=() if given is None else parse_advice(given, offset),
+                promises=_promises(session),
+            )
+        except PlanError as error:
+            raise _placed(error, statement) from error.__cause__
+        if advice is not None:
+            _obeyed(query.advice)
+        _within_settings(session, query)
+        return cls(session, statement, options, bound, query, stats)
+
+    # --- what can be done with it -------------------------------------------------------------
+
+    def run(self) -> Result:
+        """The query's rows; a plan runs as they are read."""
+        if self.query is None:
+            return self.session.plain(self.bound.text)
+        run = Run(self, self.query)
+        return Result(
+            run.reader,
+            schema=self.bound.fields,
+            explain=run.explanation,
+            plan=self.query.physical,
+            failed=lambda: run.failed,
+        )
+
+    def copy_to(self, target: str) -> Result:
+        """COPY (query) TO target; streams."""
+        if self.query is None:
+            return self.session.plain(f"COPY ({self.bound.text}) {target}")
+        run = Run(self, self.query)
+        with self.session.catalog.cursor() as cursor:
+            cursor.register("octans_copied", run.reader())
+            copied = cursor.execute(f"COPY (FROM octans_copied) {target}").fetchone()
+        return Result(
+            message=f"copied {copied[0] if copied else 0} rows", failed=lambda: run.failed
+        )
+
+    def explained(self) -> Result:
+        """EXPLAIN's answer in the format asked for; with ANALYZE the query runs first."""
+        if self.query is None:
+            analyze = "ANALYZE " if self.options.analyze else ""
+            return self.session.plain(f"EXPLAIN {analyze}{self.bound.text}")
+        if self.options.analyze:
+            run = Run(self, self.query)
+            for _ in run.batches():
+                pass
+            explanation = run.explanation()
+        else:
+            explanation = self.explain()
+        return Result(
+            text=render_explanation(explanation, self.options.format),
+            html=render_explanation(explanation, "html"),
+            colored=lambda: render_explanation(explanation, self.options.format, color=True),
+            explain=lambda: explanation,
+            plan=self.query.physical,
+        )
+
+    def explain(self, ran: Ran | None = None) -> Explanation:
+        """The explanation as data.
+
+        Raises:
+            PlanError: OC0303, the query calls no model.
+        """
+        if self.query is None:
+            raise PlanError("the query calls no model: there is no plan", code="OC0303")
+        return explain(self.query, self._context(self.query), ran)
+
+    def _context(self, query: PlannedQuery) -> Context:
+        stats, options = self.stats, self.options
+        assert stats is not None
+        guarantees: dict[Constraint, str] = {}
+        for constraint in query.slo.constraints:
+            if constraint.confidence is not None and query.proof is not None:
+                guarantees[constraint] = query.proof.text()
+        return Context(
+            query=self.bound.text,
+            at=self.session.now(),
+            scans=self._scans(query),
+            selectivity=lambda predicate: stats.rate(filter_subject(predicate)),
+            guarantees=guarantees,
+            alternatives=options.alternatives,
+            planning_seconds=query.seconds,
+            steps=_trace(query) if options.steps else (),
+            why_not=tuple(
+                line
+                for asked in options.why_not
+                for line in why_not(
+                    query.problem,
+                    query.chosen,
+                    asked.variant.text,
+                    tuple((knob.name.text, knob.value.value) for knob in asked.knobs),
+                )
+            ),
+            advice_report=tuple(str(report) for report in query.advice),
+            notes=(*_missing(query.missing), *query.problem.notes),
+        )
+
+    def _scans(self, query: PlannedQuery) -> dict[str, Estimate]:
+        """Rows of every scan of the plan."""
+        found = {}
+        for node in query.physical.root.postorder():
+            if isinstance(node, SqlScan):
+                rows = estimated_rows(self.session, node.sql)
+                if rows is not None:
+                    found[node.fingerprint] = rows
+        return found
+
+
+class Run:
+    """One execution of a planned query, accounted for in the catalog when it ends."""
+
+    def __init__(self, planned: Planned, query: PlannedQuery) -> None:
+        from .executor.engine import run
+
+        self._planned = planned
+        self._query = query
+        self._execution: Execution = run(query.physical, planned.session.environment())
+        self._rows = 0
+        self._seconds = 0.0
+        self._read = False
+
+    def reader(self) -> Any:
+        """An Arrow reader; it runs as it is read."""
+        import pyarrow as pa
+
+        return pa.RecordBatchReader.from_batches(self._execution.schema, self.batches())
+
+    def batches(self) -> Iterator[Any]:
+        """The rows, accounted for at the end, whatever the end is."""
+        session, query = self._planned.session, self._query
+        catalog = session.catalog
+        number = catalog.begin_run("query", self._planned.bound.text)
+        plan = catalog.record_plan(
+            query.physical.fingerprint,
+            self._planned.bound.text,
+            advice=self._planned.explain().advice,
+            reason="chosen by the exact search",
+            estimates=numbers(query.chosen.cost),
+            subjects={step.context.split(".")[0] for step in query.problem.steps},
+        )
+        status, problem = "cancelled", None
+        start = time.perf_counter()
+        try:
+            for batch in self._execution.batches():
+                self._rows += batch.num_rows
+                yield batch
+            status = "done"
+        except OctansError as error:
+            status, problem = "failed", error.message
+            raise
+        finally:
+            self._seconds, self._read = time.perf_counter() - start, True
+            totals = self.totals()
+            cost = totals.total_cost
+            catalog.finish_run(
+                number,
+                status=status,
+                rows=self._execution.rows_done,
+                failed=self.failed,
+                usd=None if cost is None else cost.value,
+                error=problem,
+            )
+            if status == "done":
+                catalog.record_result(plan, numbers(totals), run=number)
+                seen = self._execution.observations()
+                catalog.record(one for one in seen if one.subject.startswith("filter:"))
+            finish = getattr(session.progress, "finish", None)
+            if finish is not None:
+                finish()
+
+    @property
+    def failed(self) -> int:
+        """Rows that failed so far."""
+        return max((node.failed for node in self._execution.actuals.values()), default=0)
+
+    def totals(self) -> Cost:
+        """What the run took, as points: USD, seconds, rows."""
+        actuals = self._execution.actuals
+        stages = self._query.physical.stages
+        usd = [actuals[s.fingerprint].cost_usd for s in stages if s.fingerprint in actuals]
+        entered = [actuals[s.fingerprint].rows_in for s in stages if s.fingerprint in actuals]
+        rows = max(entered, default=0)
+        total = None if None in usd else sum(cost for cost in usd if cost is not None)
+        wall = self._seconds
+        return Cost(
+            cost=None if total is None or not rows else _point(total / rows, rows),
+            total_cost=None if total is None else _point(total, rows),
+            wall=_point(wall, rows),
+            throughput=_point(rows / wall, rows) if wall > 0 else None,
+            rows=_point(float(rows), rows),
+        )
+
+    def explanation(self) -> Explanation:
+        """With actuals, once it has been read; estimates only before."""
+        if not self._read:
+            return self._planned.explain()
+        failures = tuple(
+            f"row {failure.row} in {failure.step}: {failure.message}"
+            for failure in self._execution.failures[:20]
+        )
+        ran = Ran(self._execution.actuals, self.totals(), self._rows, failures)
+        return self._planned.explain(ran)
+
+
+# --- what planning knows --------------------------------------------------------------------------
+
+
+def statistics(session: Session) -> Statistics:
+    """Everything measured of what is declared now."""
+    catalog = session.catalog
+    return Statistics(
+        catalog.observations(),
+        variants=catalog.variants(),
+        allow_priors=catalog.settings.allow_priors,
+    )
+
+
+def knowledge(session: Session, stats: Statistics) -> Knowledge:
+    """The planner's view of a session."""
+    catalog = session.catalog
+    models = {model.name: model for model in catalog.models()}
+    return Knowledge(
+        stats=stats,
+        models=models,
+        variants={name: catalog.variants(name) for name in models},
+        devices=session.devices(),
+        rows=lambda sql: estimated_rows(session, sql),
+        unavailable=_unavailable(session),
+        disabled_rules=frozenset(catalog.settings.disabled_rules),
+    )
+
+
+def estimated_rows(session: Session, sql: str) -> Estimate | None:
+    """DuckDB's own estimate of a query's rows: exact for a bare scan, a guess under a filter."""
+    import duckdb
+
+    try:
+        with session.catalog.cursor() as cursor:
+            found = cursor.execute(f"EXPLAIN (FORMAT json) {sql}").fetchone()
+    except duckdb.Error:
+        return None
+    rows, filtered = _cardinality(json.loads(found[1])[0]) if found else (None, True)
+    if rows is None:
+        return None
+    return Estimate(rows, 0.0 if filtered else rows, rows, 0, "modelled")
+
+
+def _cardinality(node: Mapping[str, Any]) -> tuple[float | None, bool]:
+    """The topmost estimate in a DuckDB plan, and whether anything filters below it."""
+    info = node.get("extra_info") or {}
+    text = str(info.get("Estimated Cardinality", "")).lstrip("~")
+    children = [_cardinality(child) for child in node.get("children", ())]
+    filtered = "Filters" in info or "FILTER" in str(node.get("name", "")) or len(children) > 1
+    filtered = filtered or any(below for _, below in children)
+    if text.isdigit():
+        return float(text), filtered
+    known = [rows for rows, _ in children if rows is not None]
+    return (max(known) if known else None), filtered
+
+
+def _unavailable(session: Session) -> dict[str, str]:
+    """Variants that cannot run here: a backend of a later version, a derivation."""
+    from .executor.backends import KINDS
+
+    found = {}
+    for variant in session.catalog.variants():
+        if variant.derivation is not None:
+            found[variant.full_name] = (
+                f"BY {variant.derivation.transform} comes with a later version"
+            )
+        elif variant.backend is not None and variant.backend.kind not in KINDS:
+            found[variant.full_name] = (
+                f"the backend {variant.backend.kind} comes with a later version"
+            )
+    return found
+
+
+def _promises(session: Session) -> Any:
+    def find(constraint: Constraint, infos: Sequence[StepInfo]) -> Promise:
+        from .proving import Prover
+
+        return Prover(session, constraint, infos).promise()
+
+    return find
+
+
+def _placed(error: PlanError, statement: ast.Select) -> PlanError:
+    """Give a planning error the span of the constraint it is about, or of the SLO."""
+    slo = statement.slo
+    if error.span is None and slo is not None:
+        span: Span | None = slo.span
+        if isinstance(error, InfeasibleSlo) and error.constraint is not None and slo.constraints:
+            span = slo.constraints[error.constraint].span
+        error.span = span
+    return error
+
+
+def _obeyed(reports: Sequence[Report]) -> None:
+    """Binding advice that could not be followed is an error.
+
+    Raises:
+        PlanError: OC0317.
+    """
+    refused = [str(report) for report in reports if report.outcome != "matched"]
+    if refused:
+        raise PlanError("advice cannot be followed", code="OC0317", notes=tuple(refused))
+
+
+def _within_settings(session: Session, query: PlannedQuery) -> None:
+    """Refuse what is estimated to cost or take more than the session allows.
+
+    Raises:
+        PlanError: OC0318.
+    """
+    settings, cost = session.catalog.settings, query.chosen.cost
+    for name, limit, estimate, unit in (
+        ("max_total_cost", settings.max_total_cost, cost.total_cost, "USD"),
+        ("max_wall", settings.max_wall, cost.wall, "s"),
+    ):
+        if limit is not None and estimate is not None and estimate.value > limit:
+            raise PlanError(
+                f"the query is estimated at {estimate.value:.6g} {unit}, {name} is {limit:.6g}",
+                code="OC0318",
+                hint=f"RESET {name}, or ask for less",
+            )
+
+
+def _missing(missing: Sequence[Missing]) -> tuple[str, ...]:
+    return tuple(str(one) for one in missing)
+
+
+def _trace(query: PlannedQuery) -> tuple[str, ...]:
+    """What each rule did."""
+    return tuple(
+        f"{entry.rule}: {entry.outcome} ({entry.seconds * 1e3:.2f} ms)"
+        + (f"\n{format_plan(entry.plan)}" if entry.outcome == "applied" else "")
+        for entry in query.trace
+    )
+
+
+def _point(value: float, n: int) -> Estimate:
+    return Estimate(value, value, value, n)
+
+
+def numbers(cost: Cost) -> dict[str, Any]:
+    """The known values of a cost, for the plan history."""
+    found = {}
+    for name in Cost.__slots__:
+        estimate = cost.metric(name)
+        if estimate is not None:
+            found[name] = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+    return found
