@@ -1,0 +1,95 @@
+"""From statements to plans and objects: every name resolved, every type checked.
+
+    bind_select      a query          → `BoundQuery`: logical plan, SLO, visible columns
+    bind_definition  a CREATE         → Model, Variant, Device, Link, Pipeline or Slo
+    bind_analyze     an ANALYZE       → `BoundAnalyze`: inputs, labels, and the subject's plan
+
+The work is in `binding/`. All errors are `BindError`s with the codes of `binding.problems.CODES`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlglot import exp
+
+from ..ir.logical import LogicalNode, Source
+from ..ir.slo import Slo
+from ..ir.types import NamedExpr, Schema, SqlExpr
+from . import ast
+from .binding.analyze import BoundAnalyze, BoundLabel, bind_analyze
+from .binding.calls import CallSites, own_names
+from .binding.definitions import bind_definition
+from .binding.problems import Place
+from .binding.queries import QueryBinder
+from .binding.slos import accuracy_asked, bind_slo
+from .binding.trees import function_name, text_of
+from .binding.view import CatalogView, Context
+from .diagnostics import nearest
+
+__all__ = [
+    "BoundAnalyze",
+    "BoundLabel",
+    "BoundQuery",
+    "CatalogView",
+    "bind_analyze",
+    "bind_definition",
+    "bind_select",
+]
+
+
+@dataclass(frozen=True)
+class BoundQuery:
+    """A query ready for planning.
+
+    `fields` are the columns as the user sees them (names may repeat), pairwise with the plan's.
+    `calls` is False when DuckDB can run the text alone; the plan is then that text as a source.
+    `accuracy_undefined` says why the query has no accuracy, if it has none.
+    """
+
+    plan: LogicalNode
+    fields: Schema
+    slo: Slo
+    on_error: str
+    text: str
+    calls: bool
+    accuracy_undefined: str | None = None
+
+
+def bind_select(stmt: ast.Select, catalog: CatalogView) -> BoundQuery:
+    """The logical plan of a query with model calls.
+
+    Raises:
+        BindError: unknown names, wrong types, misplaced calls, an impossible SLO.
+    """
+    ctx = Context(catalog)
+    slo = bind_slo(stmt.slo, stmt.objective, catalog)
+    place = own_names(ctx, Place(stmt.query))
+    text = text_of(place.fragment.tree)
+    sites = CallSites(ctx, place.fragment.tree)
+    if not sites.calls:
+        _check_misspelt(ctx, place, text)
+        source = Source(f"({text})", ())
+        return BoundQuery(source, (), slo, stmt.on_error, text, calls=False)
+    bound = QueryBinder(ctx, place, sites).bind(place.fragment.tree)
+    asked = accuracy_asked(stmt.slo, slo)
+    if ctx.undefined is not None and asked is not None:
+        raise place.error(
+            "OC0215",
+            f"accuracy is undefined: {ctx.undefined}",
+            asked if asked.end > asked.start else stmt.span,
+            label="needs one right answer per source row",
+            hint="ask for the accuracy of a model: accuracy(name) >= …",
+        )
+    return BoundQuery(bound.plan, bound.fields, slo, stmt.on_error, text, True, ctx.undefined)
+
+
+def _check_misspelt(ctx: Context, place: Place, text: str) -> None:
+    """A call of a model that does not exist reads like plain SQL: say so before DuckDB does."""
+    for node in place.fragment.tree.find_all(exp.Anonymous):
+        if nearest(str(function_name(node)), ctx.functions):
+            ctx.describe(text, place)
+            return
+
+
+_ = (NamedExpr, SqlExpr)

@@ -1,0 +1,439 @@
+"""Expressions rewritten over the plan's columns, their model calls put into the plan.
+
+A call is evaluated where SQL would evaluate it: in a CASE branch, or behind the first argument of
+COALESCE, it becomes conditional (`When`). Queries inside an expression are computed by a residual.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sqlglot import exp
+
+from ...ir.logical import LogicalNode
+from ...ir.models import Model
+from ...ir.types import Schema, SqlExpr, quote
+from .problems import Place
+from .rows import Guards, Rows
+from .trees import (
+    field_of,
+    function_name,
+    is_not_true,
+    is_plan_column,
+    is_query,
+    is_true,
+    plan_column,
+    sql_of,
+    struct_of,
+    text_of,
+    wrapped,
+)
+from .types import cast, castable, literal_fits
+from .view import Context
+
+
+class Names(Protocol):
+    """What the names in an expression stand for."""
+
+    def resolve(self, column: exp.Column) -> exp.Expression:
+        """A column reference over the plan's columns."""
+
+    def instead(self, node: exp.Expression) -> exp.Expression | None:
+        """What a whole node was already computed as."""
+
+
+class Queries(Protocol):
+    """How queries inside expressions are bound."""
+
+    def with_calls(self, node: exp.Expression) -> bool:
+        """Does the tree hold a model call, or read a CTE that does?"""
+
+    def nested(self, node: exp.Expression, names: Names) -> LogicalNode:
+        """The plan of a query inside an expression."""
+
+    def prefix(self, node: exp.Expression) -> str:
+        """The WITH clause a query's text needs, '' for none."""
+
+
+@dataclass
+class Rewriter:
+    """Rewrites expressions of one scope on top of `rows`.
+
+    `context` and `step` name the calls found: what their statistics are kept under, and the column.
+    `inline` leaves queries in the text and collects their plans in `inputs` (aggregated scopes).
+    """
+
+    ctx: Context
+    rows: Rows
+    names: Names
+    place: Place
+    queries: Queries
+    context: Callable[[Model], str] = field(default=lambda model: model.name)
+    step: Callable[[Model], str] = field(default=lambda model: model.name)
+    stack: tuple[str, ...] = ()
+    inline: bool = False
+    inputs: list[LogicalNode] = field(default_factory=list)
+    _bound: list[frozenset[str]] = field(default_factory=list)
+
+    def expr(self, node: exp.Expression, guards: Guards = ()) -> exp.Expression:
+        """The expression over the plan's columns; `guards` hold where it is evaluated.
+
+        Raises:
+            BindError: unknown names, misplaced or mistyped calls.
+        """
+        done = self.names.instead(node)
+        if done is not None:
+            return done.copy()
+        match node:
+            case exp.Column():
+                return self._column(node)
+            case exp.Dot():
+                return self._dot(node, guards)
+            case exp.Lambda() | exp.Comprehension():
+                return self._lambda(node, guards)
+            case exp.In() if node.args.get("query") is not None:
+                return self._query(node, guards)
+            case exp.Exists() | exp.Any() | exp.All():
+                return self._query(node, guards)
+            case _ if is_query(node):
+                return self._query(node, guards)
+            case _ if isinstance(node, exp.Binary) and _quantified(node):
+                return self._query(node, guards)
+            case _ if self.ctx.is_call(function_name(node)):
+                return self.call(node, guards)
+        return self._conditional(node, guards)
+
+    def _conditional(self, node: exp.Expression, guards: Guards) -> exp.Expression:
+        if not self._has_call(node):
+            return self._children(node, guards)
+        match node:
+            case exp.Case():
+                return self._case(node, guards)
+            case exp.If():
+                branch = exp.If(this=node.this, true=node.args.get("true"))
+                case = exp.Case(ifs=[branch], default=node.args.get("false"))
+                return self._case(case, guards)
+            case exp.Coalesce():
+                return self._coalesce(node, guards)
+            case exp.Window() | exp.Filter() | exp.Try() | exp.Distinct() | exp.Order():
+                self._refuse_wrapped(node)
+        return self._children(node, guards)
+
+    def _refuse_wrapped(self, node: exp.Expression) -> None:
+        inside = node.this
+        if isinstance(node, exp.Try) and self._has_call(node):
+            raise self.place.error(
+                "OC0214",
+                "a model call cannot stand inside TRY",
+                node,
+                hint="a failed call is not an SQL error; use ON ERROR NULL",
+            )
+        if isinstance(inside, exp.Expression) and self.ctx.is_call(function_name(inside)):
+            what = "OVER" if isinstance(node, exp.Window) else "FILTER"
+            if isinstance(node, exp.Window | exp.Filter):
+                raise self.place.error(
+                    "OC0214", f"{inside.name} is a model, not an aggregate: no {what}", inside
+                )
+
+    def _children(self, node: exp.Expression, guards: Guards) -> exp.Expression:
+        def one(value: object) -> object:
+            match value:
+                case exp.Expression():
+                    return self.expr(value, guards)
+                case list():
+                    return [one(item) for item in value]
+                case _:
+                    return value
+
+        return type(node)(**{key: one(value) for key, value in node.args.items()})
+
+    def _has_call(self, node: exp.Expression) -> bool:
+        return any(self.ctx.is_call(function_name(part)) for part in node.walk())
+
+    def _column(self, node: exp.Column) -> exp.Expression:
+        first = node.parts[0].name.lower() if node.parts else ""
+        if is_plan_column(node) or any(first in bound for bound in self._bound):
+            return node.copy()
+        return self.names.resolve(node)
+
+    def _dot(self, node: exp.Dot, guards: Guards) -> exp.Expression:
+        inside = node.expression
+        if self.ctx.is_call(function_name(inside)):
+            name = function_name(inside)
+            raise self.place.error(
+                "OC0214",
+                f"{name} cannot be called with a dot",
+                inside,
+                hint=f"write {name}({text_of(node.this)}, …)",
+            )
+        below = self.expr(node.this, guards)
+        if isinstance(inside, exp.Identifier):
+            return self.field(below, inside.name, node)
+        return exp.Dot(this=below, expression=self.expr(inside, guards))
+
+    def field(self, tree: exp.Expression, name: str, node: exp.Expression) -> exp.Expression:
+        """`tree.name`, checked when the struct is built in place.
+
+        Raises:
+            BindError: OC0234, there is no such field.
+        """
+        found = field_of(tree, name)
+        if isinstance(tree, exp.Struct) and isinstance(found, exp.Anonymous) and found.expressions:
+            known = [item.name for item in tree.expressions]
+            if found.expressions[0] is tree:
+                raise self._no_field(name, known, node)
+        return found
+
+    def _no_field(self, name: str, known: Sequence[str], node: exp.Expression) -> Exception:
+        from ..diagnostics import nearest
+
+        return self.place.error(
+            "OC0234",
+            f"unknown output {name}",
+            node,
+            label="no such output",
+            candidates=nearest(name, known),
+            notes=("the outputs are " + ", ".join(known),),
+        )
+
+    def _lambda(self, node: exp.Expression, guards: Guards) -> exp.Expression:
+        if self._has_call(node):
+            call = next(p for p in node.walk() if self.ctx.is_call(function_name(p)))
+            raise self.place.error(
+                "OC0211",
+                f"{function_name(call)} cannot be called inside a lambda or a comprehension",
+                call,
+                hint="in a pipeline, EACH calls a model for every element of a list",
+            )
+        if isinstance(node, exp.Lambda):
+            params = [part.name.lower() for part in node.expressions]
+        else:
+            params = [part.name.lower() for part in node.expression.find_all(exp.Identifier)]
+        self._bound.append(frozenset(params))
+        rewritten = self._children(node, guards)
+        self._bound.pop()
+        for column in rewritten.find_all(exp.Column):
+            if is_plan_column(column) and column.name.lower() in params:
+                raise self.place.error(
+                    "OC0229",
+                    f"the parameter {column.name} hides a column of that name",
+                    node,
+                    hint="give the parameter another name",
+                )
+        return rewritten
+
+    def _case(self, node: exp.Case, guards: Guards) -> exp.Expression:
+        """CASE in its searched form, each call under the conditions that lead to it."""
+        operand = self.expr(node.this, guards) if node.this is not None else None
+        if operand is not None:
+            operand = self._once(operand)
+        earlier: list[exp.Expression] = []
+        branches = []
+        for branch in node.args["ifs"]:
+            test = self.expr(branch.this, (*guards, *earlier))
+            if operand is not None:
+                test = exp.EQ(this=wrapped(operand.copy()), expression=wrapped(test))
+            test = self._once(test)
+            value = self.expr(branch.args["true"], (*guards, *earlier, is_true(test)))
+            branches.append(exp.If(this=test, true=value))
+            earlier.append(is_not_true(test))
+        default = node.args.get("default")
+        if default is not None:
+            default = self.expr(default, (*guards, *earlier))
+        return exp.Case(ifs=branches, default=default)
+
+    def _coalesce(self, node: exp.Coalesce, guards: Guards) -> exp.Expression:
+        values: list[exp.Expression] = []
+        earlier: list[exp.Expression] = []
+        for argument in (node.this, *node.expressions):
+            value = self._once(self.expr(argument, (*guards, *earlier)))
+            values.append(value)
+            earlier.append(exp.Is(this=wrapped(value.copy()), expression=exp.null()))
+        return exp.Coalesce(this=values[0], expressions=values[1:])
+
+    def _once(self, tree: exp.Expression) -> exp.Expression:
+        """A volatile expression as a column: its value is used twice."""
+        if not sql_of(tree).volatile:
+            return tree
+        return self.rows.add([("value", tree)], self.place)[0]
+
+    def _query(self, node: exp.Expression, guards: Guards) -> exp.Expression:
+        """An expression with a query in it, computed by a residual."""
+        inputs: list[LogicalNode] = []
+        first = 1 + len(self.inputs)
+        prefixes: list[str] = []
+
+        def one(value: object) -> object:
+            if isinstance(value, list):
+                return [one(item) for item in value]
+            if not isinstance(value, exp.Expression):
+                return value
+            if isinstance(value, exp.Any | exp.All):
+                return type(value)(**{key: one(part) for key, part in value.args.items()})
+            return replace(value) if is_query(value) else self.expr(value, guards)
+
+        def replace(query: exp.Expression) -> exp.Expression:
+            if not self.queries.with_calls(query):
+                self._uncorrelated(query)
+                prefixes.append(self.queries.prefix(query))
+                return query.copy()
+            plan = self.queries.nested(query, self.names)
+            inputs.append(plan)
+            return _reading(plan.schema, first + len(inputs) - 1)
+
+        tree = (
+            replace(node)
+            if is_query(node)
+            else type(node)(**{key: one(value) for key, value in node.args.items()})
+        )
+        if isinstance(tree, exp.Select):
+            tree = exp.Subquery(this=tree)
+        if self.inline:
+            self.inputs.extend(inputs)
+            return tree
+        prefix = next(filter(None, prefixes), "")
+        return self.rows.add_residual("subquery", tree, inputs, self.place, prefix)
+
+    def _uncorrelated(self, query: exp.Expression) -> None:
+        text = self.queries.prefix(query) + text_of(query)
+        if not self.ctx.describes(f"SELECT * FROM ({text})"):
+            inner = self.names
+            raise self.place.error(
+                "OC0212",
+                "a correlated subquery cannot stand here beside model calls",
+                query,
+                hint="compute it in a subquery in FROM, below the calls",
+                notes=() if inner is None else (),
+            )
+
+    def call(self, node: exp.Expression, guards: Guards = ()) -> exp.Expression:
+        """A call of a model or a pipeline: into the plan, its value out."""
+        name = str(function_name(node))
+        arguments = list(node.expressions)
+        if name in self.ctx.pipelines:
+            from .pipelines import inline
+
+            pipeline = self.ctx.pipelines[name]
+            arranged = self.arrange(pipeline.name, pipeline.inputs, arguments, node)
+            trees = [self.expr(argument, guards) for argument in arranged]
+            return inline(self, pipeline, trees, guards, node)
+        model = self.ctx.models[name]
+        arranged = self.arrange(model.name, model.inputs, arguments, node)
+        trees = [self.expr(argument, guards) for argument in arranged]
+        outputs = self.rows.apply(
+            model,
+            self.typed(model.name, model.inputs, trees, arranged),
+            context=self.context(model),
+            step=self.step(model),
+            guards=guards,
+        )
+        return value_of(model, outputs)
+
+    def arrange(
+        self, name: str, inputs: Schema, arguments: Sequence[exp.Expression], node: exp.Expression
+    ) -> list[exp.Expression]:
+        """The arguments in the order of the inputs; `input := value` names one.
+
+        Raises:
+            BindError: OC0206, too many or too few; OC0234, an unknown input name.
+        """
+        slots: dict[str, exp.Expression] = {}
+        known = [item.name for item in inputs]
+        for position, argument in enumerate(arguments):
+            if isinstance(argument, exp.PropertyEQ | exp.Kwarg):
+                wanted = argument.this.name.lower()
+                found = next((name for name in known if name.lower() == wanted), None)
+                if found is None or found in slots:
+                    raise self._no_field(argument.this.name, known, argument)
+                slots[found] = argument.expression
+            elif position < len(known):
+                slots[known[position]] = argument
+        if len(arguments) != len(known) or len(slots) != len(known):
+            signature = ", ".join(f"{item.name} {item.type}" for item in inputs)
+            raise self.place.error(
+                "OC0206",
+                f"{name} takes {len(known)} argument{'s' * (len(known) != 1)}, "
+                f"not {len(arguments)}",
+                node,
+                label=f"expected {name}({signature})",
+            )
+        return [slots[name] for name in known]
+
+    def typed(
+        self,
+        name: str,
+        inputs: Schema,
+        trees: Sequence[exp.Expression],
+        written: Sequence[exp.Expression],
+        lists: Sequence[bool] | None = None,
+    ) -> list[exp.Expression | SqlExpr]:
+        """The arguments as values of the inputs' types; an EACH one as a list of them.
+
+        Raises:
+            BindError: OC0207, a type DuckDB would not cast by itself; OC0208, EACH and no list.
+        """
+        exprs = [sql_of(tree) for tree in trees]
+        types = self.rows.types(exprs, self.place)
+        each = lists or [False] * len(trees)
+        result: list[exp.Expression | SqlExpr] = []
+        for item, tree, expr, have, node, is_each in zip(
+            inputs, trees, exprs, types, written, each, strict=True
+        ):
+            want = f"{item.type}[]" if is_each else item.type
+            if is_each and not have.endswith("]") and have != '"NULL"':
+                raise self.place.error(
+                    "OC0208", f"EACH needs a list, not {have}", node, label=f"this is {have}"
+                )
+            if have == want:
+                result.append(tree)
+            elif castable(have, want) or literal_fits(_literal(node), want):
+                result.append(cast(expr, want))
+            else:
+                hint = f"cast it: CAST({text_of(node)} AS {want})"
+                if have.endswith("]") and castable(have[: have.rindex("[")], item.type):
+                    hint = "in a pipeline, EACH calls a model for every element of a list"
+                raise self.place.error(
+                    "OC0207",
+                    f"{name} wants {item.name} as {want}, not {have}",
+                    node,
+                    label=f"this is {have}",
+                    hint=hint,
+                )
+        return result
+
+
+def value_of(model: Model, outputs: Schema) -> exp.Expression:
+    """What a call stands for: its one output, or the struct of them."""
+    if len(outputs) == 1:
+        return plan_column(outputs[0].name)
+    fields = zip(model.outputs, outputs, strict=True)
+    return struct_of([(field.name, plan_column(made.name)) for field, made in fields])
+
+
+def _literal(node: exp.Expression) -> str:
+    if isinstance(node, exp.Neg):
+        return _literal(node.this)
+    if not isinstance(node, exp.Literal):
+        return ""
+    return "string" if node.is_string else "number"
+
+
+def _quantified(node: exp.Binary) -> bool:
+    return any(isinstance(side, exp.Any | exp.All) for side in (node.left, node.right))
+
+
+def _reading(schema: Schema, index: int) -> exp.Subquery:
+    """`(SELECT … FROM inK)`."""
+    columns = [exp.column(exp.to_identifier(f.name, quoted=True)) for f in schema]
+    table = exp.Table(this=exp.Identifier(this=f"in{index}", quoted=False))
+    return exp.Subquery(this=exp.Select(expressions=columns, from_=exp.From(this=table)))
+
+
+def from_input(schema: Schema, wanted: Sequence[str], index: int) -> str:
+    """`SELECT "plan name" AS "user name", … FROM inK`."""
+    listed = ", ".join(
+        f"{quote(have.name)} AS {quote(name)}" for have, name in zip(schema, wanted, strict=True)
+    )
+    return f"SELECT {listed} FROM in{index}"
