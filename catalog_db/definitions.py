@@ -25,7 +25,7 @@ from .codec import Definition
 from .store import Store, now
 
 Kind = Literal["model", "variant", "device", "link", "pipeline", "slo"]
-D = TypeVar("D", Model, Variant, Device, Link, Pipeline, Slo)
+D = TypeVar("D", bound=Definition)
 
 _STRINGS = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
 
@@ -161,8 +161,7 @@ class Definitions:
         if definition is not None and not isinstance(definition, Link | Slo):
             definition = definition.replace(version=version)
         body = None if definition is None else codec.dumps(definition)
-        row = cursor.execute("SELECT nextval('octans_internal.tick')").fetchone()
-        tick = int(row[0]) if row else 0
+        ((tick,),) = cursor.execute("SELECT nextval('octans_internal.tick')").fetchall()
         since = tick
         if before is None:
             since = 0  # measurements imported before the declaration are of it

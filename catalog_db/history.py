@@ -123,12 +123,12 @@ class History:
 
     def _insert(self, table: str, columns: str, values: Sequence[object]) -> int:
         with self._store.transaction() as cursor:
-            row = cursor.execute(
+            ((number,),) = cursor.execute(
                 f"INSERT INTO octans_internal.{table} ({columns}) "
                 f"VALUES ({', '.join('?' * len(values))}) RETURNING id",
                 list(values),
-            ).fetchone()
-        return int(row[0]) if row else 0
+            ).fetchall()
+        return int(number)
 
 
 def _json(value: Json) -> str | None:

@@ -17,13 +17,14 @@ import re
 import threading
 from collections import deque
 from collections.abc import Collection, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import duckdb
 
 from ..errors import CatalogError, InternalError
 from ..stats.observation import Observation
+from . import columns, problems
 from .definitions import Definitions
 from .store import Store
 
@@ -52,6 +53,8 @@ _SELECT = "SELECT {} FROM octans.observations".format(
 _AT, _ID = _READ.index("at"), _READ.index("id")
 _SUBJECT_VERSION, _VARIANT_VERSION = _READ.index("subject_version"), _READ.index("variant_version")
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _LITERALS = re.compile(r"'(?:[^']|'')*'")
 _ASSIGNED = re.compile(r";[^=;]*=([^(;]+)\(")
 
@@ -98,13 +101,11 @@ class ObservationLog:
                 batch = [self._queue.popleft() for _ in range(min(_CHUNK, len(self._queue)))]
                 try:
                     _append(self._store, batch)
-                except (duckdb.Error, CatalogError) as cause:
+                except BaseException as cause:
                     self._queue.extendleft(reversed(batch))
-                    raise CatalogError(
-                        f"{len(self._queue)} observations cannot be written to the catalog",
-                        code="OC0512",
-                        notes=(str(cause).splitlines()[0],),
-                    ) from cause
+                    if isinstance(cause, duckdb.Error):
+                        raise problems.unwritten(len(self._queue), cause) from cause
+                    raise
 
     def close(self) -> None:
         """Write what is left and stop the thread."""
@@ -222,17 +223,17 @@ class _Judge:
         made = [object.__new__(Observation) for _ in rows]
         if not made:
             return made
-        columns = dict(zip(_READ, zip(*rows, strict=True), strict=True))
-        columns["at"] = tuple(at.replace(tzinfo=UTC) for at in columns["at"])
+        fields = dict(zip(_READ, zip(*rows, strict=True), strict=True))
+        fields["at"] = tuple(at.replace(tzinfo=UTC) for at in fields["at"])
         for name, known in (("subject", self._subjects), ("variant", self._variants)):
-            versions = columns[f"{name}_version"]
+            versions = fields[f"{name}_version"]
             if None in versions:
-                columns[f"{name}_version"] = tuple(
+                fields[f"{name}_version"] = tuple(
                     found.version if version is None and (found := known[key]) else version
-                    for key, version in zip(columns[name], versions, strict=True)
+                    for key, version in zip(fields[name], versions, strict=True)
                 )
-        for field, setter in _SETTERS.items():
-            deque(map(setter, made, columns[field]), maxlen=0)
+        for name, setter in _SETTERS.items():
+            deque(map(setter, made, fields[name]), maxlen=0)
         return made
 
     def _subject(self, name: str) -> _Known | None:
@@ -298,19 +299,24 @@ def _append(store: Store, batch: list[Observation]) -> None:
     """Write observations, in order, as one Arrow append."""
     import pyarrow as pa  # only who measures needs it, so EXPLAIN does not load it
 
-    columns = {name: [getattr(row, name) for row in batch] for name in _ROW}
-    columns["at"] = [_naive(at) for at in columns["at"]]
-    types = {"at": pa.timestamp("us")}
-    types |= dict.fromkeys(_FLOATS, pa.float64()) | dict.fromkeys(_WHOLES, pa.int64())
-    arrays = [pa.array(columns[name], type=types.get(name, pa.string())) for name in _ROW]
+    arrays = []
+    for name in _ROW:
+        values = [getattr(observation, name) for observation in batch]
+        if name == "at":
+            arrays.append(columns.numbers([_microseconds(at) for at in values], "q"))
+        elif name in _FLOATS or name in _WHOLES:
+            arrays.append(columns.numbers(values, "d" if name in _FLOATS else "q"))
+        else:
+            arrays.append(columns.texts(values))
     table = pa.table(arrays, names=_COLUMNS)
     listed = ", ".join(_COLUMNS)
+    read = listed.replace("measured_at", "make_timestamp(measured_at)")
     with store.cursor() as cursor:
         cursor.register("recorded", table)
-        cursor.execute(f"INSERT INTO octans.observations ({listed}) SELECT {listed} FROM recorded")
+        cursor.execute(f"INSERT INTO octans.observations ({listed}) SELECT {read} FROM recorded")
         cursor.unregister("recorded")
 
 
-def _naive(at: datetime) -> datetime:
-    """UTC without a zone; a time that has none is UTC already."""
-    return at if at.tzinfo is None else at.astimezone(UTC).replace(tzinfo=None)
+def _microseconds(at: datetime) -> int:
+    """Since 1970 UTC; a time without a zone is UTC already."""
+    return ((at if at.tzinfo is not None else at.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND

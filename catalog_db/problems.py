@@ -82,6 +82,15 @@ def writing(path: str | None, cause: Exception) -> CatalogError:
     )
 
 
+def unwritten(count: int, cause: Exception) -> CatalogError:
+    """Observations stay in the queue."""
+    return CatalogError(
+        f"{count} observations cannot be written to the catalog",
+        code="OC0512",
+        notes=(str(cause).splitlines()[0],),
+    )
+
+
 def newer_schema(path: str, found: int, known: int) -> CatalogError:
     """The file has migrations this Octans does not know."""
     return CatalogError(

@@ -41,8 +41,8 @@ class Samples:
             for (relation,) in old:
                 cursor.execute(f"DROP TABLE octans_internal.{relation}")
             cursor.execute(f"DELETE FROM octans_internal.samples WHERE {_KEY}", [subject, version])
-            row = cursor.execute("SELECT nextval('octans_internal.sample_id')").fetchone()
-            relation = f"sample_{row[0] if row else 0}"
+            ((number,),) = cursor.execute("SELECT nextval('octans_internal.sample_id')").fetchall()
+            relation = f"sample_{number}"
             cursor.register("sampled", table)
             cursor.execute(f"CREATE TABLE octans_internal.{relation} AS FROM sampled")
             cursor.execute(
@@ -57,10 +57,9 @@ class Samples:
         if relation is None:
             return None
         with self._store.cursor() as cursor:
-            return cursor.execute(
-                f"FROM octans_internal.{relation} WHERE ?::VARCHAR IS NULL OR __role = ? "
-                "ORDER BY __row",
-                [role, role],
+            return cursor.sql(
+                f"FROM octans_internal.{relation} WHERE $1 IS NULL OR __role = $1 ORDER BY __row",
+                params=[role],
             ).to_arrow_table()
 
     def run(self, subject: str, version: int) -> int | None:

@@ -162,7 +162,8 @@ def _checked(
             expected = _Refused(f"a whole number of at least {declared.least}")
             if isinstance(value, bool) or not isinstance(value, int | float) or unit:
                 return expected
-            return int(value) if value == int(value) and value >= declared.least else expected
+            whole = isinstance(value, int) or value.is_integer()
+            return int(value) if whole and value >= declared.least else expected
         case "switch":
             if isinstance(value, bool):
                 return value

@@ -134,8 +134,8 @@ def migrate(connection: duckdb.DuckDBPyConnection, path: str) -> None:
         CatalogError: OC0505 for a schema newer than ours, OC0504 when the file cannot be written.
     """
     try:
-        row = connection.execute("SELECT max(number) FROM octans_internal.migrations").fetchone()
-        found = row[0] if row else 0
+        rows = connection.execute("SELECT number FROM octans_internal.migrations").fetchall()
+        found = max((number for (number,) in rows), default=0)
     except duckdb.CatalogException:
         found = 0
     if found > _LATEST:
