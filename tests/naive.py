@@ -127,12 +127,12 @@ class Naive:
         sql = (
             f"SELECT {'DISTINCT ' if node.distinct else ''}"
             f"{', '.join(quote(c.name) for c in node.columns)} "
-            f"FROM (SELECT {_select(everything)} FROM {node.relation})"
+            f"FROM (SELECT {_select(everything)}, row_number() OVER () AS tie FROM {node.relation})"
         )
         if node.predicates:
             sql += " WHERE " + " AND ".join(f"({p.text})" for p in node.predicates)
         if node.order:
-            sql += f" ORDER BY {_order(node.order)}"
+            sql += f" ORDER BY {_order(node.order)}{'' if node.distinct else ', tie'}"
         if node.limit is not None:
             sql += f" LIMIT {node.limit}"
         return self._make(f"{sql} OFFSET {node.offset}" if node.offset else sql)
@@ -149,6 +149,10 @@ class Naive:
             )
         else:
             on = node.condition.text if node.condition is not None else "TRUE"
+        if node.kind == "semi":
+            return self._make(
+                f"SELECT {columns} FROM {left} AS l SEMI JOIN {right} AS r ON {on} ORDER BY l.{ROW}"
+            )
         how = "LEFT JOIN" if node.kind in ("left", "lookup") else "JOIN"
         return self._make(
             f"SELECT {columns} FROM {left} AS l {how} {right} AS r ON {on} "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from ...ir.logical import Call, Each, LogicalNode, When, condition_of, model_call
+from ...ir.logical import Call, Each, LogicalNode, Project, When, condition_of, model_call
 from ...ir.types import SqlExpr
 
 
@@ -29,6 +29,13 @@ def asking(call: Call, exprs: Sequence[SqlExpr]) -> Call:
             return call.replace(call=asking(inner, exprs))
         case _:
             return call.replace(args=tuple(exprs))
+
+
+def narrowed(node: LogicalNode, needed: frozenset[str]) -> LogicalNode:
+    """A projection of only the needed columns; another node as it is."""
+    if isinstance(node, Project):
+        return node.replace(columns=tuple(c for c in node.columns if c.name in needed))
+    return node
 
 
 def rebuilt(

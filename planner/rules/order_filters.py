@@ -2,8 +2,9 @@
 
 A filter on a call's answers costs the calls it needs and drops a share of the rows, so what the
 next one costs shrinks. For filters that do not depend on each other the cheapest order is by rising
-rank: cost per row ÷ share dropped. Where filters share calls, the cost of one is that of the calls
-not yet made (our choice: greedy, exact for independent filters).
+rank: cost per row ÷ share dropped. Filters that share calls, or need others' calls, have no rank of
+their own, so up to six are ordered by trying all orders; beyond, greedily by the rank over the
+calls not yet made (our choice).
 
     σ_q(Apply_b(σ_p(Apply_a(X)))) = σ_p(Apply_a(σ_q(Apply_b(X))))      b reads no output of a
 
@@ -19,7 +20,8 @@ TODS 1984: the rank]
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import permutations
 
 from ...ir.logical import Apply, Filter, LogicalNode, Project, columns_used, model_call
 from ...ir.types import names
@@ -28,6 +30,12 @@ from ..steps import filter_subject
 from .context import RuleContext, StepStatistics
 
 Link = Apply | Filter
+Needs = Mapping[Filter, Mapping[Apply, None]]
+Shares = Mapping[Filter, float]
+Seconds = Mapping[Apply, float]
+
+MOST_PERMUTED = 6
+"""Filters ordered exactly: 720 orders take about 2 ms."""
 
 
 def order_filters(node: LogicalNode, ctx: RuleContext) -> Iterator[LogicalNode]:
@@ -61,46 +69,70 @@ def _chain(top: Link, ctx: RuleContext) -> list[Link]:
 
 
 def _ordered(chain: Sequence[Link], stats: StepStatistics) -> list[Link] | None:
-    """Greedily the filter of least rank with the calls it still needs; None if one is unknown."""
+    """The chain in the order that costs least; None if a number it takes is unknown."""
+    filters = [link for link in chain if isinstance(link, Filter)]
     maker = {out: link for link in chain if isinstance(link, Apply) for out in names(link.outputs)}
-    waiting = [link for link in chain if isinstance(link, Filter)]
-    placed: list[Link] = []
-    while waiting:
-        ranked = []
-        for link in waiting:
-            calls = _calls_needed(link, maker, placed)
-            rank = _rank(link, calls, stats)
-            if rank is None:
+    needed = {link: _calls_needed(link, maker) for link in filters}
+    kept: dict[Filter, float] = {}
+    seconds: dict[Apply, float] = {}
+    for link in filters:
+        share = stats.selectivity(filter_subject(link.predicate))
+        if share is None:
+            return None
+        kept[link] = share
+        for call in needed[link]:
+            cost = stats.seconds_per_row(model_call(call.call).context)
+            if cost is None:
                 return None
-            ranked.append((rank, calls, link))
-        _, calls, link = min(ranked, key=lambda one: one[0])
-        placed += [call for call in chain if isinstance(call, Apply) and call in calls]
-        placed.append(link)
-        waiting.remove(link)
-    return placed + [link for link in chain if link not in placed]
+            seconds[call] = cost
+    orders: Iterable[tuple[Filter, ...]] = permutations(filters)
+    if len(filters) > MOST_PERMUTED:
+        orders = (tuple(filters), _by_rank(filters, needed, kept, seconds))
+    best = min(orders, key=lambda order: _seconds(order, needed, kept, seconds))
+    placed: dict[Link, None] = {}
+    for link in best:
+        placed |= {call: None for call in chain if call in needed[link]}
+        placed[link] = None
+    return list(placed) + [link for link in chain if link not in placed]
 
 
-def _calls_needed(link: Filter, maker: dict[str, Apply], placed: Sequence[Link]) -> set[Apply]:
-    """The calls of the chain a filter reads, directly or through others, and not yet placed."""
-    needed: set[Apply] = set()
+def _calls_needed(link: Filter, maker: dict[str, Apply]) -> dict[Apply, None]:
+    """The calls of the chain a filter reads, directly or through others."""
+    needed: dict[Apply, None] = {}
     columns = list(link.predicate.columns)
     while columns:
         call = maker.get(columns.pop())
-        if call is not None and call not in needed and call not in placed:
-            needed.add(call)
+        if call is not None and call not in needed:
+            needed[call] = None
             columns.extend(columns_used(call.call))
     return needed
 
 
-def _rank(link: Filter, calls: set[Apply], stats: StepStatistics) -> float | None:
-    """Seconds per row ÷ share of rows dropped; None when a number is unknown."""
-    kept = stats.selectivity(filter_subject(link.predicate))
-    seconds = 0.0
-    for call in calls:
-        cost = stats.seconds_per_row(model_call(call.call).context)
-        if cost is None:
-            return None
-        seconds += cost
-    if kept is None:
-        return 0.0 if not calls else None
-    return math.inf if kept >= 1.0 else seconds / (1.0 - kept)
+def _seconds(order: Sequence[Filter], needed: Needs, kept: Shares, seconds: Seconds) -> float:
+    """Seconds per row of the chain with its filters in this order, each call made when needed."""
+    total, rows = 0.0, 1.0
+    made: set[Apply] = set()
+    for link in order:
+        total += rows * sum(seconds[call] for call in needed[link] if call not in made)
+        made.update(needed[link])
+        rows *= kept[link]
+    return total
+
+
+def _by_rank(
+    filters: Sequence[Filter], needed: Needs, kept: Shares, seconds: Seconds
+) -> tuple[Filter, ...]:
+    """Greedily the least rank next: seconds per row of calls not made yet ÷ share dropped."""
+    waiting, placed = list(filters), []
+    made: set[Apply] = set()
+
+    def rank(link: Filter) -> float:
+        cost = sum(seconds[call] for call in needed[link] if call not in made)
+        return cost / (1.0 - kept[link]) if kept[link] < 1.0 else math.inf
+
+    while waiting:
+        link = min(waiting, key=rank)
+        made.update(needed[link])
+        placed.append(link)
+        waiting.remove(link)
+    return tuple(placed)

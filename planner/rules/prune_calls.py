@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from ...ir.logical import Apply, LogicalNode
 from ...ir.types import names
-from .calls import rebuilt
+from .calls import narrowed, rebuilt
 from .context import RuleContext
 
 
@@ -29,8 +29,9 @@ def prune_calls(node: LogicalNode, ctx: RuleContext) -> Iterator[LogicalNode]:
     }
 
     def change(old: LogicalNode, new: LogicalNode) -> LogicalNode:
-        return new.input if isinstance(new, Apply) and old in unused else new
+        if isinstance(new, Apply) and old in unused:
+            return new.input
+        return narrowed(new, ctx.needed(old))
 
-    made = rebuilt(node, change)
-    if made != node:
-        yield made
+    if unused:
+        yield rebuilt(node, change)

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...ir.logical import LogicalNode, Project, Source
-from .calls import rebuilt
+from ...ir.logical import LogicalNode, Source
+from .calls import narrowed, rebuilt
 from .context import RuleContext
 
 
@@ -27,9 +27,7 @@ def prune_columns(node: LogicalNode, ctx: RuleContext) -> Iterator[LogicalNode]:
         needed = ctx.needed(old)
         if isinstance(new, Source):
             return _narrow_source(new, needed)
-        if isinstance(new, Project):
-            return new.replace(columns=tuple(c for c in new.columns if c.name in needed))
-        return new
+        return narrowed(new, needed)
 
     made = rebuilt(node, change)
     if made != node:

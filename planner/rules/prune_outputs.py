@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...ir.logical import Apply, LogicalNode, model_call
+from ...ir.node import collect
 from ...ir.types import names
-from .calls import rebuilt
+from .calls import narrowed, rebuilt
 from .context import RuleContext
 
 
@@ -23,17 +24,24 @@ def prune_outputs(node: LogicalNode, ctx: RuleContext) -> Iterator[LogicalNode]:
     if not ctx.is_root(node):
         return
 
+    fewer = {
+        apply: pruned
+        for apply in collect(node, Apply)
+        if (pruned := _pruned(apply, ctx)) is not apply
+    }
+
     def change(old: LogicalNode, new: LogicalNode) -> LogicalNode:
-        return _pruned(new, ctx.needed(old), ctx) if isinstance(new, Apply) else new
+        if isinstance(old, Apply) and isinstance(new, Apply) and old in fewer:
+            return fewer[old].replace(input=new.input)
+        return narrowed(new, ctx.needed(old))
 
-    made = rebuilt(node, change)
-    if made != node:
-        yield made
+    if fewer:
+        yield rebuilt(node, change)
 
 
-def _pruned(apply: Apply, needed: frozenset[str], ctx: RuleContext) -> Apply:
+def _pruned(apply: Apply, ctx: RuleContext) -> Apply:
     """The call with the outputs that are read, if their model's names are known."""
-    produce = apply.produce
+    needed, produce = ctx.needed(apply), apply.produce
     if not produce:
         model = ctx.models.get(model_call(apply.call).model)
         produce = names(model.outputs) if model is not None else ()
