@@ -48,6 +48,11 @@ def flips(chosen: Candidate, rivals: Sequence[Candidate], slo: Slo) -> tuple[str
     return tuple(found)
 
 
+def _share(change: float) -> str:
+    """`14 %`, without a sign."""
+    return percent(change).removeprefix("+")
+
+
 def _gap(chosen: Candidate, rival: Candidate, metric: str) -> float | None:
     """By how much the rival is dearer; None if unknown or it is not."""
     mine, theirs = chosen.cost.metric(metric), rival.cost.metric(metric)
@@ -74,7 +79,7 @@ def _rises(chosen: Candidate, rivals: Sequence[Candidate], metric: str) -> Itera
         if best is not None and best[0] <= _FAR:
             instead = "; ".join(differences(best[1], chosen))
             found.append(
-                (best[0], f"{key} becomes {percent(best[0])} dearer ({metric}): then {instead}")
+                (best[0], f"{key} becomes {_share(best[0])} dearer ({metric}): then {instead}")
             )
     yield from (text for _, text in sorted(found))
 
@@ -95,7 +100,7 @@ def _falls(chosen: Candidate, rivals: Sequence[Candidate], metric: str) -> Itera
         name = f"{key}: {short_choice(rival.choices[key])}"
         found[name] = min(gap / price.value, found.get(name, 1.0))
     for name, fall in sorted(found.items(), key=lambda item: item[1])[:3]:
-        yield f"{name} becomes {percent(fall).removeprefix('+')} cheaper ({metric})"
+        yield f"{name} becomes {_share(fall)} cheaper ({metric})"
 
 
 def _margin(chosen: Candidate, constraint: Constraint) -> Iterator[str]:

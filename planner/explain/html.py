@@ -11,7 +11,7 @@ from .layout import clean
 from .numbers import full, interval, provenance, quantity, times, unit_of
 from .plot import Point, pareto
 from .sections import ALWAYS, FRONTIER, TOTALS, q_error, verdict_text
-from .text import choice_text, ran_text
+from .text import choice_text, own_text, ran_text
 
 _CSS = """
 :root{--ink:#1b1f24;--soft:#5c6670;--line:#d8dee4;--paper:#fff;--tint:#f5f7f9;--good:#1a7f37;
@@ -48,7 +48,7 @@ def to_html(explanation: Explanation) -> str:
     body = [
         "<h1>Plan</h1>",
         f'<p class="soft">{_safe(" · ".join(facts))}</p>',
-        f"<pre>{escape(explanation.query)}</pre>",
+        "<pre>" + "\n".join(map(_safe, explanation.query.splitlines())) + "</pre>",
         *_tree(explanation),
         "<h2>Totals</h2>",
         _totals(explanation),
@@ -131,9 +131,10 @@ def _node(node: ExplainNode, explanation: Explanation) -> str:
     for name, unit, estimate, actual, q in rows:
         cells = [name, *_measure(estimate, unit, explanation)]
         if ran is not None and name != "quality":
-            cells += [_safe(f"actual {quantity(actual, unit)}"), f"q {times(q.total)}" if q else ""]
+            cells += [_safe(f"→ {quantity(actual, unit)}"), f"q {times(q.total)}" if q else ""]
         body += _row(cells)
-    seen = f'<div class="soft">{_safe(ran_text(ran))}</div>' if ran is not None else ""
+    told = (ran_text(ran), own_text(node)) if ran is not None else ()
+    seen = "".join(f'<div class="soft">{_safe(text)}</div>' for text in told if text)
     return (
         f'<div class="node {escape(node.kind)}" id="{escape(node.id)}">{head}{detail}'
         f"<table>{body}</table>{seen}</div>"
@@ -154,8 +155,10 @@ def _totals(explanation: Explanation) -> str:
         if ran is not None:
             known = actual.value if actual is not None else None
             q = q_error(metric, estimate.value if estimate else None, known)
-            cells += [_safe(f"actual {quantity(known, unit)}"), f"q {times(q)}" if q else ""]
+            cells += [_safe(f"→ {quantity(known, unit)}"), f"q {times(q)}" if q else ""]
         body += _row(cells)
+    if explanation.actual_rows is not None:
+        body += _row(["result rows", "", "", "", f"→ {explanation.actual_rows:,}"])
     return f"<table>{body}</table>"
 
 

@@ -34,13 +34,15 @@ def _decimals(value: float, significant: int = 3) -> int:
     """Decimal places that show so many significant digits."""
     if value == 0 or not math.isfinite(value):
         return 0
-    return max(0, significant - 1 - math.floor(math.log10(abs(value))))
+    _, exponent = f"{value:.{significant - 1}e}".split("e")
+    return max(0, significant - 1 - int(exponent))
 
 
 def digits(value: float, significant: int = 3, *, like: float | None = None) -> str:
     """So many significant digits, thousands separated, no exponent down to 1e-9.
 
-    `like` lends its decimal places, so that the ends of an interval match its value.
+    `like` lends its decimal places, so that the ends of an interval match its value. Trailing zeros
+    go where there are many decimals: `$0.00003`.
     """
     if not math.isfinite(value):
         return "∞" if value > 0 else UNKNOWN
@@ -49,7 +51,8 @@ def digits(value: float, significant: int = 3, *, like: float | None = None) -> 
     if abs(value) < 1e-9:
         return f"{value:.{significant - 1}e}"
     places = _decimals(like or value, significant)
-    return f"{value:,.{min(places, 12)}f}"
+    text = f"{value:,.{min(places, 12)}f}"
+    return text.rstrip("0").rstrip(".") if places > 4 else text
 
 
 def _scale(value: float, unit: str) -> tuple[float, str, str]:

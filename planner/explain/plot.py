@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 from ...ir.estimates import Cost
+from .layout import clean
 from .numbers import quantity, unit_of
 
 WIDTH, HEIGHT = 460, 300
@@ -96,7 +97,7 @@ def pareto(points: Sequence[Point], x: str, y: str) -> str:
         parts.append(
             f'<circle class="{kind}" r="{radius}" '
             f'cx="{across.at(x_value):.1f}" cy="{up.at(y_value):.1f}">'
-            f"<title>{escape(name)}</title></circle>"
+            f"<title>{escape(clean(name))}</title></circle>"
         )
     return "".join([*parts, "</svg>"])
 

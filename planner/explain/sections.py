@@ -68,46 +68,31 @@ def verdict_text(verdict: Verdict) -> str:
 
 def _totals(explanation: Explanation, palette: Palette) -> list[str]:
     """One row a metric, then one for each constraint on it (or on one model alone)."""
-    analyzed = explanation.actual_totals is not None
-    plain = {v.constraint.metric: v for v in explanation.verdicts if v.constraint.model is None}
+    asked = {v.constraint.metric for v in explanation.verdicts if v.constraint.model is None}
+    ran = explanation.actual_totals
     rows: list[list[str]] = []
-    if explanation.totals.rows is not None or explanation.actual_rows is not None:
-        rows.append(_rows_row(explanation))
-    for metric in TOTALS:
+    for metric in ("rows", *TOTALS):
         estimate = explanation.totals.metric(metric)
-        actual = explanation.actual_totals.metric(metric) if explanation.actual_totals else None
-        verdict = plain.get(metric)
-        if estimate is None and actual is None and metric not in ALWAYS and verdict is None:
+        actual = ran.metric(metric) if ran is not None else None
+        if estimate is None and actual is None and metric not in ALWAYS | asked:
             continue
         unit = unit_of(metric)
-        row = [metric, quantity(estimate.value if estimate else None, unit)]
-        row += [interval(estimate, unit), provenance(estimate, explanation.at)]
-        if analyzed:
-            known = verdict.actual if verdict and verdict.actual is not None else None
-            known = actual.value if actual is not None else known
-            row.append(f"actual {quantity(known, unit)}")
-            row.append(_total_q(metric, estimate.value if estimate else None, known))
-        rows.append(row)
+        value = estimate.value if estimate is not None else None
+        row = ["source rows" if metric == "rows" else metric, quantity(value, unit)]
+        if ran is not None:
+            known = actual.value if actual is not None else None
+            row += [f"→ {quantity(known, unit)}", _total_q(metric, value, known)]
+        rows.append([*row, interval(estimate, unit), provenance(estimate, explanation.at)])
+    if explanation.actual_rows is not None:
+        rows.append(["result rows", "", f"→ {explanation.actual_rows:,}"])
     return table(rows, right=frozenset({1})) + _verdicts(
         explanation.verdicts, palette, explanation.at
     )
 
 
-def _rows_row(explanation: Explanation) -> list[str]:
-    rows = explanation.totals.rows
-    row = ["rows", quantity(rows.value if rows else None, "rows"), interval(rows, "rows")]
-    row.append(provenance(rows, explanation.at))
-    if explanation.actual_totals is not None and explanation.actual_rows is not None:
-        row.append(f"actual {explanation.actual_rows:,}")
-        row.append(_total_q("rows", rows.value if rows else None, float(explanation.actual_rows)))
-    return row
-
-
 def _total_q(metric: str, estimate: float | None, actual: float | None) -> str:
     q = q_error(metric, estimate, actual)
-    if q is None:
-        return ""
-    return f"q {times(q)}" + (" on errors" if metric == "accuracy" else "")
+    return "" if q is None else f"q {times(q)}"
 
 
 def q_error(metric: str, estimate: float | None, actual: float | None) -> float | None:

@@ -41,11 +41,11 @@ def _heading(explanation: Explanation, palette: Palette, columns: int) -> list[s
         facts.append(f"planned in {quantity(explanation.planning_seconds, 's')}")
     if explanation.fingerprint:
         facts.append(f"plan {explanation.fingerprint[:12]}")
-    first = palette.paint("Plan", "bold") + "  " + clean(" · ".join(facts))
-    return [
-        first,
-        *(palette.paint("  " + line, "dim") for line in wrap(explanation.query, columns - 2)),
-    ]
+    lines = [palette.paint("Plan", "bold") + "  " + clean(" · ".join(facts))]
+    lines += [palette.paint("  " + line, "dim") for line in wrap(explanation.query, columns - 2)]
+    if explanation.actual_totals is not None:
+        lines.append("  estimate → actual; q: the larger ÷ the smaller, for accuracy of the errors")
+    return lines
 
 
 def choice_text(node: ExplainNode) -> str:
@@ -61,7 +61,7 @@ def choice_text(node: ExplainNode) -> str:
 
 
 def _measures(node: ExplainNode, explanation: Explanation) -> list[Cells]:
-    """Rows `name, value, interval, provenance, actual, q-error` of one node."""
+    """Rows `name, value, → actual, q-error, interval, provenance` of one node."""
     ran = node.actuals
     rows: list[tuple[str, str, Estimate | None, float | None, QError | None]] = [
         ("rows", "rows", node.rows, None if ran is None else float(ran.rows_out), node.q_rows)
@@ -75,21 +75,28 @@ def _measures(node: ExplainNode, explanation: Explanation) -> list[Cells]:
     cells = []
     for name, unit, estimate, actual, q in rows:
         cell = [name, quantity(None if estimate is None else estimate.value, unit)]
-        cell += [interval(estimate, unit), provenance(estimate, explanation.at)]
+        detail = [interval(estimate, unit), provenance(estimate, explanation.at)]
         if ran is not None:
             known = name != "quality"
-            cell += [f"actual {quantity(actual, unit)}" if known else "", _q(q) if known else ""]
+            cell += [f"→ {quantity(actual, unit)}", _q(q)] if known else ["", ""]
+            cell += detail
+        else:
+            cell += detail
         cells.append(tuple(cell))
     return cells
 
 
 def _q(q: QError | None) -> str:
-    if q is None:
-        return ""
+    return "" if q is None else f"q {times(q.total)}"
+
+
+def own_text(node: ExplainNode) -> str:
+    """What of the q-errors is the node's own, where some of it came with its input."""
     parts = []
-    if q.own is not None and q.inherited is not None and q.inherited > 1.005:
-        parts = [f"own {times(q.own)}", f"inherited {times(q.inherited)}"]
-    return f"q {times(q.total)}" + (f" ({', '.join(parts)})" if parts else "")
+    for name, q in (("rows", node.q_rows), ("time", node.q_seconds), ("cost", node.q_usd)):
+        if q is not None and q.own is not None and (q.inherited or 1.0) > 1.005:
+            parts.append(f"{name} own {times(q.own)}, inherited {times(q.inherited)}")
+    return "; ".join(parts)
 
 
 def ran_text(ran: NodeActuals) -> str:
@@ -175,10 +182,10 @@ class _TreePrinter:
             for line in wrap(detail, columns):
                 yield self.palette.paint(line, "dim")
         yield from self.measures[node.id]
-        if node.actuals is not None and (ran := ran_text(node.actuals)):
-            first, *more = wrap(ran, columns - 9)
-            yield "ran      " + first
-            yield from (" " * 9 + line for line in more)
+        ran = ran_text(node.actuals) if node.actuals is not None else ""
+        for name, text in (("ran", ran), ("q", own_text(node))):
+            for number, line in enumerate(wrap(text, columns - 9) if text else ()):
+                yield (name if number == 0 else "").ljust(9) + line
 
 
 def _tree(explanation: Explanation, palette: Palette, columns: int) -> list[str]:

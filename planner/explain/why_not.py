@@ -128,7 +128,7 @@ def _loses(rival: Candidate, chosen: Candidate, slo: Slo) -> str:
             for m in better
         )
         text += f"; it would be better in {gains}"
-    others = [line for line in differences(rival, chosen)]
+    others = differences(rival, chosen)
     return f"{text} ({'; '.join(others)})" if others else text
 
 
