@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import count, zip_longest
 from typing import Any, assert_never
 
 import duckdb
@@ -36,6 +36,9 @@ from octans.ir.logical import (
 from octans.ir.types import ROW, NamedExpr, Schema, SqlExpr, names, quote
 
 
+_NUMBERS = count(1)
+
+
 class UnequalLengths(Exception):
     """Several EACH lists of one row differ in length."""
 
@@ -51,11 +54,9 @@ class NaiveModel:
         answer = self.fn(*args)
         return (answer,) if len(self.outputs) == 1 else tuple(answer)
 
-    def positions(self, produced: Schema) -> list[int]:
-        """Which of the model's outputs the columns `produced` hold (some may be pruned)."""
-        if len(produced) == len(self.outputs):
-            return list(range(len(produced)))
-        return [self.outputs.index(f.name.rpartition(".")[2]) for f in produced]
+    def positions(self, produce: Sequence[str]) -> list[int]:
+        """Which of the model's outputs are wanted; all of them when nothing was pruned."""
+        return [self.outputs.index(name) for name in produce or self.outputs]
 
 
 @dataclass
@@ -66,7 +67,6 @@ class Naive:
     models: Mapping[str, NaiveModel]
     calls: dict[str, int] = field(default_factory=dict)
     _tables: dict[LogicalNode, str] = field(default_factory=dict)
-    _count: int = 0
 
     def rows(self, plan: LogicalNode) -> list[tuple[Any, ...]]:
         """The plan's rows in its order."""
@@ -85,8 +85,8 @@ class Naive:
         match node:
             case Source():
                 return self._source(node)
-            case Apply(input=below, call=call, outputs=outputs):
-                return self._apply(self._tables[below], call, below.schema, outputs)
+            case Apply():
+                return self._apply(node)
             case Filter(input=below, predicate=predicate):
                 return self._make(
                     f"SELECT * EXCLUDE ({ROW}) FROM {self._tables[below]} "
@@ -106,8 +106,8 @@ class Naive:
                     f"SELECT * EXCLUDE ({ROW}) FROM {self._tables[below]} "
                     f"ORDER BY {_order(keys)}, {ROW}"
                 )
-            case Limit(input=below, count=count, offset=offset):
-                limit = "" if count is None else f" LIMIT {count}"
+            case Limit(input=below, count=most, offset=offset):
+                limit = "" if most is None else f" LIMIT {most}"
                 return self._make(
                     f"SELECT * EXCLUDE ({ROW}) FROM {self._tables[below]} "
                     f"ORDER BY {ROW}{limit} OFFSET {offset}"
@@ -159,7 +159,8 @@ class Naive:
             f"ORDER BY l.{ROW}, r.{ROW} NULLS FIRST"
         )
 
-    def _apply(self, table: str, call: Call, below: Schema, outputs: Schema) -> str:
+    def _apply(self, node: Apply) -> str:
+        table, call, outputs = self._tables[node.input], node.call, node.outputs
         target, lists, condition = model_call(call), each_of(call), condition_of(call)
         model = self.models[target.model]
         guard = SqlExpr("TRUE", ()) if condition is None else condition
@@ -171,12 +172,13 @@ class Naive:
         for row, wanted, *args in self._fetch(f"SELECT {ROW}, {values} FROM {table}"):
             if wanted is True:
                 answers = self._call(target.model, model, args, lists)
-                kept = [answers[i] for i in model.positions(outputs)]
+                kept = [answers[i] for i in model.positions(node.produce)]
             else:
                 kept = [None] * len(outputs)
             self.connection.execute(insert, [row, *kept])
         columns = ", ".join(
-            [f"l.{quote(f.name)}" for f in below] + [f"r.{quote(f.name)}" for f in outputs]
+            [f"l.{quote(f.name)}" for f in node.input.schema]
+            + [f"r.{quote(f.name)}" for f in outputs]
         )
         return self._make(
             f"SELECT {columns} FROM {table} AS l JOIN {made} AS r USING ({ROW}) ORDER BY l.{ROW}"
@@ -202,8 +204,7 @@ class Naive:
         return tuple([answer[i] for answer in answers] for i in range(len(model.outputs)))
 
     def _new(self) -> str:
-        self._count += 1
-        return f"naive_{id(self)}_{self._count}"
+        return f"naive_{next(_NUMBERS)}"
 
     def _make(self, sql: str, wanted: tuple[str, ...] | None = None) -> str:
         """A new table of the rows of `sql`, numbered in its order."""
