@@ -77,9 +77,13 @@ def _star(sources: Sources, alias: str | None, star: exp.Star) -> Iterator[Item]
         lower = name.lower()
         if lower in dropped:
             continue
-        column = exp.Column(this=exp.Identifier(this=name, quoted=True))
+        column = _column(name)
         column.meta[_KEY] = key
         yield Item(replaced.get(lower, column), renamed.get(lower, name), None)
+
+
+def _column(name: str) -> exp.Column:
+    return exp.Column(this=exp.Identifier(this=name, quoted=not name.isidentifier()))
 
 
 def _columns_in(tree: exp.Expression) -> exp.Columns | None:
@@ -93,7 +97,7 @@ def _columns(ctx: Context, place: Place, sources: Sources, tree: exp.Expression)
     if any(ctx.is_call(function_name(node)) for node in found.walk()):
         raise place.error("OC0214", "a model call cannot choose columns", found)
     for name in sources.describe_item(text_of(found)):
-        column = exp.Column(this=exp.Identifier(this=name, quoted=True))
+        column = _column(name)
 
         def swap(node: exp.Expression, column: exp.Column = column) -> exp.Expression:
             return column.copy() if isinstance(node, exp.Columns) else node
@@ -103,7 +107,7 @@ def _columns(ctx: Context, place: Place, sources: Sources, tree: exp.Expression)
 
 
 def _named(sources: Sources, name: str, node: exp.Expression) -> Item:
-    column = exp.Column(this=exp.Identifier(this=name, quoted=True))
+    column = _column(name)
     found = sources.find([name], node)
     if found is not None:
         column.meta[_KEY] = found[0]

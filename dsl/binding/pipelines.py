@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 
 from sqlglot import exp
@@ -99,7 +100,13 @@ class NoQueries:
 
 def declaration(pipeline: Pipeline) -> ast.CreatePipeline:
     """The parsed text of a stored pipeline."""
-    statement = parse_one(pipeline.text)
+    return _parsed(pipeline.text)
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(text: str) -> ast.CreatePipeline:
+    """Statements are immutable and binding copies what it changes, so one parse serves all uses."""
+    statement = parse_one(text)
     assert isinstance(statement, ast.CreatePipeline)
     return statement
 

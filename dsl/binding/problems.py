@@ -135,7 +135,7 @@ class Place:
     ) -> BindError:
         offered = _CANDIDATES.search(message)
         theirs = re.findall(r'"([^"]+)"', offered[1]) if offered else []
-        candidates = nearest(name, (*theirs, *functions)) or tuple(theirs[:1])
+        candidates = nearest(name, (*theirs, *functions))
         node = next(self._named(name), None)
         if code == "OC0204":
             return self.error(code, first, node, label="ambiguous", hint="qualify it")

@@ -284,8 +284,7 @@ class Scope:
                     raise self.place.error(
                         "OC0229", "unnest() of a call beside unnest() inside one", node
                     )
-                key = Key(None, text_of(node))
-                self.names.computed[id(node)] = self.sources.compute(key, "unnest", key.name)
+                self.names.computed[id(node)] = self.sources.compute(node, "unnest")
 
     def _inside_call(self, node: exp.Expression) -> bool:
         above = node.parent
@@ -299,15 +298,13 @@ class Scope:
         stack = [tree]
         while stack:
             node = stack.pop()
-            if holds_query(node):
-                if not self.queries.with_calls(node):
-                    key = Key(None, text_of(node))
-                    made = self.sources.compute(key, "subquery", key.name, is_volatile(node))
-                    self.names.computed[id(node)] = made
-                    continue
-                if is_query(node):
-                    continue
-            stack.extend(node.iter_expressions())
+            if not holds_query(node):
+                stack.extend(node.iter_expressions())
+            elif not self.queries.with_calls(node):
+                made = self.sources.compute(node, "subquery")
+                self.names.computed[id(node)] = made
+            else:
+                stack.extend(operands(node))
 
     def _register(self) -> None:
         bound: set[str] = set()
@@ -462,7 +459,7 @@ class Scope:
             self.rows.plan = Source(relation, tuple(column(field) for field in fields))
             return
         if aggregated and self.rows.has_calls:
-            self._undefined("GROUP BY")
+            self._undefined(_reason(True, False, False))
         fields = describe_over(self.ctx, sql, (below,), self.place)
         self.rows.plan = Residual((below,), sql, fields, aggregated, volatile)
 
@@ -654,6 +651,15 @@ def holds_query(node: exp.Expression) -> bool:
     return isinstance(node, exp.Binary) and any(
         isinstance(side, exp.Any | exp.All) for side in (node.left, node.right)
     )
+
+
+def operands(node: exp.Expression) -> list[exp.Expression]:
+    """What stands beside the query in a node that `holds_query`."""
+    return [
+        child
+        for child in node.iter_expressions()
+        if not is_query(child) and not isinstance(child, exp.Any | exp.All)
+    ]
 
 
 def _source_sql(source: Source) -> str:

@@ -23,6 +23,9 @@ from .types import NULL, null_of, null_row
 from .view import Context
 
 
+_ITEM = "octans_item"
+
+
 @dataclass(frozen=True)
 class Bound:
     """A query's plan and the names its columns have for a user, pairwise with `plan.schema`."""
@@ -96,6 +99,7 @@ class Sources:
     merged: set[str] = field(default_factory=set)
     made: dict[Key, NamedExpr] = field(default_factory=dict)
     _direct: dict[int, Bound] = field(default_factory=dict)
+    _computed: list[exp.Expression] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for join in self.joins:
@@ -217,7 +221,7 @@ class Sources:
 
     def _register(self, key: Key) -> None:
         if key.relation is None:
-            self.compute(key, key.name.strip('"'), key.name)
+            self._compute(key, key.name.strip('"'))
             return
         relation = self.relations[key.relation]
         type_ = next(f.type for f in relation.schema if f.name == key.name)
@@ -226,18 +230,22 @@ class Sources:
         name = self.ctx.unique(key.name)
         self.made[key] = NamedExpr(name, SqlExpr(text, (key.name,)), type_)
 
-    def compute(self, key: Key, name: str, text: str, volatile: bool = False) -> exp.Column:
+    def compute(self, tree: exp.Expression, name: str) -> exp.Column:
         """An expression over FROM as a column of its rows.
 
         Raises:
             BindError: DuckDB refuses it.
         """
+        key = Key(None, text_of(tree))
         if key not in self.made:
-            sql = f"{self._prefix()}SELECT {text} {self._nulls}"
-            type_ = self.ctx.describe(sql, self.place)[0].type
-            expr = SqlExpr(text, (), volatile)
-            self.made[key] = NamedExpr(self.ctx.unique(name), expr, type_)
+            self._computed.append(tree)
+            self._compute(key, name, is_volatile(tree))
         return plan_column(self.made[key].name)
+
+    def _compute(self, key: Key, name: str, volatile: bool = False) -> None:
+        sql = f"{self._prefix()}SELECT {key.name} {self._nulls}"
+        type_ = self.ctx.describe(sql, self.place)[0].type
+        self.made[key] = NamedExpr(self.ctx.unique(name), SqlExpr(key.name, (), volatile), type_)
 
     # The plan.
 
@@ -377,23 +385,21 @@ class Sources:
             if bound is not None:
                 inner = reading(_renamed(item, bound), index)  # type: ignore[operator]
                 text = f"({inner}) AS {quote(_alias(item) or f'q{index}')}"
-            parts.append(text if index == 0 else self._join_text(self.joins[index - 1], text))
-        return " ".join(parts)
+            joined = text if index == 0 else self._join_text(self.joins[index - 1], text)
+            parts.append(joined if index == 0 or joined.startswith(",") else " " + joined)
+        return "".join(parts)
 
     def _join_text(self, join: exp.Join, item: str) -> str:
+        """The join's own words around an item's text."""
         bare = join.copy()
-        marker = exp.Table(this=exp.Identifier(this="octans_item", quoted=True))
-        bare.set("this", marker)
-        return (
-            text_of(bare).lstrip(", ").replace('"octans_item"', item, 1)
-            if not text_of(bare).startswith(",")
-            else ", " + item
-        )
+        bare.set("this", exp.Table(this=exp.Identifier(this=_ITEM, quoted=True)))
+        return text_of(bare).strip().replace(quote(_ITEM), item, 1)
 
     def _prefix(self) -> str:
         return self.ctes.prefix(
             *(item for item in self.items if id(item) not in self.plans),
-            *(join for join in self.joins if join.args.get("on") is not None),
+            *(join.args["on"] for join in self.joins if join.args.get("on") is not None),
+            *self._computed,
         )
 
     def _joins_simply(self) -> bool:
