@@ -38,7 +38,7 @@ class Fragment:
     span: Span = field(compare=False)
     is_query: bool = False
 
-    def span_of(self, node: exp.Expression) -> Span:
+    def span_of(self, node: exp.Expr) -> Span:
         """Where a node of the tree stands in the whole text; the fragment's span when unknown."""
         starts: list[int] = []
         ends: list[int] = []

@@ -15,7 +15,7 @@ from sqlglot import exp
 
 from ..ir.logical import LogicalNode, Source
 from ..ir.slo import Slo
-from ..ir.types import NamedExpr, Schema, SqlExpr
+from ..ir.types import Schema
 from . import ast
 from .binding.analyze import BoundAnalyze, BoundLabel, bind_analyze
 from .binding.calls import CallSites, own_names
@@ -23,6 +23,7 @@ from .binding.definitions import bind_definition
 from .binding.problems import Place
 from .binding.queries import QueryBinder
 from .binding.slos import accuracy_asked, bind_slo
+from .binding.sources import Ctes
 from .binding.trees import function_name, text_of
 from .binding.view import CatalogView, Context
 from .diagnostics import nearest
@@ -71,7 +72,7 @@ def bind_select(stmt: ast.Select, catalog: CatalogView) -> BoundQuery:
         _check_misspelt(ctx, place, text)
         source = Source(f"({text})", ())
         return BoundQuery(source, (), slo, stmt.on_error, text, calls=False)
-    bound = QueryBinder(ctx, place, sites).bind(place.fragment.tree)
+    bound = QueryBinder(ctx, place, sites).bind(place.fragment.tree, Ctes())
     asked = accuracy_asked(stmt.slo, slo)
     if ctx.undefined is not None and asked is not None:
         raise place.error(
@@ -90,6 +91,3 @@ def _check_misspelt(ctx: Context, place: Place, text: str) -> None:
         if nearest(str(function_name(node)), ctx.functions):
             ctx.describe(text, place)
             return
-
-
-_ = (NamedExpr, SqlExpr)

@@ -8,7 +8,7 @@ from typing import Literal
 from sqlglot import exp
 
 from ...errors import BindError
-from ...ir.logical import LogicalNode, Project
+from ...ir.logical import LogicalNode, Project, Source
 from ...ir.models import Model, Pipeline
 from ...ir.types import Field, NamedExpr, Schema, SqlExpr, column, names, quote
 from .. import ast
@@ -68,8 +68,6 @@ def subject_plan(
     keep: tuple[NamedExpr, ...] = (),
 ) -> LogicalNode:
     """A model's or a pipeline's plan over `relation`: the kept columns, then its outputs."""
-    from ...ir.logical import Source
-
     ctx = Context(catalog)
     kept = tuple(NamedExpr(ctx.unique(k.name), k.expr, k.type) for k in keep)
     inputs = tuple(
@@ -77,7 +75,7 @@ def subject_plan(
         for f in target.inputs
     )
     rows = Rows(ctx, Source(relation, (*inputs, *kept)))
-    values: list[exp.Expression] = [plan_column(item.name) for item in inputs]
+    values: list[exp.Expr] = [plan_column(item.name) for item in inputs]
     trees = _outputs(ctx, rows, target, values)
     outputs = [
         NamedExpr(_free(field.name, names(target_schema(kept))), sql_of(tree), field.type)
@@ -100,8 +98,8 @@ def _free(name: str, taken: tuple[str, ...]) -> str:
 
 
 def _outputs(
-    ctx: Context, rows: Rows, target: Model | Pipeline, values: list[exp.Expression]
-) -> list[exp.Expression]:
+    ctx: Context, rows: Rows, target: Model | Pipeline, values: list[exp.Expr]
+) -> list[exp.Expr]:
     if isinstance(target, Model):
         made = rows.apply(target, values, context=target.name, step=target.name)
         value = value_of(target, made)
@@ -162,7 +160,7 @@ class _Over:
         place = Place(fragment)
         _refuse_calls(self.ctx, place, "ANALYZE")
 
-        def one(node: exp.Expression) -> exp.Expression:
+        def one(node: exp.Expr) -> exp.Expr:
             if not isinstance(node, exp.Column) or is_plan_column(node):
                 return node
             parts = [part.name for part in node.parts]
@@ -175,7 +173,7 @@ class _Over:
                     label="not a column of USING",
                     candidates=nearest(parts[0], names(self.schema)),
                 )
-            tree: exp.Expression = plan_column(found.name)
+            tree: exp.Expr = plan_column(found.name)
             for part in parts[1:]:
                 tree = field_of(tree, part)
             return tree

@@ -1,4 +1,4 @@
-"""Where model calls are: names that sqlglot would take for built-in functions, and CTEs with calls."""
+"""Where model calls are: also names sqlglot takes for built-in functions, and CTEs with calls."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def own_names(ctx: Context, place: Place) -> Place:
 class CallSites:
     """The nodes of a query that hold a call, or read a CTE that does."""
 
-    def __init__(self, ctx: Context, tree: exp.Expression) -> None:
+    def __init__(self, ctx: Context, tree: exp.Expr) -> None:
         self.calls = [node for node in tree.walk() if ctx.is_call(function_name(node))]
         self._marked: set[int] = set()
         for node in self.calls:
@@ -58,15 +58,15 @@ class CallSites:
         if self.calls:
             self._mark_readers(tree)
 
-    def __contains__(self, node: exp.Expression) -> bool:
+    def __contains__(self, node: exp.Expr) -> bool:
         return id(node) in self._marked
 
-    def _mark(self, node: exp.Expression | None) -> None:
+    def _mark(self, node: exp.Expr | None) -> None:
         while node is not None and id(node) not in self._marked:
             self._marked.add(id(node))
             node = node.parent
 
-    def _mark_readers(self, tree: exp.Expression) -> None:
+    def _mark_readers(self, tree: exp.Expr) -> None:
         """Readers of a marked CTE, until none is new; CTEs to be computed once are marked too."""
         ctes = list(tree.find_all(exp.CTE))
         tables = list(tree.find_all(exp.Table))

@@ -30,7 +30,7 @@ from .. import ast
 from ..diagnostics import nearest
 from ..printer import to_text
 from ..units import require
-from .pipelines import Body
+from .pipelines import Body, BodyNames, NoQueries
 from .problems import Place, problem
 from .rewriting import Rewriter
 from .rows import Rows, source_of
@@ -410,7 +410,7 @@ def _pipeline(stmt: ast.CreatePipeline, catalog: CatalogView) -> Pipeline:
     place = Place(stmt.result)
     rows = Rows(ctx, source_of("body", tuple(Field(ctx.unique(f.name), f.type) for f in inputs)))
     caller = bare_rewriter(ctx, rows, place)
-    values: list[exp.Expression] = [plan_column(field.name) for field in rows.schema]
+    values: list[exp.Expr] = [plan_column(field.name) for field in rows.schema]
     stack = (pipeline.name.lower(),)
     Body(caller, pipeline.name, stmt, place, (), stack).bind(inputs, values, outputs)
     return pipeline
@@ -418,6 +418,4 @@ def _pipeline(stmt: ast.CreatePipeline, catalog: CatalogView) -> Pipeline:
 
 def bare_rewriter(ctx: Context, rows: Rows, place: Place) -> Rewriter:
     """A rewriter for a body bound outside any query."""
-    from .pipelines import BodyNames, NoQueries
-
     return Rewriter(ctx, rows, BodyNames(place), place, NoQueries())

@@ -19,7 +19,7 @@ _KEY = "octans_key"
 class Item:
     """One output of a SELECT; `alias` in lower case when it may be referred to by it."""
 
-    tree: exp.Expression
+    tree: exp.Expr
     name: str
     alias: str | None
 
@@ -30,9 +30,7 @@ def key_of(column: exp.Column) -> Key | None:
     return found if isinstance(found, Key) else None
 
 
-def expand(
-    ctx: Context, place: Place, sources: Sources, expressions: list[exp.Expression]
-) -> list[Item]:
+def expand(ctx: Context, place: Place, sources: Sources, expressions: list[exp.Expr]) -> list[Item]:
     """The items in order.
 
     Raises:
@@ -44,7 +42,7 @@ def expand(
     return items
 
 
-def _expanded(ctx: Context, place: Place, sources: Sources, tree: exp.Expression) -> Iterator[Item]:
+def _expanded(ctx: Context, place: Place, sources: Sources, tree: exp.Expr) -> Iterator[Item]:
     match tree:
         case exp.Star():
             yield from _star(sources, None, tree)
@@ -86,11 +84,11 @@ def _column(name: str) -> exp.Column:
     return exp.Column(this=exp.Identifier(this=name, quoted=not name.isidentifier()))
 
 
-def _columns_in(tree: exp.Expression) -> exp.Columns | None:
+def _columns_in(tree: exp.Expr) -> exp.Columns | None:
     return next((node for node in walk_scope(tree) if isinstance(node, exp.Columns)), None)
 
 
-def _columns(ctx: Context, place: Place, sources: Sources, tree: exp.Expression) -> Iterator[Item]:
+def _columns(ctx: Context, place: Place, sources: Sources, tree: exp.Expr) -> Iterator[Item]:
     """`f(COLUMNS(…))`: the expression once for each column."""
     found = _columns_in(tree)
     assert found is not None
@@ -99,14 +97,14 @@ def _columns(ctx: Context, place: Place, sources: Sources, tree: exp.Expression)
     for name in sources.describe_item(text_of(found)):
         column = _column(name)
 
-        def swap(node: exp.Expression, column: exp.Column = column) -> exp.Expression:
+        def swap(node: exp.Expr, column: exp.Column = column) -> exp.Expr:
             return column.copy() if isinstance(node, exp.Columns) else node
 
         one = tree.copy().transform(swap)
         yield Item(one, name if tree is found else output_name(one), None)
 
 
-def _named(sources: Sources, name: str, node: exp.Expression) -> Item:
+def _named(sources: Sources, name: str, node: exp.Expr) -> Item:
     column = _column(name)
     found = sources.find([name], node)
     if found is not None:
@@ -114,7 +112,7 @@ def _named(sources: Sources, name: str, node: exp.Expression) -> Item:
     return Item(column, name, None)
 
 
-def output_name(tree: exp.Expression) -> str:
+def output_name(tree: exp.Expr) -> str:
     """The name of an output without alias: its column or field, else its text."""
     match tree:
         case exp.Column() | exp.Dot(expression=exp.Identifier()):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from sqlglot import exp
 
 from ...ir.logical import LogicalNode
-from ...ir.models import Model, Pipeline
+from ...ir.models import Pipeline
 from ...ir.types import Schema
 from .. import ast
 from ..diagnostics import nearest
@@ -22,12 +22,10 @@ from .trees import (
     function_name,
     is_plain,
     is_query,
-    is_true,
     sql_of,
     struct_of,
-    text_of,
 )
-from .types import cast, castable, struct_fields
+from .types import castable, struct_fields
 
 RETURN = "return"
 """The step name of a call that is the RETURN."""
@@ -38,19 +36,19 @@ class BodyNames:
     """The names in a body: inputs and earlier steps."""
 
     place: Place
-    values: dict[str, exp.Expression] = field(default_factory=dict)
+    values: dict[str, exp.Expr] = field(default_factory=dict)
     written: dict[str, str] = field(default_factory=dict)
 
-    def define(self, name: str, tree: exp.Expression) -> None:
+    def define(self, name: str, tree: exp.Expr) -> None:
         """Bind a name to its value."""
         self.values[name.lower()] = tree
         self.written[name.lower()] = name
 
-    def instead(self, node: exp.Expression) -> exp.Expression | None:
+    def instead(self, node: exp.Expr) -> exp.Expr | None:
         """Nothing is computed ahead in a body."""
         return None
 
-    def resolve(self, column: exp.Column) -> exp.Expression:
+    def resolve(self, column: exp.Column) -> exp.Expr:
         """The value of an input or a step, or a field of it.
 
         Raises:
@@ -85,15 +83,15 @@ class BodyNames:
 class NoQueries:
     """Queries in a body may not call models."""
 
-    def with_calls(self, node: exp.Expression) -> bool:
+    def with_calls(self, node: exp.Expr) -> bool:
         """Calls inside queries of a body are refused before."""
         return False
 
-    def nested(self, node: exp.Expression, names: Names) -> LogicalNode:
+    def nested(self, node: exp.Expr, names: Names) -> LogicalNode:
         """Never asked: `with_calls` is false."""
         raise AssertionError("a body has no queries with calls")
 
-    def prefix(self, node: exp.Expression) -> str:
+    def prefix(self, node: exp.Expr) -> str:
         """There are no CTEs around a body."""
         return ""
 
@@ -114,10 +112,10 @@ def _parsed(text: str) -> ast.CreatePipeline:
 def inline(
     caller: Rewriter,
     pipeline: Pipeline,
-    arguments: list[exp.Expression],
+    arguments: list[exp.Expr],
     guards: Guards,
-    node: exp.Expression,
-) -> exp.Expression:
+    node: exp.Expr,
+) -> exp.Expr:
     """A call of a pipeline: its steps into the caller's rows, its value out.
 
     Raises:
@@ -130,12 +128,12 @@ def inline(
         )
     written = [*arguments]
     typed = caller.typed(pipeline.name, pipeline.inputs, arguments, written)
-    values: list[exp.Expression] = []
+    values: list[exp.Expr] = []
     for item, tree, value in zip(pipeline.inputs, arguments, typed, strict=True):
-        if isinstance(value, exp.Expression) and is_plain(value):
+        if isinstance(value, exp.Expr) and is_plain(value):
             values.append(value)
             continue
-        target = exp.cast(tree.copy(), item.type, dialect="duckdb") if value is not tree else tree
+        target = tree if value is tree else typed_as(tree, item.type)
         guarded = guarded_tree(target, guards)
         values.append(caller.rows.add([(f"{pipeline.name}.{item.name}", guarded)], caller.place)[0])
     statement = declaration(pipeline)
@@ -159,9 +157,7 @@ class Body:
     guards: Guards
     stack: tuple[str, ...]
 
-    def bind(
-        self, inputs: Schema, values: list[exp.Expression], outputs: Schema
-    ) -> list[exp.Expression]:
+    def bind(self, inputs: Schema, values: list[exp.Expr], outputs: Schema) -> list[exp.Expr]:
         """The values of the outputs, in the order of RETURNS.
 
         Raises:
@@ -195,22 +191,20 @@ class Body:
     def _at(self, fragment: ast.Fragment) -> Place:
         return own_names(self.caller.ctx, Place(fragment, self.place.text, self.place.name))
 
-    def _rewriter(
-        self, place: Place, step: str, *, whole: exp.Expression | None = None
-    ) -> Rewriter:
-        """A rewriter whose calls are kept under `pipeline.step`, or `pipeline.step.model` inside."""
+    def _rewriter(self, place: Place, step: str, *, whole: bool = False) -> Rewriter:
+        """Its calls are kept under `pipeline.step.model`; the `whole` step under `pipeline.step`."""
         self._refuse_queries(place)
-        top = whole is not None
-
-        def context(model: Model) -> str:
-            return f"{self.name}.{step}" if top else f"{self.name}.{step}.{model.name}"
-
-        def column(model: Model) -> str:
-            return model.name
-
-        ctx, rows = self.caller.ctx, self.caller.rows
         self.names.place = place
-        return Rewriter(ctx, rows, self.names, place, NoQueries(), context, column, self.stack)
+        kept = f"{self.name}.{step}"
+        return Rewriter(
+            self.caller.ctx,
+            self.caller.rows,
+            self.names,
+            place,
+            NoQueries(),
+            context=lambda model: kept if whole else f"{kept}.{model.name}",
+            stack=self.stack,
+        )
 
     def _refuse_queries(self, place: Place) -> None:
         for node in place.fragment.tree.walk():
@@ -219,11 +213,11 @@ class Body:
             ):
                 raise place.error("OC0212", "a query in a body cannot call models", node)
 
-    def _expr(self, fragment: ast.Fragment, step: str, guards: Guards) -> exp.Expression:
+    def _expr(self, fragment: ast.Fragment, step: str, guards: Guards) -> exp.Expr:
         place = self._at(fragment)
         return self._rewriter(place, step).expr(place.fragment.tree, guards)
 
-    def _step(self, step: ast.Step, name: str) -> exp.Expression:
+    def _step(self, step: ast.Step, name: str) -> exp.Expr:
         ctx = self.caller.ctx
         guards = self.guards
         if step.when is not None:
@@ -248,8 +242,8 @@ class Body:
         if target in ctx.pipelines:
             return self._inner(step, name, target, trees, lists, guards, place)
         model = ctx.models[target]
-        spans = self._rewriter(self._arguments_place(step, place), name)
         if len(trees) != len(model.inputs):
+            spans = self._rewriter(self._arguments_place(step, place), name)
             spans.arrange(
                 model.name,
                 model.inputs,
@@ -284,11 +278,11 @@ class Body:
         step: ast.Step,
         name: str,
         target: str,
-        trees: list[exp.Expression],
+        trees: list[exp.Expr],
         lists: tuple[bool, ...],
         guards: Guards,
         place: Place,
-    ) -> exp.Expression:
+    ) -> exp.Expr:
         pipeline = self.caller.ctx.pipelines[target]
         if any(lists):
             span = next(a.span for a in step.arguments if a.each)
@@ -319,7 +313,7 @@ class Body:
             )
         return (*self.guards, *rows.stable((condition,), place))
 
-    def _result(self) -> tuple[exp.Expression, Place]:
+    def _result(self) -> tuple[exp.Expr, Place]:
         """RETURN's expression; a call that is all of it is the step `return`."""
         place = self._at(self.statement.result)
         tree = place.fragment.tree
@@ -327,7 +321,7 @@ class Body:
         ctx = self.caller.ctx
         calls = [n for n in tree.walk() if ctx.is_call(function_name(n))]
         if name is None or not ctx.is_call(name) or name in ctx.pipelines:
-            whole = tree if len(calls) == 1 and calls[0].name.lower() in ctx.models else None
+            whole = len(calls) == 1 and calls[0].name.lower() in ctx.models
             return self._rewriter(place, RETURN, whole=whole).expr(tree, self.guards), place
         model = ctx.models[name]
         inner = self._rewriter(place, RETURN)
@@ -342,9 +336,7 @@ class Body:
         )
         return value_of(model, made), place
 
-    def _outputs(
-        self, result: exp.Expression, outputs: Schema, place: Place
-    ) -> list[exp.Expression]:
+    def _outputs(self, result: exp.Expr, outputs: Schema, place: Place) -> list[exp.Expr]:
         """RETURN's value taken apart by name, each of the declared type."""
         rows = self.caller.rows
         if len(outputs) == 1:
@@ -371,16 +363,14 @@ class Body:
             for tree, have, declared in zip(fields, types, outputs, strict=True)
         ]
 
-    def _one(self, result: exp.Expression, name: str) -> exp.Expression:
+    def _one(self, result: exp.Expr, name: str) -> exp.Expr:
         """One output: RETURN's value, or the only field of a struct of that name."""
         known = _known_fields(result)
         if known is not None and [k.lower() for k in known] == [name.lower()]:
             return _field(result, name)
         return result
 
-    def _as(
-        self, tree: exp.Expression, have: str, want: str, name: str, place: Place
-    ) -> exp.Expression:
+    def _as(self, tree: exp.Expr, have: str, want: str, name: str, place: Place) -> exp.Expr:
         if have == want:
             return tree
         if not castable(have, want):
@@ -391,11 +381,10 @@ class Body:
                 label=f"this is {have}",
                 hint=f"cast it: CAST(… AS {want})",
             )
-        text = cast(sql_of(tree), want).text
-        return exp.cast(tree, want, dialect="duckdb") if text else tree
+        return typed_as(tree, want)
 
 
-def _known_fields(tree: exp.Expression) -> list[str] | None:
+def _known_fields(tree: exp.Expr) -> list[str] | None:
     """The field names of a struct built in place, also a conditional one."""
     inside = _unconditional(tree)
     if isinstance(inside, exp.Struct):
@@ -403,14 +392,15 @@ def _known_fields(tree: exp.Expression) -> list[str] | None:
     return None
 
 
-def _unconditional(tree: exp.Expression) -> exp.Expression:
+def _unconditional(tree: exp.Expr) -> exp.Expr:
     """The struct of a skipped step is CASE WHEN it ran THEN struct END."""
     if isinstance(tree, exp.Case) and len(tree.args["ifs"]) == 1 and not tree.args.get("default"):
-        return tree.args["ifs"][0].args["true"]
+        inside: exp.Expr = tree.args["ifs"][0].args["true"]
+        return inside
     return tree
 
 
-def _field(tree: exp.Expression, name: str) -> exp.Expression:
+def _field(tree: exp.Expr, name: str) -> exp.Expr:
     """A field; of a conditional step's struct the output itself, NULL where it was skipped."""
     inside = _unconditional(tree)
     return field_of(inside if isinstance(inside, exp.Struct) else tree, name)
@@ -423,7 +413,9 @@ def replaced_steps(statement: ast.CreatePipeline) -> dict[str, tuple[str, ...]]:
     `COALESCE(s.x, d.x)`: where `s` ran and answered, the answer of `d` does not matter.
     """
     steps = [step for step in statement.steps if step.name.text]
-    trees = [argument.expr.tree for step in statement.steps for argument in step.arguments]
+    trees: list[exp.Expr] = [
+        argument.expr.tree for step in statement.steps for argument in step.arguments
+    ]
     if all(step.name.text for step in statement.steps):
         trees.append(statement.result.tree)
     found: dict[str, tuple[str, ...]] = {}
@@ -439,12 +431,12 @@ def replaced_steps(statement: ast.CreatePipeline) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _stands_in(this: str, that: str, trees: list[exp.Expression]) -> bool:
+def _stands_in(this: str, that: str, trees: list[exp.Expr]) -> bool:
     uses = [use for tree in trees for use in _uses(tree, that)]
     return bool(uses) and all(_behind(use, this) for use in uses)
 
 
-def _uses(tree: exp.Expression, name: str) -> list[exp.Column]:
+def _uses(tree: exp.Expr, name: str) -> list[exp.Column]:
     return [c for c in tree.find_all(exp.Column) if c.parts[0].name.lower() == name.lower()]
 
 
@@ -460,6 +452,3 @@ def _behind(use: exp.Column, this: str) -> bool:
         and [part.name.lower() for part in argument.parts] == [this.lower(), *rest]
         for argument in arguments[:place]
     )
-
-
-__all__ = ["Body", "BodyNames", "declaration", "inline", "is_true", "replaced_steps", "text_of"]

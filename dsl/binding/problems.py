@@ -79,7 +79,7 @@ class Place:
     text: str | None = None
     name: str | None = None
 
-    def span(self, node: exp.Expression | Span | None) -> Span:
+    def span(self, node: exp.Expr | Span | None) -> Span:
         """Where a node stands; the whole fragment when that is not known."""
         match node:
             case None:
@@ -93,7 +93,7 @@ class Place:
         self,
         code: str,
         message: str,
-        node: exp.Expression | Span | None = None,
+        node: exp.Expr | Span | None = None,
         *,
         label: str | None = None,
         notes: tuple[str, ...] = (),
@@ -143,14 +143,14 @@ class Place:
             code, f"unknown {kind} {name}", node, label=f"no such {kind}", candidates=candidates
         )
 
-    def _named(self, name: str) -> Iterator[exp.Expression]:
+    def _named(self, name: str) -> Iterator[exp.Expr]:
         """Nodes written with a name: identifiers and functions."""
         wanted = name.lower().rpartition(".")[2]
         for node in self.fragment.tree.walk(bfs=False):
             if node.name.lower() == wanted and ("start" in node.meta):
                 yield node
 
-    def _operand(self, message: str) -> exp.Expression | None:
+    def _operand(self, message: str) -> exp.Expr | None:
         """The function a message quotes, when it stands in the text."""
         found = re.search(r"'(\w+)\(", message)
         return next(self._named(found[1]), None) if found else None

@@ -28,7 +28,7 @@ class QueryBinder:
     place: Place
     sites: CallSites
 
-    def bind(self, node: exp.Expression, ctes: Ctes = Ctes(), outer: Names | None = None) -> Bound:
+    def bind(self, node: exp.Expr, ctes: Ctes, outer: Names | None = None) -> Bound:
         """The plan of a query.
 
         Raises:
@@ -56,7 +56,7 @@ class QueryBinder:
             hint="call the model in a SELECT below or above it",
         )
 
-    def _text(self, node: exp.Expression, ctes: Ctes) -> Bound:
+    def _text(self, node: exp.Expr, ctes: Ctes) -> Bound:
         """A query DuckDB runs alone."""
         bare = node.copy()
         bare.set("with_", None)
@@ -69,7 +69,7 @@ class QueryBinder:
             source_of(f"{relation} AS {alias}({listed})", made), tuple(f.name for f in fields)
         )
 
-    def _extended(self, with_: exp.Expression, ctes: Ctes) -> Ctes:
+    def _extended(self, with_: exp.Expr, ctes: Ctes) -> Ctes:
         recursive = bool(with_.args.get("recursive")) or ctes.recursive
         for cte in with_.expressions:
             name = cte.alias.lower()
@@ -94,7 +94,7 @@ class QueryBinder:
                 ctes = Ctes({**ctes.texts, name: cte}, plans, recursive)
         return ctes
 
-    def _modified(self, node: exp.Expression, inner: Bound, ctes: Ctes) -> Bound:
+    def _modified(self, node: exp.Expr, inner: Bound, ctes: Ctes) -> Bound:
         """`(query) ORDER BY … LIMIT …`."""
         if not any(node.args.get(name) is not None for name in _MODIFIERS):
             return inner
@@ -102,11 +102,11 @@ class QueryBinder:
         body = from_input(inner.plan.schema, inner.names, 0)
         return self._residual(f"SELECT * FROM ({body}){self._tail(node)}", [inner.plan], False)
 
-    def _tail(self, node: exp.Expression) -> str:
+    def _tail(self, node: exp.Expr) -> str:
         clauses = [node.args.get(name) for name in _MODIFIERS]
         return "".join(f" {text_of(clause).strip()}" for clause in clauses if clause is not None)
 
-    def _refuse_calls(self, node: exp.Expression) -> None:
+    def _refuse_calls(self, node: exp.Expr) -> None:
         for name in _MODIFIERS:
             clause = node.args.get(name)
             for part in clause.walk() if clause is not None else ():
@@ -136,23 +136,22 @@ class QueryBinder:
         inputs: list[LogicalNode] = []
         merges = False
 
-        def operand(tree: exp.Expression) -> str:
+        def operand(tree: exp.Expr) -> str:
             nonlocal merges
-            if isinstance(tree, exp.SetOperation) and tree in self.sites:
-                if tree.args.get("with_") is None:
-                    keeps = isinstance(tree, exp.Union) and not tree.args.get("distinct")
-                    merges = merges or not keeps
-                    left, right = operand(tree.this), operand(tree.expression)
-                    text = f"{left} {_operator(tree)} {right}{self._tail(tree)}"
-                    return text if tree is node else f"({text})"
+            nested = isinstance(tree, exp.SetOperation) and tree in self.sites
+            if isinstance(tree, exp.SetOperation) and nested and not tree.args.get("with_"):
+                keeps = isinstance(tree, exp.Union) and not tree.args.get("distinct")
+                merges = merges or not keeps
+                left, right = operand(tree.this), operand(tree.expression)
+                text = f"{left} {_operator(tree)} {right}{self._tail(tree)}"
+                return text if tree is node else f"({text})"
             if tree not in self.sites:
                 return f"({text_of(tree)})"
             bound = self.bind(tree, ctes, outer)
             inputs.append(bound.plan)
             return f"({from_input(bound.plan.schema, bound.names, len(inputs) - 1)})"
 
-        bare = node
-        text = operand(bare)
+        text = operand(node)
         others = [tree for tree in node.find_all(exp.Select) if tree not in self.sites]
         sql = ctes.prefix(*others) + text
         return self._residual(sql, inputs, merges, "a set operation merges rows")
@@ -161,7 +160,7 @@ class QueryBinder:
         self._refuse_forms(node)
         from_ = node.args.get("from_") or node.args.get("from")
         joins = [join.copy() for join in node.args.get("joins") or ()]
-        where: list[exp.Expression] = []
+        where: list[exp.Expr] = []
         originals = node.args.get("joins") or ()
         for join, original in zip(joins, originals, strict=True):
             where += self._calls_out(join, original, [*originals])
@@ -188,7 +187,7 @@ class QueryBinder:
 
     def _calls_out(
         self, join: exp.Join, original: exp.Join, joins: list[exp.Join]
-    ) -> list[exp.Expression]:
+    ) -> list[exp.Expr]:
         """The conjuncts of an inner join's ON that hold calls: they become filters.
 
         Raises:
@@ -214,7 +213,7 @@ class QueryBinder:
             join.set("kind", "CROSS")
         return [part for part in conjuncts(on) if part in self.sites]
 
-    def _item(self, item: exp.Expression, ctes: Ctes) -> Bound:
+    def _item(self, item: exp.Expr, ctes: Ctes) -> Bound:
         """An item of FROM with calls below it."""
         plain = not (item.args.get("pivots") or item.args.get("sample") or item.args.get("joins"))
         if plain and isinstance(item, exp.Subquery) and is_query(item.this):
@@ -245,21 +244,21 @@ class ScopeQueries:
     binder: QueryBinder
     ctes: Ctes
 
-    def with_calls(self, node: exp.Expression) -> bool:
+    def with_calls(self, node: exp.Expr) -> bool:
         """Does it hold a call, or read a CTE that does?"""
         return node in self.binder.sites
 
-    def nested(self, node: exp.Expression, names: Names) -> LogicalNode:
+    def nested(self, node: exp.Expr, names: Names) -> LogicalNode:
         """The plan of a query inside an expression."""
         return self.binder.bind(node, self.ctes, names).plan
 
-    def prefix(self, node: exp.Expression) -> str:
+    def prefix(self, node: exp.Expr) -> str:
         """The WITH clause its text needs."""
         return self.ctes.prefix(node)
 
 
-def _inside(node: exp.Expression, above: exp.Expression) -> bool:
-    current: exp.Expression | None = node
+def _inside(node: exp.Expr, above: exp.Expr) -> bool:
+    current: exp.Expr | None = node
     while current is not None:
         if current is above:
             return True

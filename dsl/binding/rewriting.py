@@ -12,9 +12,11 @@ from typing import Protocol
 
 from sqlglot import exp
 
+from ...errors import BindError
 from ...ir.logical import LogicalNode
 from ...ir.models import Model
 from ...ir.types import Schema, SqlExpr, quote
+from ..diagnostics import nearest
 from .problems import Place
 from .rows import Guards, Rows
 from .trees import (
@@ -37,23 +39,23 @@ from .view import Context
 class Names(Protocol):
     """What the names in an expression stand for."""
 
-    def resolve(self, column: exp.Column) -> exp.Expression:
+    def resolve(self, column: exp.Column) -> exp.Expr:
         """A column reference over the plan's columns."""
 
-    def instead(self, node: exp.Expression) -> exp.Expression | None:
+    def instead(self, node: exp.Expr) -> exp.Expr | None:
         """What a whole node was already computed as."""
 
 
 class Queries(Protocol):
     """How queries inside expressions are bound."""
 
-    def with_calls(self, node: exp.Expression) -> bool:
+    def with_calls(self, node: exp.Expr) -> bool:
         """Does the tree hold a model call, or read a CTE that does?"""
 
-    def nested(self, node: exp.Expression, names: Names) -> LogicalNode:
+    def nested(self, node: exp.Expr, names: Names) -> LogicalNode:
         """The plan of a query inside an expression."""
 
-    def prefix(self, node: exp.Expression) -> str:
+    def prefix(self, node: exp.Expr) -> str:
         """The WITH clause a query's text needs, '' for none."""
 
 
@@ -77,7 +79,7 @@ class Rewriter:
     inputs: list[LogicalNode] = field(default_factory=list)
     _bound: list[frozenset[str]] = field(default_factory=list)
 
-    def expr(self, node: exp.Expression, guards: Guards = ()) -> exp.Expression:
+    def expr(self, node: exp.Expr, guards: Guards = ()) -> exp.Expr:
         """The expression over the plan's columns; `guards` hold where it is evaluated.
 
         Raises:
@@ -105,7 +107,7 @@ class Rewriter:
                 return self.call(node, guards)
         return self._conditional(node, guards)
 
-    def _conditional(self, node: exp.Expression, guards: Guards) -> exp.Expression:
+    def _conditional(self, node: exp.Expr, guards: Guards) -> exp.Expr:
         if not self._has_call(node):
             return self._children(node, guards)
         match node:
@@ -121,7 +123,7 @@ class Rewriter:
                 self._refuse_wrapped(node)
         return self._children(node, guards)
 
-    def _refuse_wrapped(self, node: exp.Expression) -> None:
+    def _refuse_wrapped(self, node: exp.Expr) -> None:
         inside = node.this
         if isinstance(node, exp.Try) and self._has_call(node):
             raise self.place.error(
@@ -130,17 +132,17 @@ class Rewriter:
                 node,
                 hint="a failed call is not an SQL error; use ON ERROR NULL",
             )
-        if isinstance(inside, exp.Expression) and self.ctx.is_call(function_name(inside)):
+        if isinstance(inside, exp.Expr) and self.ctx.is_call(function_name(inside)):
             what = "OVER" if isinstance(node, exp.Window) else "FILTER"
             if isinstance(node, exp.Window | exp.Filter):
                 raise self.place.error(
                     "OC0214", f"{inside.name} is a model, not an aggregate: no {what}", inside
                 )
 
-    def _children(self, node: exp.Expression, guards: Guards) -> exp.Expression:
+    def _children(self, node: exp.Expr, guards: Guards) -> exp.Expr:
         def one(value: object) -> object:
             match value:
-                case exp.Expression():
+                case exp.Expr():
                     return self.expr(value, guards)
                 case list():
                     return [one(item) for item in value]
@@ -149,16 +151,16 @@ class Rewriter:
 
         return type(node)(**{key: one(value) for key, value in node.args.items()})
 
-    def _has_call(self, node: exp.Expression) -> bool:
+    def _has_call(self, node: exp.Expr) -> bool:
         return any(self.ctx.is_call(function_name(part)) for part in node.walk())
 
-    def _column(self, node: exp.Column) -> exp.Expression:
+    def _column(self, node: exp.Column) -> exp.Expr:
         first = node.parts[0].name.lower() if node.parts else ""
         if is_plan_column(node) or any(first in bound for bound in self._bound):
             return node.copy()
         return self.names.resolve(node)
 
-    def _dot(self, node: exp.Dot, guards: Guards) -> exp.Expression:
+    def _dot(self, node: exp.Dot, guards: Guards) -> exp.Expr:
         inside = node.expression
         if self.ctx.is_call(function_name(inside)):
             name = function_name(inside)
@@ -173,7 +175,7 @@ class Rewriter:
             return self.field(below, inside.name, node)
         return exp.Dot(this=below, expression=self.expr(inside, guards))
 
-    def field(self, tree: exp.Expression, name: str, node: exp.Expression) -> exp.Expression:
+    def field(self, tree: exp.Expr, name: str, node: exp.Expr) -> exp.Expr:
         """`tree.name`, checked when the struct is built in place.
 
         Raises:
@@ -186,9 +188,7 @@ class Rewriter:
                 raise self._no_field(name, known, node)
         return found
 
-    def _no_field(self, name: str, known: Sequence[str], node: exp.Expression) -> Exception:
-        from ..diagnostics import nearest
-
+    def _no_field(self, name: str, known: Sequence[str], node: exp.Expr) -> BindError:
         return self.place.error(
             "OC0234",
             f"unknown output {name}",
@@ -198,7 +198,7 @@ class Rewriter:
             notes=("the outputs are " + ", ".join(known),),
         )
 
-    def _lambda(self, node: exp.Expression, guards: Guards) -> exp.Expression:
+    def _lambda(self, node: exp.Expr, guards: Guards) -> exp.Expr:
         if self._has_call(node):
             call = next(p for p in node.walk() if self.ctx.is_call(function_name(p)))
             raise self.place.error(
@@ -224,12 +224,12 @@ class Rewriter:
                 )
         return rewritten
 
-    def _case(self, node: exp.Case, guards: Guards) -> exp.Expression:
+    def _case(self, node: exp.Case, guards: Guards) -> exp.Expr:
         """CASE in its searched form, each call under the conditions that lead to it."""
         operand = self.expr(node.this, guards) if node.this is not None else None
         if operand is not None:
             operand = self._once(operand)
-        earlier: list[exp.Expression] = []
+        earlier: list[exp.Expr] = []
         branches = []
         for branch in node.args["ifs"]:
             test = self.expr(branch.this, (*guards, *earlier))
@@ -244,22 +244,22 @@ class Rewriter:
             default = self.expr(default, (*guards, *earlier))
         return exp.Case(ifs=branches, default=default)
 
-    def _coalesce(self, node: exp.Coalesce, guards: Guards) -> exp.Expression:
-        values: list[exp.Expression] = []
-        earlier: list[exp.Expression] = []
+    def _coalesce(self, node: exp.Coalesce, guards: Guards) -> exp.Expr:
+        values: list[exp.Expr] = []
+        earlier: list[exp.Expr] = []
         for argument in (node.this, *node.expressions):
             value = self._once(self.expr(argument, (*guards, *earlier)))
             values.append(value)
             earlier.append(exp.Is(this=wrapped(value.copy()), expression=exp.null()))
         return exp.Coalesce(this=values[0], expressions=values[1:])
 
-    def _once(self, tree: exp.Expression) -> exp.Expression:
+    def _once(self, tree: exp.Expr) -> exp.Expr:
         """A volatile expression as a column: its value is used twice."""
         if not sql_of(tree).volatile:
             return tree
         return self.rows.add([("value", tree)], self.place)[0]
 
-    def _query(self, node: exp.Expression, guards: Guards) -> exp.Expression:
+    def _query(self, node: exp.Expr, guards: Guards) -> exp.Expr:
         """An expression with a query in it, computed by a residual."""
         inputs: list[LogicalNode] = []
         first = 1 + len(self.inputs)
@@ -268,13 +268,13 @@ class Rewriter:
         def one(value: object) -> object:
             if isinstance(value, list):
                 return [one(item) for item in value]
-            if not isinstance(value, exp.Expression):
+            if not isinstance(value, exp.Expr):
                 return value
             if isinstance(value, exp.Any | exp.All):
                 return type(value)(**{key: one(part) for key, part in value.args.items()})
             return replace(value) if is_query(value) else self.expr(value, guards)
 
-        def replace(query: exp.Expression) -> exp.Expression:
+        def replace(query: exp.Expr) -> exp.Expr:
             if not self.queries.with_calls(query):
                 self._uncorrelated(query)
                 prefixes.append(self.queries.prefix(query))
@@ -296,19 +296,17 @@ class Rewriter:
         prefix = next(filter(None, prefixes), "")
         return self.rows.add_residual("subquery", tree, inputs, self.place, prefix)
 
-    def _uncorrelated(self, query: exp.Expression) -> None:
+    def _uncorrelated(self, query: exp.Expr) -> None:
         text = self.queries.prefix(query) + text_of(query)
         if not self.ctx.describes(f"SELECT * FROM ({text})"):
-            inner = self.names
             raise self.place.error(
                 "OC0212",
                 "a correlated subquery cannot stand here beside model calls",
                 query,
                 hint="compute it in a subquery in FROM, below the calls",
-                notes=() if inner is None else (),
             )
 
-    def call(self, node: exp.Expression, guards: Guards = ()) -> exp.Expression:
+    def call(self, node: exp.Expr, guards: Guards = ()) -> exp.Expr:
         """A call of a model or a pipeline: into the plan, its value out."""
         name = str(function_name(node))
         arguments = list(node.expressions)
@@ -332,14 +330,14 @@ class Rewriter:
         return value_of(model, outputs)
 
     def arrange(
-        self, name: str, inputs: Schema, arguments: Sequence[exp.Expression], node: exp.Expression
-    ) -> list[exp.Expression]:
+        self, name: str, inputs: Schema, arguments: Sequence[exp.Expr], node: exp.Expr
+    ) -> list[exp.Expr]:
         """The arguments in the order of the inputs; `input := value` names one.
 
         Raises:
             BindError: OC0206, too many or too few; OC0234, an unknown input name.
         """
-        slots: dict[str, exp.Expression] = {}
+        slots: dict[str, exp.Expr] = {}
         known = [item.name for item in inputs]
         for position, argument in enumerate(arguments):
             if isinstance(argument, exp.PropertyEQ | exp.Kwarg):
@@ -365,10 +363,10 @@ class Rewriter:
         self,
         name: str,
         inputs: Schema,
-        trees: Sequence[exp.Expression],
-        written: Sequence[exp.Expression],
+        trees: Sequence[exp.Expr],
+        written: Sequence[exp.Expr],
         lists: Sequence[bool] | None = None,
-    ) -> list[exp.Expression | SqlExpr]:
+    ) -> list[exp.Expr | SqlExpr]:
         """The arguments as values of the inputs' types; an EACH one as a list of them.
 
         Raises:
@@ -377,7 +375,7 @@ class Rewriter:
         exprs = [sql_of(tree) for tree in trees]
         types = self.rows.types(exprs, self.place)
         each = lists or [False] * len(trees)
-        result: list[exp.Expression | SqlExpr] = []
+        result: list[exp.Expr | SqlExpr] = []
         for item, tree, expr, have, node, is_each in zip(
             inputs, trees, exprs, types, written, each, strict=True
         ):
@@ -404,7 +402,7 @@ class Rewriter:
         return result
 
 
-def value_of(model: Model, outputs: Schema) -> exp.Expression:
+def value_of(model: Model, outputs: Schema) -> exp.Expr:
     """What a call stands for: its one output, or the struct of them."""
     if len(outputs) == 1:
         return plan_column(outputs[0].name)
@@ -412,7 +410,7 @@ def value_of(model: Model, outputs: Schema) -> exp.Expression:
     return struct_of([(field.name, plan_column(made.name)) for field, made in fields])
 
 
-def _literal(node: exp.Expression) -> str:
+def _literal(node: exp.Expr) -> str:
     if isinstance(node, exp.Neg):
         return _literal(node.this)
     if not isinstance(node, exp.Literal):

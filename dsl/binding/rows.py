@@ -27,7 +27,7 @@ from .trees import conjunction, is_plain, is_true, plan_column, sql_of
 from .types import null_row
 from .view import Context
 
-Guards = tuple[exp.Expression, ...]
+Guards = tuple[exp.Expr, ...]
 """Conditions over the plan's columns under which an expression is evaluated at all."""
 
 
@@ -61,7 +61,7 @@ class Rows:
         """Keep the rows where it is TRUE."""
         self.plan = Filter(self.plan, predicate)
 
-    def add(self, trees: Sequence[tuple[str, exp.Expression]], place: Place) -> list[exp.Column]:
+    def add(self, trees: Sequence[tuple[str, exp.Expr]], place: Place) -> list[exp.Column]:
         """Compute expressions once, as columns of their own."""
         exprs = [sql_of(tree) for _, tree in trees]
         new = [
@@ -74,7 +74,7 @@ class Rows:
     def add_residual(
         self,
         name: str,
-        tree: exp.Expression,
+        tree: exp.Expr,
         inputs: Sequence[LogicalNode],
         place: Place,
         prefix: str = "",
@@ -103,7 +103,7 @@ class Rows:
     def apply(
         self,
         model: Model,
-        args: Sequence[exp.Expression | SqlExpr],
+        args: Sequence[exp.Expr | SqlExpr],
         *,
         context: str,
         step: str,
@@ -131,9 +131,8 @@ class Rows:
                 for expr, arg in zip(written, args, strict=True)
             )
         inner = ModelCall(model.name, written, context, volatile)
-        call: Call = inner if lists is None else Each(inner, lists)
-        if condition is not None:
-            call = When(condition, call, instead_of)
+        each = inner if lists is None else Each(inner, lists)
+        call: Call = each if condition is None else When(condition, each, instead_of)
         outputs = self._outputs(model, step, lists is not None)
         self.plan = Apply(self.plan, call, outputs)
         self._made[key, tuple(sql_of(guard).text for guard in guards)] = outputs
@@ -148,12 +147,12 @@ class Rows:
         return tuple(Field(f"{prefix}.{f.name}", f.type + suffix) for f in model.outputs)
 
 
-def _condition(guards: Guards) -> exp.Expression:
+def _condition(guards: Guards) -> exp.Expr:
     return guards[0] if len(guards) == 1 else conjunction(guards)
 
 
-def _safe(arg: exp.Expression | SqlExpr) -> bool:
-    return isinstance(arg, exp.Expression) and is_plain(arg)
+def _safe(arg: exp.Expr | SqlExpr) -> bool:
+    return isinstance(arg, exp.Expr) and is_plain(arg)
 
 
 def _guarded(expr: SqlExpr, condition: SqlExpr) -> SqlExpr:
@@ -164,7 +163,7 @@ def _guarded(expr: SqlExpr, condition: SqlExpr) -> SqlExpr:
     )
 
 
-def guarded_tree(tree: exp.Expression, guards: Guards) -> exp.Expression:
+def guarded_tree(tree: exp.Expr, guards: Guards) -> exp.Expr:
     """The expression where all guards are TRUE, NULL elsewhere."""
     if not guards:
         return tree

@@ -51,14 +51,14 @@ class ScopeNames:
     outer: Names | None
     rewriter: Rewriter | None = None
     order: bool = False
-    computed: dict[int, exp.Expression] = field(default_factory=dict)
-    by_text: dict[str, exp.Expression] = field(default_factory=dict)
+    computed: dict[int, exp.Expr] = field(default_factory=dict)
+    by_text: dict[str, exp.Expr] = field(default_factory=dict)
     grouped: bool = False
-    _outputs: dict[int, exp.Expression] = field(default_factory=dict)
+    _outputs: dict[int, exp.Expr] = field(default_factory=dict)
     _open: set[int] = field(default_factory=set)
     _virtual: dict[str, Key] = field(default_factory=dict)
 
-    def instead(self, node: exp.Expression) -> exp.Expression | None:
+    def instead(self, node: exp.Expr) -> exp.Expr | None:
         """Subqueries computed below, and groups, aggregates and windows already computed."""
         if id(node) in self.computed:
             return self.computed[id(node)]
@@ -66,10 +66,10 @@ class ScopeNames:
             return self.by_text.get(self.canonical(node))
         return None
 
-    def canonical(self, node: exp.Expression) -> str:
+    def canonical(self, node: exp.Expr) -> str:
         """The text of an expression with its columns resolved: equal for equal expressions."""
 
-        def one(part: exp.Expression) -> exp.Expression:
+        def one(part: exp.Expr) -> exp.Expr:
             if isinstance(part, exp.Column) and not is_plan_column(part):
                 found = self._find(part)
                 if found is not None and not found[1]:
@@ -108,7 +108,7 @@ class ScopeNames:
         lower = name.lower()
         return next((i for i, item in enumerate(self.items) if item.alias == lower), None)
 
-    def resolve(self, column: exp.Column) -> exp.Expression:
+    def resolve(self, column: exp.Column) -> exp.Expr:
         """The plan's column, or the output of that alias.
 
         Raises:
@@ -122,7 +122,7 @@ class ScopeNames:
         if found is not None:
             if self.grouped:
                 raise self._ungrouped(column)
-            tree: exp.Expression = self.sources.read(found[0])
+            tree: exp.Expr = self.sources.read(found[0])
             return self._fields(tree, found[1])
         if position is not None and position not in self._open:
             return self._fields(self.output(position).copy(), parts[1:])
@@ -152,12 +152,12 @@ class ScopeNames:
             column,
         )
 
-    def _fields(self, tree: exp.Expression, fields: list[str]) -> exp.Expression:
+    def _fields(self, tree: exp.Expr, fields: list[str]) -> exp.Expr:
         for name in fields:
             tree = field_of(tree, name)
         return tree
 
-    def output(self, position: int) -> exp.Expression:
+    def output(self, position: int) -> exp.Expr:
         """An item over the plan's columns, rewritten once."""
         if position not in self._outputs:
             assert self.rewriter is not None
@@ -188,7 +188,7 @@ class Scope:
     queries: Queries
     sources: Sources
     outer: Names | None
-    where: list[exp.Expression]
+    where: list[exp.Expr]
 
     def bind(self) -> Bound:
         """The plan of the SELECT.
@@ -229,26 +229,26 @@ class Scope:
 
     # What stands where.
 
-    def _clause(self, name: str) -> exp.Expression | None:
+    def _clause(self, name: str) -> exp.Expr | None:
         found = self.select.args.get(name)
         return found.this if found is not None else None
 
-    def _order_terms(self) -> list[exp.Expression]:
+    def _order_terms(self) -> list[exp.Expr]:
         order = self.select.args.get("order")
         return list(order.expressions) if order is not None else []
 
-    def _late(self) -> Iterator[exp.Expression]:
+    def _late(self) -> Iterator[exp.Expr]:
         """The trees evaluated after WHERE."""
         yield from (item.tree for item in self.items)
         for clause in (self._clause("having"), self._clause("qualify"), *self.order):
             if clause is not None:
                 yield clause
 
-    def _late_nodes(self) -> Iterator[exp.Expression]:
+    def _late_nodes(self) -> Iterator[exp.Expr]:
         for tree in self._late():
             yield from walk_scope(tree)
 
-    def _everything(self) -> Iterator[exp.Expression]:
+    def _everything(self) -> Iterator[exp.Expr]:
         yield from self.where
         yield from self._late()
         for name in ("group", "distinct"):
@@ -257,7 +257,7 @@ class Scope:
                 yield clause
         yield from self.select.args.get("windows") or ()
 
-    def _calls_in(self, tree: exp.Expression) -> bool:
+    def _calls_in(self, tree: exp.Expr) -> bool:
         return any(self.ctx.is_call(function_name(node)) for node in tree.walk())
 
     def _aggregated(self) -> bool:
@@ -286,7 +286,7 @@ class Scope:
                     )
                 self.names.computed[id(node)] = self.sources.compute(node, "unnest")
 
-    def _inside_call(self, node: exp.Expression) -> bool:
+    def _inside_call(self, node: exp.Expr) -> bool:
         above = node.parent
         while above is not None and not is_query(above):
             if self.ctx.is_call(function_name(above)):
@@ -294,7 +294,7 @@ class Scope:
             above = above.parent
         return False
 
-    def _precompute_queries(self, tree: exp.Expression) -> None:
+    def _precompute_queries(self, tree: exp.Expr) -> None:
         stack = [tree]
         while stack:
             node = stack.pop()
@@ -326,13 +326,13 @@ class Scope:
                     continue
                 stack.extend(node.iter_expressions())
 
-    def _filter(self, condition: exp.Expression) -> None:
+    def _filter(self, condition: exp.Expr) -> None:
         for part in conjuncts(condition):
             predicate = sql_of(self.rewriter.expr(part))
             self._require_boolean(predicate, part)
             self.rows.filter(predicate)
 
-    def _require_boolean(self, predicate: SqlExpr, node: exp.Expression) -> None:
+    def _require_boolean(self, predicate: SqlExpr, node: exp.Expr) -> None:
         plain = exp.Predicate | exp.Not | exp.Connector | exp.Boolean
         if isinstance(node, plain) and not self._calls_in(node):
             return
@@ -347,7 +347,7 @@ class Scope:
 
     # Groups and windows that calls stand above.
 
-    def _group_trees(self) -> list[exp.Expression]:
+    def _group_trees(self) -> list[exp.Expr]:
         """The grouping expressions; positions and aliases replaced by what they name."""
         group = self.select.args.get("group")
         if group is None:
@@ -358,24 +358,25 @@ class Scope:
             ]
         return [self._grouping(tree) for tree in group.expressions]
 
-    def _grouping(self, tree: exp.Expression) -> exp.Expression:
+    def _grouping(self, tree: exp.Expr) -> exp.Expr:
         if isinstance(tree, exp.Literal) and not tree.is_string:
             position = int(tree.name) - 1
             if not 0 <= position < len(self.items):
                 raise self.place.error("OC0228", f"there is no output {tree.name}", tree)
             return self.items[position].tree
-        if isinstance(tree, exp.Column) and len(tree.parts) == 1:
-            if self.sources.find([tree.name], tree) is None:
-                found = next((i for i in self.items if i.alias == tree.name.lower()), None)
-                return tree if found is None else found.tree
-        return tree
+        if not isinstance(tree, exp.Column) or len(tree.parts) != 1:
+            return tree
+        if self.sources.find([tree.name], tree) is not None:
+            return tree
+        found = next((i for i in self.items if i.alias == tree.name.lower()), None)
+        return tree if found is None else found.tree
 
     def _calls_over_groups(self) -> bool:
         """Does a call stand neither inside an aggregate nor in a grouping expression?"""
         keys = {self.names.canonical(tree) for tree in self._group_trees()}
         return any(self._over(tree, keys) for tree in self._late())
 
-    def _over(self, tree: exp.Expression, keys: set[str]) -> bool:
+    def _over(self, tree: exp.Expr, keys: set[str]) -> bool:
         if is_query(tree) or _as_aggregate(tree) is not None:
             return False
         if not self._calls_in(tree) or self.names.canonical(tree) in keys:
@@ -399,7 +400,7 @@ class Scope:
             )
         keys = self._group_trees()
         found = {self.names.canonical(n): n for tree in self._late() for n in aggregates(tree)}
-        computed: list[tuple[str, str, exp.Expression]] = []
+        computed: list[tuple[str, str, exp.Expr]] = []
         for tree in keys:
             name = tree.name if isinstance(tree, exp.Column) else "key"
             computed.append((self.names.canonical(tree), name, self.rewriter.expr(tree)))
@@ -433,9 +434,7 @@ class Scope:
         ]
         self._compute(computed, "", keep=True)
 
-    def _compute(
-        self, computed: list[tuple[str, str, exp.Expression]], tail: str, *, keep: bool
-    ) -> None:
+    def _compute(self, computed: list[tuple[str, str, exp.Expr]], tail: str, *, keep: bool) -> None:
         """Values as columns, by a residual; by DuckDB alone where no call is below."""
         kept = names(self.rows.schema) if keep else ()
         made = [(text, self.ctx.unique(name), tree) for text, name, tree in computed]
@@ -579,7 +578,7 @@ class Scope:
                     tail += " WINDOW " + ", ".join(written)
         return tail
 
-    def _grouped(self, group: exp.Expression) -> exp.Expression:
+    def _grouped(self, group: exp.Expr) -> exp.Expr:
         """GROUP BY rewritten, whatever sets it is made of."""
         group = group.copy()
         resolved = [self._grouping(tree) for tree in group.expressions]
@@ -601,7 +600,7 @@ class Scope:
         keys = [text_of(self.rewriter.expr(self._grouping(tree))) for tree in trees]
         return f"DISTINCT ON ({', '.join(keys)}) "
 
-    def _window_reads_calls(self, trees: list[exp.Expression]) -> bool:
+    def _window_reads_calls(self, trees: list[exp.Expr]) -> bool:
         made = {name for tree in trees for node in _windows(tree) for name in plan_columns(node)}
         return self.rows.has_calls and not made <= set(self._source_columns())
 
@@ -609,7 +608,7 @@ class Scope:
         return tuple(named.name for named in self.sources.made.values())
 
 
-def aggregates(tree: exp.Expression) -> Iterator[exp.Expression]:
+def aggregates(tree: exp.Expr) -> Iterator[exp.Expr]:
     """The outermost aggregates of a tree (with their FILTER), not those that are windows."""
     if is_query(tree):
         return
@@ -629,18 +628,18 @@ def aggregates(tree: exp.Expression) -> Iterator[exp.Expression]:
         yield from aggregates(child)
 
 
-def _as_aggregate(tree: exp.Expression) -> exp.Expression | None:
+def _as_aggregate(tree: exp.Expr) -> exp.Expr | None:
     inner = tree
     while isinstance(inner, _WRAPPERS):
         inner = inner.this
     return tree if is_aggregate(inner) else None
 
 
-def _windows(tree: exp.Expression) -> Iterator[exp.Expression]:
+def _windows(tree: exp.Expr) -> Iterator[exp.Expr]:
     return (node for node in walk_scope(tree) if isinstance(node, exp.Window))
 
 
-def holds_query(node: exp.Expression) -> bool:
+def holds_query(node: exp.Expr) -> bool:
     """The smallest predicate or value with a query directly in it."""
     if is_query(node) or isinstance(node, exp.Exists):
         return True
@@ -653,7 +652,7 @@ def holds_query(node: exp.Expression) -> bool:
     )
 
 
-def operands(node: exp.Expression) -> list[exp.Expression]:
+def operands(node: exp.Expr) -> list[exp.Expr]:
     """What stands beside the query in a node that `holds_query`."""
     return [
         child
@@ -667,7 +666,7 @@ def _source_sql(source: Source) -> str:
     return f"SELECT {listed} FROM {source.relation}"
 
 
-def _with_key(term: exp.Ordered, key: exp.Expression) -> exp.Ordered:
+def _with_key(term: exp.Ordered, key: exp.Expr) -> exp.Ordered:
     args = {name: value for name, value in term.args.items() if name != "this"}
     return exp.Ordered(this=key.copy(), **args)
 
@@ -681,7 +680,7 @@ def _is_count(value: object) -> bool:
     return isinstance(value, exp.Literal) and not value.is_string and value.name.isdigit()
 
 
-def _short(node: exp.Expression) -> str:
+def _short(node: exp.Expr) -> str:
     return function_name(node) or type(node).__name__.lower()
 
 

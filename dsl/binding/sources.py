@@ -6,7 +6,7 @@ call is below; the plan of the one subquery; joins; or a residual over everythin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,10 +18,9 @@ from ..diagnostics import nearest
 from .problems import Place
 from .rewriting import from_input
 from .rows import describe_over
-from .trees import is_query, is_volatile, plan_column, text_of
-from .types import NULL, null_of, null_row
+from .trees import field_of, is_plan_column, is_query, is_volatile, plan_column, text_of
+from .types import null_row
 from .view import Context
-
 
 _ITEM = "octans_item"
 
@@ -48,7 +47,7 @@ class Ctes:
     plans: Mapping[str, Bound] = field(default_factory=dict)
     recursive: bool = False
 
-    def prefix(self, *trees: exp.Expression) -> str:
+    def prefix(self, *trees: exp.Expr) -> str:
         """The WITH clause some text needs, '' for none; with what its members need."""
         wanted: dict[str, exp.CTE] = {}
         stack = list(trees)
@@ -92,14 +91,14 @@ class Sources:
     ctx: Context
     place: Place
     ctes: Ctes
-    items: Sequence[exp.Expression]
+    items: Sequence[exp.Expr]
     joins: Sequence[exp.Join]
     plans: Mapping[int, Bound]
     relations: list[Relation] = field(default_factory=list)
     merged: set[str] = field(default_factory=set)
     made: dict[Key, NamedExpr] = field(default_factory=dict)
     _direct: dict[int, Bound] = field(default_factory=dict)
-    _computed: list[exp.Expression] = field(default_factory=list)
+    _computed: list[exp.Expr] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for join in self.joins:
@@ -115,7 +114,7 @@ class Sources:
 
     # What can be read.
 
-    def find(self, parts: Sequence[str], node: exp.Expression) -> tuple[Key, list[str]] | None:
+    def find(self, parts: Sequence[str], node: exp.Expr) -> tuple[Key, list[str]] | None:
         """The column a dotted name stands for, and the fields of it that follow.
 
         Raises:
@@ -178,7 +177,7 @@ class Sources:
             candidates=nearest(parts[-1], known),
         )
 
-    def star(self, alias: str | None, node: exp.Expression) -> list[Key]:
+    def star(self, alias: str | None, node: exp.Expr) -> list[Key]:
         """The columns of `*` or `alias.*`, those merged by USING once.
 
         Raises:
@@ -230,7 +229,7 @@ class Sources:
         name = self.ctx.unique(key.name)
         self.made[key] = NamedExpr(name, SqlExpr(text, (key.name,)), type_)
 
-    def compute(self, tree: exp.Expression, name: str) -> exp.Column:
+    def compute(self, tree: exp.Expr, name: str) -> exp.Column:
         """An expression over FROM as a column of its rows.
 
         Raises:
@@ -295,18 +294,16 @@ class Sources:
         relation = f"({prefix}SELECT * FROM {text})" if prefix else text
         return Source(relation, columns or (_one(self.ctx),))
 
-    def _condition(self, on: exp.Expression) -> SqlExpr:
-        def one(node: exp.Expression) -> exp.Expression:
-            if not isinstance(node, exp.Column) or node.meta.get("octans_column"):
+    def _condition(self, on: exp.Expr) -> SqlExpr:
+        def one(node: exp.Expr) -> exp.Expr:
+            if not isinstance(node, exp.Column) or is_plan_column(node):
                 return node
             found = self.find([part.name for part in node.parts], node)
             if found is None:
                 raise self.unknown(node)
-            tree: exp.Expression = self.read(found[0])
+            tree: exp.Expr = self.read(found[0])
             for name in found[1]:
-                tree = exp.Anonymous(
-                    this="struct_extract", expressions=[tree, exp.Literal.string(name)]
-                )
+                tree = field_of(tree, name)
             return tree
 
         tree = on.copy().transform(one)
@@ -374,7 +371,7 @@ class Sources:
         """SEMI and ANTI joins' right sides give no columns."""
         return index == 0 or self.joins[index - 1].kind.upper() not in ("SEMI", "ANTI")
 
-    def _text(self, reading: object) -> str:
+    def _text(self, reading: Callable[[Bound, int], str]) -> str:
         """FROM's text; items with calls below stand as what `reading(bound, index)` says."""
         if not self.items:
             return ""
@@ -383,7 +380,7 @@ class Sources:
             bound = self.plans.get(id(item))
             text = text_of(item)
             if bound is not None:
-                inner = reading(_renamed(item, bound), index)  # type: ignore[operator]
+                inner = reading(_renamed(item, bound), index)
                 text = f"({inner}) AS {quote(_alias(item) or f'q{index}')}"
             joined = text if index == 0 else self._join_text(self.joins[index - 1], text)
             parts.append(joined if index == 0 or joined.startswith(",") else " " + joined)
@@ -440,7 +437,7 @@ def _name_in(schema: Schema, lower: str) -> str | None:
     return next((f.name for f in schema if f.name.lower() == lower), None)
 
 
-def _alias(item: exp.Expression) -> str | None:
+def _alias(item: exp.Expr) -> str | None:
     """The name an item of FROM has for the rest of the query."""
     if item.alias:
         return str(item.alias)
@@ -454,11 +451,8 @@ def _alias(item: exp.Expression) -> str | None:
     return None
 
 
-def _renamed(item: exp.Expression, bound: Bound) -> Bound:
+def _renamed(item: exp.Expr, bound: Bound) -> Bound:
     """`AS alias(a, b)`: the columns' new names."""
     alias = item.args.get("alias")
     listed = [part.name for part in alias.columns] if isinstance(alias, exp.TableAlias) else []
     return Bound(bound.plan, (*listed, *bound.names[len(listed) :])) if listed else bound
-
-
-__all__ = ["NULL", "Bound", "Ctes", "Key", "Relation", "Sources", "null_of"]

@@ -119,7 +119,7 @@ _VOLATILE = frozenset(
 """DuckDB's volatile functions that a query may hold (`duckdb_functions().stability`)."""
 
 
-def text_of(tree: exp.Expression) -> str:
+def text_of(tree: exp.Expr) -> str:
     """Canonical DuckDB text."""
     return tree.sql(dialect="duckdb", normalize_functions=False, comments=False)
 
@@ -131,55 +131,55 @@ def plan_column(name: str) -> exp.Column:
     return column
 
 
-def is_plan_column(node: exp.Expression) -> bool:
+def is_plan_column(node: exp.Expr) -> bool:
     """Made by `plan_column`?"""
     return isinstance(node, exp.Column) and bool(node.meta.get(_PLAN))
 
 
-def plan_columns(tree: exp.Expression) -> tuple[str, ...]:
+def plan_columns(tree: exp.Expr) -> tuple[str, ...]:
     """The plan columns a tree reads, sorted."""
     return tuple(sorted({node.name for node in tree.find_all(exp.Column) if is_plan_column(node)}))
 
 
-def sql_of(tree: exp.Expression) -> SqlExpr:
+def sql_of(tree: exp.Expr) -> SqlExpr:
     """A rewritten tree as a plan's expression."""
     return SqlExpr(text_of(tree), plan_columns(tree), is_volatile(tree))
 
 
-def function_name(node: exp.Expression) -> str | None:
+def function_name(node: exp.Expr) -> str | None:
     """The function's name in lower case, None for what is not a function."""
     if isinstance(node, exp.Anonymous):
         return str(node.this).lower() if isinstance(node.this, str) else node.name.lower()
     return node.sql_name().lower() if isinstance(node, exp.Func) else None
 
 
-def is_volatile(tree: exp.Expression) -> bool:
+def is_volatile(tree: exp.Expr) -> bool:
     """Does it hold a function that answers differently every time?"""
     return any(
         isinstance(node, exp.Func) and function_name(node) in _VOLATILE for node in tree.walk()
     )
 
 
-def is_aggregate(node: exp.Expression) -> bool:
+def is_aggregate(node: exp.Expr) -> bool:
     """An aggregate function's own node?"""
     return isinstance(node, exp.AggFunc) or (
         isinstance(node, exp.Func) and function_name(node) in AGGREGATES
     )
 
 
-def is_query(node: exp.Expression) -> bool:
+def is_query(node: exp.Expr) -> bool:
     """A query in its own scope?"""
     return isinstance(node, exp.Query | exp.Subquery | exp.Values)
 
 
-def is_unnest(node: exp.Expression) -> bool:
+def is_unnest(node: exp.Expr) -> bool:
     """`unnest(…)` as an expression: it makes rows."""
     return isinstance(node, exp.Explode | exp.Unnest) or (
         isinstance(node, exp.Anonymous) and function_name(node) == "unnest"
     )
 
 
-def walk_scope(tree: exp.Expression) -> Iterator[exp.Expression]:
+def walk_scope(tree: exp.Expr) -> Iterator[exp.Expr]:
     """Depth first over an expression, not into the queries inside it (they are yielded)."""
     stack = [tree]
     while stack:
@@ -189,7 +189,7 @@ def walk_scope(tree: exp.Expression) -> Iterator[exp.Expression]:
             stack.extend(reversed(list(node.iter_expressions())))
 
 
-def conjuncts(tree: exp.Expression) -> list[exp.Expression]:
+def conjuncts(tree: exp.Expr) -> list[exp.Expr]:
     """The parts of a conjunction, in order."""
     match tree:
         case exp.And():
@@ -200,7 +200,7 @@ def conjuncts(tree: exp.Expression) -> list[exp.Expression]:
             return [tree]
 
 
-def conjunction(parts: tuple[exp.Expression, ...]) -> exp.Expression:
+def conjunction(parts: tuple[exp.Expr, ...]) -> exp.Expr:
     """`a AND b AND …`, each in parentheses where it needs them."""
     trees = [wrapped(part.copy()) for part in parts]
     result = trees[0]
@@ -209,7 +209,7 @@ def conjunction(parts: tuple[exp.Expression, ...]) -> exp.Expression:
     return result
 
 
-def wrapped(tree: exp.Expression) -> exp.Expression:
+def wrapped(tree: exp.Expr) -> exp.Expr:
     """In parentheses unless it cannot be read otherwise."""
     plain = exp.Column | exp.Literal | exp.Func | exp.Paren | exp.Boolean | exp.Null
     if isinstance(tree, plain) and not isinstance(tree, exp.Connector):
@@ -217,17 +217,17 @@ def wrapped(tree: exp.Expression) -> exp.Expression:
     return exp.Paren(this=tree)
 
 
-def is_true(tree: exp.Expression) -> exp.Expression:
+def is_true(tree: exp.Expr) -> exp.Expr:
     """`tree IS TRUE`."""
     return exp.Is(this=wrapped(tree.copy()), expression=exp.true())
 
 
-def is_not_true(tree: exp.Expression) -> exp.Expression:
+def is_not_true(tree: exp.Expr) -> exp.Expr:
     """`tree IS NOT TRUE`: false or NULL."""
     return exp.Not(this=exp.Is(this=wrapped(tree.copy()), expression=exp.true()))
 
 
-def is_plain(tree: exp.Expression) -> bool:
+def is_plain(tree: exp.Expr) -> bool:
     """Cannot fail and costs nothing: columns, literals, and their fields."""
     match tree:
         case exp.Column() | exp.Literal() | exp.Boolean() | exp.Null() | exp.Identifier():
@@ -242,17 +242,24 @@ def is_plain(tree: exp.Expression) -> bool:
             return False
 
 
-def field_of(tree: exp.Expression, name: str) -> exp.Expression:
+def field_of(tree: exp.Expr, name: str) -> exp.Expr:
     """`tree.name`; a struct built in place gives its field itself."""
     inside = tree.this if isinstance(tree, exp.Paren) else tree
     if isinstance(inside, exp.Struct):
         for item in inside.expressions:
             if isinstance(item, exp.PropertyEQ) and item.name.lower() == name.lower():
-                return item.expression
+                value: exp.Expr = item.expression
+                return value
     return exp.Anonymous(this="struct_extract", expressions=[tree, exp.Literal.string(name)])
 
 
-def struct_of(fields: list[tuple[str, exp.Expression]]) -> exp.Struct:
+def typed_as(tree: exp.Expr, type_: str) -> exp.Cast:
+    """`CAST(tree AS type)`; the type stays DuckDB's own text."""
+    written = exp.DataType(this=exp.DType.USERDEFINED, kind=exp.Var(this=type_))
+    return exp.Cast(this=tree.copy(), to=written)
+
+
+def struct_of(fields: list[tuple[str, exp.Expr]]) -> exp.Struct:
     """`{'a': …, 'b': …}`."""
     return exp.Struct(
         expressions=[
