@@ -145,12 +145,12 @@ def _sampled(session: Session, bound: BoundAnalyze) -> pa.Table:
     ]
     columns.append(f"{bound.cluster.text if bound.cluster else 'NULL'} AS __cluster")
     with session.catalog.cursor() as cursor:
-        counted = cursor.execute(f"SELECT count(*) FROM ({bound.using})").fetchone()
-        places = sample(counted[0] if counted else 0, bound.sample, seed)
+        ((counted,),) = cursor.execute(f"SELECT count(*) FROM ({bound.using})").fetchall()
+        places = sample(counted, bound.sample, seed)
         if not places:
             raise RunError("USING gives no rows to analyze", code="OC0430")
         cursor.register("octans_places", pa.table({"place": pa.array(places, pa.int64())}))
-        table = cursor.execute(
+        table: pa.Table = cursor.execute(
             f"SELECT {', '.join(columns)} FROM (SELECT *, row_number() OVER () - 1 AS __place "
             f"FROM ({bound.using})) JOIN octans_places ON __place = place ORDER BY __place"
         ).to_arrow_table()
@@ -173,7 +173,8 @@ def _profiled(session: Session, bound: BoundAnalyze, table: pa.Table, run: int) 
     session.catalog.register(SEARCH_ROWS, search)
     try:
         body = bound.body(SEARCH_ROWS, ())
-        with LocalRunner(session.environment()) as runner:
+        runner = LocalRunner(session.environment())
+        try:
             return profile(
                 _request(session, bound, body, search, run),
                 runner,
@@ -185,6 +186,8 @@ def _profiled(session: Session, bound: BoundAnalyze, table: pa.Table, run: int) 
                 ),
                 progress=_progress(session),
             )
+        finally:
+            runner.close()
     finally:
         session.catalog.unregister(SEARCH_ROWS)
 
@@ -305,8 +308,8 @@ def _message(bound: BoundAnalyze, table: pa.Table, result: ProfileResult) -> str
     """One line for the whole, and one for everything worth knowing."""
     held = sum(role == "held_back" for role in table.column("__role").to_pylist())
     lines = [
-        f"analyzed {bound.kind} {bound.subject}: {table.num_rows - held} rows searched, {held} held "
-        f"back, {len(result.observations)} observations, {result.seconds:.1f} s, "
+        f"analyzed {bound.kind} {bound.subject}: {table.num_rows - held} rows searched, "
+        f"{held} held back, {len(result.observations)} observations, {result.seconds:.1f} s, "
         f"{result.usd:.6f} USD"
     ]
     if result.stopped is not None:

@@ -27,6 +27,7 @@ from .result import Result, render_explanation
 from .stats.statistics import Statistics
 
 if TYPE_CHECKING:
+    from .catalog_db.history import Status
     from .executor.engine import Execution
     from .session import Session
 
@@ -99,9 +100,9 @@ class Planned:
         run = Run(self, self.query)
         with self.session.catalog.cursor() as cursor:
             cursor.register("octans_copied", run.reader())
-            copied = cursor.execute(f"COPY (FROM octans_copied) {target}").fetchone()
+            copied = cursor.execute(f"COPY (FROM octans_copied) {target}").fetchall()
         return Result(
-            message=f"copied {copied[0] if copied else 0} rows", failed=lambda: run.failed
+            message=f"copied {copied[0][0] if copied else 0} rows", failed=lambda: run.failed
         )
 
     def explained(self) -> Result:
@@ -118,7 +119,7 @@ class Planned:
             explanation = self.explain()
         return Result(
             text=render_explanation(explanation, self.options.format),
-            html=render_explanation(explanation, "html"),
+            html=lambda: render_explanation(explanation, "html"),
             colored=lambda: render_explanation(explanation, self.options.format, color=True),
             explain=lambda: explanation,
             plan=self.query.physical,
@@ -207,7 +208,8 @@ class Run:
             estimates=numbers(query.chosen.cost),
             subjects={step.context.split(".")[0] for step in query.problem.steps},
         )
-        status, problem = "cancelled", None
+        status: Status = "cancelled"
+        problem = None
         start = time.perf_counter()
         try:
             for batch in self._execution.batches():
@@ -305,10 +307,10 @@ def estimated_rows(session: Session, sql: str) -> Estimate | None:
 
     try:
         with session.catalog.cursor() as cursor:
-            found = cursor.execute(f"EXPLAIN (FORMAT json) {sql}").fetchone()
+            found = cursor.execute(f"EXPLAIN (FORMAT json) {sql}").fetchall()
     except duckdb.Error:
         return None
-    rows, filtered = _cardinality(json.loads(found[1])[0]) if found else (None, True)
+    rows, filtered = _cardinality(json.loads(found[0][1])[0]) if found else (None, True)
     if rows is None:
         return None
     return Estimate(rows, 0.0 if filtered else rows, rows, 0, "modelled")

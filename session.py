@@ -54,7 +54,7 @@ def connect(path: str | Path | None = None, *, base_dir: str | Path | None = Non
         base_dir: where relative paths of models start; the working directory by default.
 
     Raises:
-        CatalogError: the file is held by another process, is no catalog, or is from a newer version.
+        CatalogError: another process holds the file, it is no catalog, or from a newer version.
     """
     return Session(Catalog.open(None if path is None else str(path)), base_dir)
 
@@ -105,8 +105,8 @@ class Session:
         result = Result(message="nothing to run")
         self._caller, self._advice = sys._getframe(1), advice
         try:
-            for result in self._run(text, name):
-                pass
+            for each in self._run(text, name):
+                result = each
         finally:
             self._caller = self._advice = None
         return result

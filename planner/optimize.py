@@ -30,7 +30,7 @@ from .advice import Item, Report, restrict
 from .explain.planned import constraint_text, value_text
 from .lower import lower
 from .objectives import limits_of
-from .problem import Excluded, Missing, PlanProblem, build_problem
+from .problem import Allow, Excluded, Missing, PlanProblem, build_problem
 from .rewrite import TraceEntry, rewrite
 from .rules import RuleContext
 from .rules.context import StepStatistics
@@ -180,7 +180,7 @@ def _advised(
     """The problem, narrowed to what the advice leaves."""
     rows = source_rows(logical, known)
 
-    def build(allow: Callable[[StepInfo, Choice], str | None] | None) -> PlanProblem:
+    def build(allow: Allow | None) -> PlanProblem:
         return build_problem(
             logical,
             slo=slo,
@@ -196,17 +196,8 @@ def _advised(
     problem = build(None)
     if not advice:
         return problem, ()
-    options = {stage.step.key: tuple(stage.choices) for stage in problem.stages}
-    left, reports = restrict(options, advice, _why_excluded(problem))
-    return build(
-        lambda info, c: None if c in left[info.key] else "advice asks for another"
-    ), reports
-
-
-def _why_excluded(problem: PlanProblem) -> Callable[[str, str], str | None]:
-    """The reason a variant is not among a step's options."""
-    reasons = {(out.key, out.variant): out.reason for out in problem.excluded}
-    return lambda key, variant: reasons.get((key, variant))
+    allow, reports = restrict(problem, advice)
+    return build(allow), reports
 
 
 def source_rows(logical: LogicalNode, known: Knowledge) -> Estimate | None:

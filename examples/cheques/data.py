@@ -2,9 +2,9 @@
 
 The images are the UCI "Optical Recognition of Handwritten Digits" test set [Alpaydin and Kaynak,
 1998]: 1,797 real 8x8 images with 17 grey levels. They are split into three disjoint parts: for
-training, for ANALYZE and for measuring. The images of a part are dealt into books of eight; all digits
-of a strip come from one book. Strips of one book share images and so are not independent of each
-other, strips of two books are: the book is what `CLUSTER BY` is given, and what n counts by eights.
+training, for ANALYZE and for measuring. The images of a part are dealt into books of eight; all
+digits of a strip come from one book. Strips of one book share images and so are not independent of
+each other, strips of two books are: the book is what `CLUSTER BY` is given, and what n counts.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def perturb(
 ) -> NDArray[np.uint8]:
     """Every image `n x 8 x 8` moved by its own sub-pixel shift, turned, and made noisy.
 
-    Returns grey levels in [0, 240], 15 to one of the original's 16. `turn` is the largest rotation and
-    shear in radians (only training uses it).
+    Returns grey levels in [0, 240], 15 to one of the original's 16. `turn` is the largest rotation
+    and shear in radians (only training uses it).
     """
     n = len(images)
     by = rng.uniform(-shift, shift, (2, n, 1, 1))
@@ -83,7 +83,8 @@ def perturb(
         + padded[i, y0 + 1, x0 + 1] * fy * fx
     )
     noisy = moved + rng.normal(0, noise, moved.shape)
-    return np.clip(np.round(noisy * 15), 0, 240).astype(np.uint8)
+    grey: NDArray[np.uint8] = np.clip(np.round(noisy * 15), 0, 240).astype(np.uint8)
+    return grey
 
 
 def luhn_valid(number: NDArray[np.int64]) -> bool:
@@ -97,8 +98,8 @@ def strips(name: str, count: int) -> pa.Table:
     """`count` strips of 4 to 8 digits from one part, each ending in its Luhn check digit.
 
     Columns: id, book, strip (BLOB, 8 rows of 8·k grey levels), amount (BIGINT) and digits
-    (INTEGER[]), the truth. A strip takes its digits from one book without repeating an image where the
-    book allows it; which of them, and in which order, is drawn anew until the check digit is right.
+    (INTEGER[]), the truth. A strip takes its digits from one book without repeating an image; which
+    of them, and in which order, is drawn anew until the check digit is right.
     """
     images, labels = part(name)
     rng = np.random.default_rng([SEED, len(labels), count])

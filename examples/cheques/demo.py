@@ -46,7 +46,7 @@ def folder() -> Path:
 
 @dataclass(frozen=True)
 class Measured:
-    """A plan of the closing table: estimated and measured, accuracy in [0, 1], USD for 1,000 strips."""
+    """A plan of the closing table; accuracy in [0, 1], USD for 1,000 strips."""
 
     name: str
     accuracy: Estimate | None
@@ -163,10 +163,11 @@ def best_everywhere(session: Session) -> str:
             known = best.get(seen.subject)
             if known is None or seen.value > known.value:
                 best[seen.subject] = seen
-    return " ".join(
-        f"VARIANT({step} {seen.variant}{' ' if seen.knobs else ''}{seen.knobs.replace(' := ', '=')})"
-        for step, seen in best.items()
-    )
+    items = []
+    for step, seen in best.items():
+        knobs = f" {seen.knobs.replace(' := ', '=')}" if seen.knobs else ""
+        items.append(f"VARIANT({step} {seen.variant}{knobs})")
+    return " ".join(items)
 
 
 def run(
@@ -178,7 +179,7 @@ def run(
     answers = result.arrow().column("amount")
     seconds = time.perf_counter() - start
     right = pc.sum(pc.fill_null(pc.equal(answers, truth), False)).as_py() or 0
-    explanation = result.explanation
+    explanation = result.explanation()
     actual = explanation.actual_totals
     usd = None if actual is None or actual.cost is None else actual.cost.value * 1000
     expected = explanation.totals.cost
@@ -275,17 +276,18 @@ def _inside_interval(row: Measured) -> str:
 
 
 INTRODUCTION = """
-A bank reads amounts from strips of handwritten digits. There are nine ways to read a digit, from a
-linear model to a support vector machine that costs a thousand times as much, and a second reader for
-strips whose check digit is wrong. Which should run? Octans is told what is wanted and finds out.
+A bank reads amounts from strips of handwritten digits. There are eight ways to read a digit, from
+a linear model to a support vector machine that costs a thousand times as much, and a second reader
+for strips whose check digit is wrong. Which should run? Octans is told what is wanted and finds
+out.
 
 The digits are real: 1,797 images written by 43 people, bundled with scikit-learn. Training, ANALYZE
 and measuring use disjoint images. Everything is written to {place}
 """
 
 CLOSING = """
-What was promised beside what happened: each plan run once more on the 5,000 strips, whose images
-neither training nor ANALYZE has seen. "Best everywhere" is what one would do without an optimizer: for
+What was promised beside what happened: each plan run once more on the strips, whose images neither
+training nor ANALYZE has seen. "Best everywhere" is what one would do without an optimizer: for
 every step the most accurate choice, at its best batch size, under the same rewrite rules.
 """
 

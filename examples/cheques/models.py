@@ -194,13 +194,14 @@ def _convolutional(epochs: int = 12, batch: int = 128) -> list[tuple[Any, Any]]:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=rounds)
     loss = nn.CrossEntropyLoss(label_smoothing=0.05)
     for _ in range(epochs):
-        for rows in torch.randperm(len(x)).split(batch):
+        for rows in torch.split(torch.randperm(len(x)), batch):
             optimizer.zero_grad()
             loss(net(x[rows]), y[rows]).backward()
             optimizer.step()
             schedule.step()
-    layers = [layer for layer in net if isinstance(layer, nn.Conv2d | nn.Linear)]
-    return [(part.weight.detach().numpy(), part.bias.detach().numpy()) for part in layers]
+    state = {name: value.numpy() for name, value in net.state_dict().items()}
+    names = dict.fromkeys(name.rpartition(".")[0] for name in state)
+    return [(state[f"{name}.weight"], state[f"{name}.bias"]) for name in names]
 
 
 # --- artefacts ------------------------------------------------------------------------------------
