@@ -16,7 +16,7 @@ from .failures import describe
 from .slots import Slots
 
 
-@dataclass
+@dataclass(slots=True)
 class BatchResult:
     """`outputs` hold a value per element (NULL where it failed); `failed` says why, by position."""
 
@@ -55,7 +55,8 @@ class BatchCaller:
             RunError: the variant's outputs have the wrong shape.
             Stopped: cancelled while waiting for the slot or between tries.
         """
-        with self._slots.hold(self._device) as waited:
+        waited = self._slots.take(self._device)
+        try:
             began = time.perf_counter()
             outputs, error = self._attempt(model, batch)
             if outputs is not None:
@@ -64,6 +65,8 @@ class BatchCaller:
             result.seconds = time.perf_counter() - began
             result.queue_seconds = waited
             return result
+        finally:
+            self._slots.give(self._device)
 
     def _attempt(
         self, model: LoadedModel, batch: pa.RecordBatch

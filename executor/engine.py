@@ -62,6 +62,7 @@ class Execution:
                 if numbered:
                     state.rows_done = int(chunk.rows[-1]) + 1
                 state.report_progress()
+            state.report_progress(last=True)
             self._raise_failure()
         except (Stopped, RowsFailed, KeyboardInterrupt) as error:
             self._raise_failure()
@@ -80,7 +81,10 @@ class Execution:
 
     def read_all(self) -> pa.Table:
         """The whole result."""
-        return pa.Table.from_batches(list(self.batches()), self.schema)
+        try:
+            return pa.Table.from_batches(list(self.batches()), self.schema)
+        except KeyboardInterrupt as error:  # between two batches
+            raise cancelled(self._state.rows_done) from error
 
     def cancel(self) -> None:
         """Stop soon; whoever reads the result gets OC0402."""
@@ -130,7 +134,10 @@ class Execution:
 
 
 class _Builder:
-    """Turns the plan's nodes into streams; every stage, scan and residual has its own thread."""
+    """Turns the plan's nodes into streams; every stage and the result have a thread of their own.
+
+    Scans and steps run in the thread that reads them: DuckDB has its own threads and reads ahead.
+    """
 
     def __init__(self, plan: PhysicalPlan, state: RunState, pumps: Pumps, spool: Spool) -> None:
         self._root = plan.root
@@ -147,8 +154,14 @@ class _Builder:
         self._spooled: dict[PhysicalNode, Shared] = {}
 
     def build(self) -> Stream:
-        """The root's stream."""
-        return self._chain(self._root)
+        """The root's stream, always fed by a thread, so that its reader can be interrupted."""
+        return self._pumped(self._root)
+
+    def _pumped(self, top: PhysicalNode) -> Stream:
+        """A chain worked off by a thread: for the caller, or for DuckDB, which pulls in its own."""
+        chain = self._chain(top)
+        by_itself = isinstance(top, Stage) and top not in self._shared
+        return chain if by_itself else self._pumps.pump("relation", chain)
 
     def _chain(self, top: PhysicalNode) -> Stream:
         """A new chain of chunks, sized for all stages down to where it starts."""
@@ -167,12 +180,12 @@ class _Builder:
         if shared is None:
             below = self._unshared(node)
             shared = self._spooled[node] = Shared(node, below, self._spool, self._state)
-        return self._pumps.pump("shared", Stream(shared.chunks(sizer)))
+        return Stream(shared.chunks(sizer))
 
     def _unshared(self, node: PhysicalNode) -> Stream:
         self._shared.remove(node)
         try:
-            return self._chain(node)
+            return self._pumped(node)
         finally:
             self._shared.add(node)
 
@@ -180,7 +193,7 @@ class _Builder:
         state = self._state
         match node:
             case SqlScan():
-                return self._pumps.pump("scan", Stream(scan(node, state, sizer)))
+                return Stream(scan(node, state, sizer))
             case SqlStep():
                 below = self._stream(node.input, sizer)
                 step = StepWorker(node, state, self._derived[node])
@@ -193,10 +206,10 @@ class _Builder:
                 below = self._stream(node.input, sizer)
                 return Stream(stop_after(node, below, state), below.channels)
             case SqlResidual():
-                inputs = tuple(self._chain(child) for child in node.inputs)
+                inputs = tuple(self._pumped(child) for child in node.inputs)
                 channels = tuple(channel for stream in inputs for channel in stream.channels)
                 chunks = residual(node, inputs, state, self._spool, sizer)
-                return self._pumps.pump("residual", Stream(chunks, channels))
+                return Stream(chunks, channels)
         assert_never(node)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Generic, TypeVar
@@ -31,7 +31,7 @@ class Lane(Generic[T]):
         self._borrowed = state.models.borrow(stage)
         self._threads = threads_imposed(state.models.device(stage).threads)
         self._model: LoadedModel | None = None
-        self._results: deque[tuple[BatchResult, T]] = deque()
+        self._results: list[tuple[BatchResult, T]] = []
 
     def submit(self, batch: pa.RecordBatch, tag: T) -> None:
         """Call now; the first call loads the model."""
@@ -40,10 +40,10 @@ class Lane(Generic[T]):
             self._threads.__enter__()
         self._results.append((self._caller.call(self._model, batch), tag))
 
-    def results(self, *, wait: bool) -> Iterator[tuple[BatchResult, T]]:
+    def results(self, *, wait: bool) -> Iterable[tuple[BatchResult, T]]:
         """Finished batches, in the order submitted."""
-        while self._results:
-            yield self._results.popleft()
+        finished, self._results = self._results, []
+        return finished
 
     def close(self) -> None:
         """Give the model back."""

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 FAILED = "__failed"
 """BOOLEAN: the row failed under ON ERROR NULL. A residual's inputs have it if its SQL names it."""
 POSITION = "__position"
-READ_ROWS = 2048
-"""Rows asked of DuckDB at once: its vector size; larger ones only add memory."""
+NARROW_ROWS, WIDE_ROWS = 16384, 1024
+"""Rows asked of DuckDB at once: many where a row is small for sure, few where it may be large."""
 
 _spools = itertools.count()
 
@@ -53,10 +53,13 @@ def query_failed(state: RunState, error: Exception) -> BaseException:
     return sql_failed(text[0] if text else type(error).__name__, state.rows_done)
 
 
-def run_query(state: RunState, cursor: DuckDBPyConnection, sql: str) -> Iterator[pa.RecordBatch]:
+def run_query(
+    state: RunState, cursor: DuckDBPyConnection, sql: str, schema: Schema
+) -> Iterator[pa.RecordBatch]:
     """Stream a query's result."""
+    wide = any("BLOB" in f.type or "VARCHAR" in f.type or "[]" in f.type for f in schema)
     try:
-        reader = cursor.sql(sql).to_arrow_reader(READ_ROWS)
+        reader = cursor.sql(sql).to_arrow_reader(WIDE_ROWS if wide else NARROW_ROWS)
         try:
             for batch in reader:
                 if state.stopped():
@@ -74,7 +77,7 @@ def scan(node: SqlScan, state: RunState, sizer: ChunkSizer) -> Iterator[Chunk]:
     wanted = list(names(node.fields))
     cursor = state.cursor()
     total = 0
-    for first, batch in rechunk(run_query(state, cursor, node.sql), sizer):
+    for first, batch in rechunk(run_query(state, cursor, node.sql, node.fields), sizer):
         total = first + batch.num_rows
         meter.rows_in = meter.rows_out = total
         yield Chunk(batch.select(wanted), row_numbers(first, batch.num_rows))
@@ -313,7 +316,8 @@ class Shared:
         state = self._state
         cursor = state.cursor()
         sql = f"SELECT * FROM {self._table}"
-        yield from numbered(run_query(state, cursor, sql), self._node.schema, sizer)
+        schema = self._node.schema
+        yield from numbered(run_query(state, cursor, sql, schema), schema, sizer)
 
 
 def numbered(
@@ -346,7 +350,7 @@ def residual(
                 cursor.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM {table}")
             else:
                 cursor.register(name, feed(source, child.schema, state, failed=FAILED in node.sql))
-        for chunk in numbered(run_query(state, cursor, node.sql), node.fields, sizer):
+        for chunk in numbered(run_query(state, cursor, node.sql, node.fields), node.fields, sizer):
             meter.rows_out += len(chunk)
             yield chunk
     except duckdb.Error as error:

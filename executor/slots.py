@@ -26,24 +26,26 @@ class Slots:
         }
         self.stopped = stopped
 
-    @contextmanager
-    def hold(self, device: str) -> Iterator[float]:
-        """A slot, once one is free; gives the seconds waited.
+    def take(self, device: str) -> float:
+        """A slot, once one is free; the seconds waited. Give it back with `give`.
 
         Raises:
-            Stopped: the run was cancelled while waiting.
+            Stopped: the run was cancelled.
         """
-        free = self._free[device]
-        began = time.perf_counter()
         if self.stopped():
             raise Stopped
+        free = self._free[device]
+        if free.acquire(blocking=False):
+            return 0.0
+        began = time.perf_counter()
         while not free.acquire(timeout=POLL_SECONDS):
             if self.stopped():
                 raise Stopped
-        try:
-            yield time.perf_counter() - began
-        finally:
-            free.release()
+        return time.perf_counter() - began
+
+    def give(self, device: str) -> None:
+        """Give a slot back."""
+        self._free[device].release()
 
 
 @dataclass

@@ -31,12 +31,15 @@ MAX_WAITING_ROWS = 1 << 18
 
 @dataclass
 class Waiting:
-    """A chunk whose elements are not all answered; `taken` and `done` count them."""
+    """A chunk whose elements are not all answered; `taken` and `done` count them.
+
+    `seconds` is the model time they took."""
 
     chunk: Chunk
     elements: Elements
     taken: int = 0
     done: int = 0
+    seconds: float = 0.0
     outputs: list[list[pa.Array]] = field(default_factory=list)
     failed: dict[int, str] = field(default_factory=dict)
 
@@ -67,6 +70,7 @@ class StageWorker:
         self._waiting: deque[Waiting] = deque()
         self._buffered = self._waiting_rows = self._waiting_bytes = 0
         self._ended = False
+        self._next: Waiting | None = None
 
     def chunks(self) -> Iterator[Chunk]:
         """The answered chunks, in order."""
@@ -92,10 +96,10 @@ class StageWorker:
                 self._admit(chunk, elements_of(stage, chunk, inputs))
                 while self._buffered >= batch:
                     self._submit(lane, batch)
-                    self._collect(lane, wait=False)
-                    yield from self._ready()
-                    if self._ended:
-                        return
+                    if self._collect(lane, wait=False):
+                        yield from self._ready()
+                        if self._ended:
+                            return
                 if self._too_much_waits():
                     self._drain(lane, batch)
                 yield from self._ready()
@@ -135,10 +139,18 @@ class StageWorker:
 
     def _submit(self, lane: AnyLane, count: int) -> None:
         """Send the next `count` elements, which may come from several chunks."""
+        self._buffered -= count
+        head = self._next
+        if head is not None and head.elements.count - head.taken > count:
+            batch = head.elements.batch.slice(head.taken, count)
+            head.taken += count
+            lane.submit(batch, ((head, count),))
+            return
         parts: list[pa.RecordBatch] = []
         owners: list[tuple[Waiting, int]] = []
         missing = count
         for waiting in self._waiting:
+            self._next = waiting
             available = min(missing, waiting.elements.count - waiting.taken)
             if available:
                 parts.append(waiting.elements.batch.slice(waiting.taken, available))
@@ -147,11 +159,10 @@ class StageWorker:
                 missing -= available
             if not missing:
                 break
-        self._buffered -= count
         lane.submit(join_batches(parts), tuple(owners))
 
-    def _collect(self, lane: AnyLane, *, wait: bool) -> None:
-        """Hand finished batches to their chunks."""
+    def _collect(self, lane: AnyLane, *, wait: bool) -> bool:
+        """Hand finished batches to their chunks; whether the first chunk is now complete."""
         full = self._stage.choice.batch
         for result, owners in lane.results(wait=wait):
             meter = self._meter
@@ -173,10 +184,9 @@ class StageWorker:
                     if start <= position < start + count:
                         waiting.failed[waiting.done + position - start] = message
                 waiting.done += count
+                waiting.seconds += result.seconds * count / size
                 start += count
-            rows = len(owners[0][0].chunk) * size / max(1, owners[0][0].elements.count)
-            if self._sizer is not None:
-                self._sizer.report(self._stage.step, max(1, round(rows)), result.seconds)
+        return bool(self._waiting) and self._waiting[0].done == self._waiting[0].elements.count
 
     def _ready(self) -> Iterator[Chunk]:
         """The chunks at the head that are fully answered."""
@@ -184,6 +194,8 @@ class StageWorker:
             waiting = self._waiting.popleft()
             self._waiting_rows -= len(waiting.chunk)
             self._waiting_bytes -= waiting.chunk.batch.nbytes
+            if self._sizer is not None:
+                self._sizer.report(self._stage.step, len(waiting.chunk), waiting.seconds)
             chunk = self._settle(waiting)
             self._meter.rows_out += len(chunk)
             if len(chunk):

@@ -132,11 +132,11 @@ class RunState:
         types = self.arrow_types(field.type for field in schema)
         return pa.schema([pa.field(field.name, types[field.type]) for field in schema])
 
-    def report_progress(self) -> None:
-        """Tell the sink, about ten times a second."""
+    def report_progress(self, *, last: bool = False) -> None:
+        """Tell the sink, about ten times a second; the `last` time in any case."""
         sink = self.env.progress
         now = time.monotonic()
-        if sink is None or now - self._progress_at < 0.1:
+        if sink is None or (now - self._progress_at < 0.1 and not last):
             return
         self._progress_at = now
         sink.update(self.rows_done, self.rows_total, self.telemetry.lines())
