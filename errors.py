@@ -55,6 +55,8 @@ class OctansError(Exception):
         """Attach the text the span points into, once; the innermost text wins."""
         if self.source is None:
             self.source, self.source_name = text, name
+        elif self.source == text and self.source_name is None:
+            self.source_name = name
         return self
 
     def __str__(self) -> str:

@@ -64,10 +64,11 @@ class Accepted:
                 return True
 
     def names(self) -> list[str]:
-        """All of them: keywords last, the end very last."""
+        """All of them: keywords behind the rest, the end last."""
         row = self._conf.states[self._stack[-1]]
         found = [name for name in row if (name.isupper() or name == END) and name in self]
-        return sorted(found, key=lambda name: (name == END, name not in _IN_WORDS, name))
+        rank = {name: index for index, name in enumerate(_IN_WORDS)}
+        return sorted(found, key=lambda name: (name == END, rank.get(name, len(rank)), name))
 
 
 def unexpected(accepted: Accepted, lexeme: Lexeme | None, end: int) -> SyntaxProblem:
@@ -99,6 +100,8 @@ def hint(error: SyntaxProblem, line: Sequence[Word]) -> str | None:
         return None
     uppers = ["", "", *(word.upper for word in line), ""]
     second, first, here, after = uppers[at : at + 4]
+    if error.code == "OC0101" and here in ("MINIMIZE", "MAXIMIZE"):
+        return "the clauses stand in this order: WITH SLO, objective, ON ERROR"
     if error.code == "OC0101":
         is_step = second == ":=" and error.label == "expected ("
         return "a step is a call: name := model(argument, …)" if is_step else None

@@ -19,6 +19,7 @@ from sqlglot.tokenizer_core import Token, TokenType
 
 from ..errors import Span, SyntaxProblem
 from .ast import Fragment
+from .diagnostics import nearest
 from .problems import problem
 
 MALFORMED = (SqlglotError, AttributeError, IndexError, KeyError, TypeError, ValueError)
@@ -57,6 +58,11 @@ _TYPE_NAMES = {
     exp.DType.TIMESTAMPTZ: "TIMESTAMP WITH TIME ZONE",
     exp.DType.TIMETZ: "TIME WITH TIME ZONE",
 }
+
+_COMMON_TYPES = (
+    *("BIGINT", "BLOB", "BOOLEAN", "DATE", "DECIMAL", "DOUBLE", "FLOAT", "HUGEINT", "INTEGER"),
+    *("INTERVAL", "JSON", "SMALLINT", "TIME", "TIMESTAMP", "TINYINT", "UUID", "VARCHAR"),
+)
 
 
 class _TypeNames(DuckDBGenerator):
@@ -157,8 +163,22 @@ def _fragment(method: Method, tokens: Sequence[Token], text: str, what: str, cod
     return Fragment(trees[0], text[span.start : span.end], span, method is _statement)
 
 
+def _no_type(span: Span, text: str) -> SyntaxProblem:
+    """sqlglot tries and takes back whole types, so where it stopped says nothing."""
+    written = text[span.start : span.end]
+    return problem(
+        "OC0104",
+        f"{shown(written)} is not a type",
+        span=span,
+        label="expected a type",
+        candidates=nearest(written, _COMMON_TYPES),
+    )
+
+
 def _malformed(error: Exception, span: Span, text: str, what: str, code: str) -> SyntaxProblem:
     """sqlglot's error in our words, at the token it stopped at."""
+    if code == "OC0104":
+        return _no_type(span, text)
     stopped = error
     while stopped is not None and not isinstance(stopped, _Stopped):
         stopped = stopped.__cause__ or stopped.__context__  # type: ignore[assignment]
@@ -167,7 +187,10 @@ def _malformed(error: Exception, span: Span, text: str, what: str, code: str) ->
     token = stopped.token
     if token is None:
         place = Span(span.end, span.end)
-        message, label = f"{what} ends too early", _expected(str(stopped), "more after this")
+        message, label = (
+            f"{what} ends too early",
+            _expected(str(stopped), "expected more after this"),
+        )
     else:
         place = Span(token.start, token.end + 1)
         message = f"unexpected {shown(text[place.start : place.end])} in {what}"

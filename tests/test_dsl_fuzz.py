@@ -16,7 +16,19 @@ from octans.dsl.printer import to_text
 from octans.errors import OctansError
 
 COUNT = 7000
-NAMES = ("a", "classify", "digit", "x1", '"odd name"', "Zürich", "model", "end_", "slo", "each", "t")
+NAMES = (
+    "a",
+    "classify",
+    "digit",
+    "x1",
+    '"odd name"',
+    "Zürich",
+    "model",
+    "end_",
+    "slo",
+    "each",
+    "t",
+)
 TYPES = ("INTEGER", "FLOAT[64]", "VARCHAR", "STRUCT(a INT, b TEXT)[]", "DECIMAL(10,2)", "BLOB")
 UNITS = ("200 ms", "15 min", "16 GB", "50 Mbit/s", "5 USD", "3 J", "2 Wh", "0.4 g CO2", "20 /s")
 METRICS = ("accuracy", "cost", "latency_p95", "wall", "total_cost", "throughput")
