@@ -44,7 +44,7 @@ class Result:
         schema: Schema | None = None,
         message: str | None = None,
         text: str | None = None,
-        html: str | None = None,
+        html: Callable[[], str] | None = None,
         colored: Callable[[], str] | None = None,
         explain: Callable[[], Explanation] | None = None,
         plan: PhysicalPlan | None = None,
@@ -57,7 +57,7 @@ class Result:
             schema: names and DuckDB types as the user sees them; from the rows when None.
             message: what a statement without rows did (`created variant classify.mlp`).
             text: the whole answer as text (EXPLAIN), also given as one row of one column.
-            html: the same for a notebook.
+            html: makes the same for a notebook.
             colored: makes the text with ANSI colours, for a terminal.
             explain: makes the explanation, on demand.
             plan: the physical plan that ran.
@@ -210,7 +210,7 @@ class Result:
     def _repr_html_(self) -> str:
         """The first rows as an HTML table; everything in it is escaped."""
         if self._html is not None:
-            return f'<iframe srcdoc="{escape(self._html)}" width="100%" height="600"></iframe>'
+            return f'<iframe srcdoc="{escape(self._html())}" width="100%" height="600"></iframe>'
         if not self.has_rows or self.text is not None:
             return f"<pre>{escape(self.to_text())}</pre>"
         head = "".join(

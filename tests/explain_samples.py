@@ -96,7 +96,7 @@ def explained():
         ),
         runner_up=PlanSummary(
             "runner-up", "VARIANT(digits classify.mlp)", ACCURATE,
-            "lost by cost $0.00000049 against $0.00000043, +14 %",
+            "lost by cost $4.90e-7 against $4.30e-7, +14 %",
             ("digits: classify.mlp · batch 64 · cpu instead of classify.forest (trees := 100)",),
         ),
         flips=("read_amount.digits becomes 14 % dearer (cost): then classify.mlp",),

@@ -217,8 +217,9 @@ def test_changes_read_as_percent_or_multiples():
 
 
 def test_digits_never_show_an_exponent_for_readable_numbers():
-    assert digits(0.000000123) == "0.000000123"
-    assert "e" in digits(1.23e-12)
+    assert digits(0.00000123) == "0.00000123"
+    assert digits(1.23e-7) == "1.23e-7"
+    assert interval(measured(4.3e-7, 4.1e-7, 1.2e-6), "USD") == "[4.10e-7, 1.20e-6]"
 
 
 def test_the_q_error_of_accuracy_is_on_the_error_rate():

@@ -147,7 +147,7 @@ def test_html_is_escaped_and_cut():
 
 
 def test_html_of_an_explanation_cannot_leave_its_frame():
-    html = Result(text="t", html='<p class="a">"</p>')._repr_html_()
+    html = Result(text="t", html=lambda: '<p class="a">"</p>')._repr_html_()
     assert '<p class="a">' not in html
     assert "&lt;p class=&quot;a&quot;&gt;" in html
 

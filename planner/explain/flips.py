@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ...ir.models import Knobs
 from ...ir.slo import Constraint, Slo
 from .numbers import percent, quantity, unit_of
 from .planned import (
     Candidate,
     allows,
+    changes,
     constraint_text,
-    differences,
     limit_text,
     misses,
     of_step,
@@ -77,7 +78,7 @@ def _rises(chosen: Candidate, rivals: Sequence[Candidate], metric: str) -> Itera
             if best is None or gap / price.value < best[0]:
                 best = gap / price.value, rival
         if best is not None and best[0] <= _FAR:
-            instead = "; ".join(differences(best[1], chosen))
+            instead = changes(best[1], chosen)
             found.append(
                 (best[0], f"{key} becomes {_share(best[0])} dearer ({metric}): then {instead}")
             )
@@ -86,7 +87,7 @@ def _rises(chosen: Candidate, rivals: Sequence[Candidate], metric: str) -> Itera
 
 def _falls(chosen: Candidate, rivals: Sequence[Candidate], metric: str) -> Iterator[str]:
     """Per choice that is not in the plan: how much cheaper it must become; the nearest few."""
-    found: dict[str, float] = {}
+    found: dict[tuple[str, str, Knobs], tuple[float, str]] = {}
     for rival in rivals:
         gap = _gap(chosen, rival, metric)
         changed = [key for key in chosen.choices if rival.choices.get(key) != chosen.choices[key]]
@@ -97,9 +98,11 @@ def _falls(chosen: Candidate, rivals: Sequence[Candidate], metric: str) -> Itera
         price = of_step(step, metric) if step is not None else None
         if price is None or price.value <= 0 or gap >= price.value:
             continue
-        name = f"{key}: {short_choice(rival.choices[key])}"
-        found[name] = min(gap / price.value, found.get(name, 1.0))
-    for name, fall in sorted(found.items(), key=lambda item: item[1])[:3]:
+        theirs = rival.choices[key]
+        nearer = gap / price.value, f"{key}: {short_choice(theirs)}"
+        kind = key, theirs.variant, theirs.knobs
+        found[kind] = min(nearer, found.get(kind, nearer))
+    for fall, name in sorted(found.values())[:3]:
         yield f"{name} becomes {_share(fall)} cheaper ({metric})"
 
 
@@ -144,6 +147,6 @@ def _loosened(
     change = percent(theirs.value / mine.value - 1) if mine.value else ""
     yield (
         f"{constraint_text(constraint)} is loosened to "
-        f"{value_text(value, constraint.metric)}: then {'; '.join(differences(rival, chosen))} "
+        f"{value_text(value, constraint.metric)}: then {changes(rival, chosen)} "
         f"({metric} {value_text(theirs, metric)}, {change})"
     )

@@ -38,8 +38,12 @@ def _decimals(value: float, significant: int = 3) -> int:
     return max(0, significant - 1 - int(exponent))
 
 
+SMALLEST = 1e-6
+"""Below it numbers have an exponent (our choice: `$0.000021` is still read at a glance)."""
+
+
 def digits(value: float, significant: int = 3, *, like: float | None = None) -> str:
-    """So many significant digits, thousands separated, no exponent down to 1e-9.
+    """So many significant digits, thousands separated, no exponent down to `SMALLEST`.
 
     `like` lends its decimal places, so that the ends of an interval match its value. Trailing zeros
     go where there are many decimals: `$0.00003`.
@@ -48,8 +52,9 @@ def digits(value: float, significant: int = 3, *, like: float | None = None) -> 
         return "∞" if value > 0 else UNKNOWN
     if value == 0:
         return "0"
-    if abs(value) < 1e-9:
-        return f"{value:.{significant - 1}e}"
+    if abs(like or value) < SMALLEST:
+        mantissa, exponent = f"{value:.{significant - 1}e}".split("e")
+        return f"{mantissa}e{int(exponent)}"
     places = _decimals(like or value, significant)
     text = f"{value:,.{min(places, 12)}f}"
     return text.rstrip("0").rstrip(".") if places > 4 else text

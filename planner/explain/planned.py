@@ -169,6 +169,15 @@ def differences(other: Candidate, chosen: Candidate) -> tuple[str, ...]:
     return tuple(found)
 
 
+def changes(other: Candidate, chosen: Candidate) -> str:
+    """What the other plan chooses where it differs: `digits: classify.mlp · batch 64 · cpu; …`."""
+    return "; ".join(
+        f"{key}: {short_choice(other.choices[key])}"
+        for key, mine in chosen.choices.items()
+        if key in other.choices and other.choices[key] != mine
+    )
+
+
 def value_text(estimate: Estimate | None, metric: str) -> str:
     """A metric's value with its unit."""
     return quantity(estimate.value if estimate is not None else None, unit_of(metric))

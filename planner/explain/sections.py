@@ -46,7 +46,7 @@ def sections(explanation: Explanation, palette: Palette, columns: int) -> Iterat
     if explanation.advice_report:
         yield "Advice given", bullets(explanation.advice_report, columns - 2)
     if explanation.advice:
-        yield "Advice", [clean(explanation.advice)]
+        yield "Advice", advice_lines(explanation.advice)
 
 
 def bullets(items: Sequence[str], columns: int, *, number: bool = False) -> list[str]:
@@ -58,6 +58,11 @@ def bullets(items: Sequence[str], columns: int, *, number: bool = False) -> list
         lines.append(mark + first)
         lines += [" " * len(mark) + line for line in more]
     return lines
+
+
+def advice_lines(advice: str) -> list[str]:
+    """A line for each step; given back with its line breaks it means the same."""
+    return ["VARIANT(" + part.rstrip() for part in clean(advice).split("VARIANT(") if part]
 
 
 def verdict_text(verdict: Verdict) -> str:
@@ -172,5 +177,5 @@ def _alternatives(plans: Sequence[PlanSummary], columns: int) -> list[str]:
     for plan in plans:
         lines += ["", f"{clean(plan.label)}:", *bullets(plan.differs, columns)]
         if plan.advice:
-            lines.append("- " + clean(plan.advice))
+            lines += ["  " + line for line in advice_lines(plan.advice)]
     return lines

@@ -44,7 +44,9 @@ def _heading(explanation: Explanation, palette: Palette, columns: int) -> list[s
     lines = [palette.paint("Plan", "bold") + "  " + clean(" · ".join(facts))]
     lines += [palette.paint("  " + line, "dim") for line in wrap(explanation.query, columns - 2)]
     if explanation.actual_totals is not None:
-        lines.append("  estimate → actual; q: the larger ÷ the smaller, for accuracy of the errors")
+        lines.append(
+            "  estimate → actual; q: the larger ÷ the smaller (of accuracies: of the error rates)"
+        )
     return lines
 
 
@@ -61,7 +63,12 @@ def choice_text(node: ExplainNode) -> str:
 
 
 def _measures(node: ExplainNode, explanation: Explanation) -> list[Cells]:
-    """Rows `name, value, → actual, q-error, interval, provenance` of one node."""
+    """Rows `name, value, → actual, q-error, interval, provenance` of one node.
+
+    A node that only computes columns has none: rows, all it could tell, pass through it.
+    """
+    if node.kind == "step" and node.title == "compute":
+        return []
     ran = node.actuals
     rows: list[tuple[str, str, Estimate | None, float | None, QError | None]] = [
         ("rows", "rows", node.rows, None if ran is None else float(ran.rows_out), node.q_rows)

@@ -18,7 +18,7 @@ from ..problem import Excluded, PlanProblem
 from ..search.exact import Infeasible, Nearest, solve
 from ..search.table import Assignment, Problem
 from .build import lost_by
-from .planned import Candidate, constraint_text, differences, limit_text, reached, value_text
+from .planned import Candidate, changes, constraint_text, limit_text, reached, value_text
 
 _COMPARED = ("cost", "accuracy", "latency_p95", "throughput", "energy", "memory")
 
@@ -128,8 +128,7 @@ def _loses(rival: Candidate, chosen: Candidate, slo: Slo) -> str:
             for m in better
         )
         text += f"; it would be better in {gains}"
-    others = differences(rival, chosen)
-    return f"{text} ({'; '.join(others)})" if others else text
+    return f"{text}. It is {changes(rival, chosen)}"
 
 
 def _infeasible(problem: PlanProblem, place: int, options: Sequence[int], found: Infeasible) -> str:
