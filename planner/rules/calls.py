@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from ...ir.logical import Call, Each, LogicalNode, Project, When, condition_of, model_call
+from ...ir.logical import Call, Each, Filter, LogicalNode, Project, When, condition_of, model_call
 from ...ir.types import SqlExpr
+from .context import RuleContext
 
 
 def asks(call: Call) -> tuple[SqlExpr, ...]:
@@ -29,6 +30,27 @@ def asking(call: Call, exprs: Sequence[SqlExpr]) -> Call:
             return call.replace(call=asking(inner, exprs))
         case _:
             return call.replace(args=tuple(exprs))
+
+
+def below_filters(
+    node: Filter, ctx: RuleContext
+) -> tuple[LogicalNode, Callable[[LogicalNode], LogicalNode]]:
+    """What lies under a filter and the filters next below it, and how to put these on another node.
+
+    Filters commute, so one that cannot sink does not hold up those above it.
+    """
+    skipped: list[Filter] = []
+    below = node.input
+    while isinstance(below, Filter) and not below.predicate.volatile and not ctx.shared(below):
+        skipped.append(below)
+        below = below.input
+
+    def over(base: LogicalNode) -> LogicalNode:
+        for one in reversed(skipped):
+            base = one.replace(input=base)
+        return base
+
+    return below, over
 
 
 def narrowed(node: LogicalNode, needed: frozenset[str]) -> LogicalNode:

@@ -16,15 +16,19 @@ from collections.abc import Iterator
 
 from ...ir.logical import Apply, Filter, LogicalNode
 from ...ir.types import names
+from .calls import below_filters
 from .context import RuleContext
 
 
 def push_filter_below_apply(node: LogicalNode, ctx: RuleContext) -> Iterator[LogicalNode]:
     """`Filter(Apply(X))` → `Apply(Filter(X))`."""
-    match node:
-        case Filter(input=Apply(input=below, outputs=outputs) as apply, predicate=predicate):
-            independent = set(names(outputs)).isdisjoint(predicate.columns)
-            if ctx.on_error == "null":
-                independent = not ctx.flow(apply).of(predicate.columns)
-            if independent and not predicate.volatile and not ctx.shared(apply):
-                yield apply.replace(input=Filter(below, predicate))
+    if not isinstance(node, Filter) or node.predicate.volatile:
+        return
+    apply, over = below_filters(node, ctx)
+    if not isinstance(apply, Apply) or ctx.shared(apply):
+        return
+    independent = set(names(apply.outputs)).isdisjoint(node.predicate.columns)
+    if ctx.on_error == "null":
+        independent = not ctx.flow(apply).of(node.predicate.columns)
+    if independent:
+        yield over(apply.replace(input=Filter(apply.input, node.predicate)))

@@ -14,17 +14,19 @@ from collections.abc import Iterator
 
 from ...ir.logical import Filter, Join, LogicalNode
 from ...ir.types import names
+from .calls import below_filters
 from .context import RuleContext
 
 
 def push_filter_below_join(node: LogicalNode, ctx: RuleContext) -> Iterator[LogicalNode]:
     """`Filter(Join(L, R))` → `Join(Filter(L), R)` or `Join(L, Filter(R))`."""
-    match node:
-        case Filter(input=Join(left=left, right=right, kind=kind) as join, predicate=predicate):
-            if predicate.volatile or ctx.shared(join) or kind == "lookup":
-                return
-            read = set(predicate.columns)
-            if read <= set(names(left.schema)):
-                yield join.replace(left=Filter(left, predicate))
-            elif kind in ("inner", "cross") and read <= set(names(right.schema)):
-                yield join.replace(right=Filter(right, predicate))
+    if not isinstance(node, Filter) or node.predicate.volatile:
+        return
+    join, over = below_filters(node, ctx)
+    if not isinstance(join, Join) or join.kind == "lookup" or ctx.shared(join):
+        return
+    read = set(node.predicate.columns)
+    if read <= set(names(join.left.schema)):
+        yield over(join.replace(left=Filter(join.left, node.predicate)))
+    elif join.kind in ("inner", "cross") and read <= set(names(join.right.schema)):
+        yield over(join.replace(right=Filter(join.right, node.predicate)))

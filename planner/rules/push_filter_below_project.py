@@ -14,15 +14,18 @@ from collections.abc import Iterator
 
 from ...ir.logical import Filter, LogicalNode, Project
 from ..columns import passed
+from .calls import below_filters
 from .context import RuleContext
 
 
 def push_filter_below_project(node: LogicalNode, ctx: RuleContext) -> Iterator[LogicalNode]:
     """`Filter(Project(X))` → `Project(Filter(X))`."""
-    match node:
-        case Filter(input=Project(input=below, columns=columns) as project, predicate=predicate):
-            volatile = predicate.volatile or any(named.expr.volatile for named in columns)
-            if volatile or ctx.shared(project):
-                return
-            if set(predicate.columns) <= passed(columns):
-                yield Project(Filter(below, predicate), columns)
+    if not isinstance(node, Filter) or node.predicate.volatile:
+        return
+    project, over = below_filters(node, ctx)
+    if not isinstance(project, Project) or ctx.shared(project):
+        return
+    if any(named.expr.volatile for named in project.columns):
+        return
+    if set(node.predicate.columns) <= passed(project.columns):
+        yield over(project.replace(input=Filter(project.input, node.predicate)))

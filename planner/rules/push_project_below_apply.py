@@ -19,27 +19,26 @@ from collections.abc import Iterator
 from ...ir.logical import Apply, Filter, LogicalNode, Project
 from ...ir.types import column, names
 from ..columns import passed, through
+from .calls import below_filters
 from .context import RuleContext
 
 
 def push_project_below_apply(node: LogicalNode, ctx: RuleContext) -> Iterator[LogicalNode]:
     """`Filter(Project(Apply(X)))` → `Filter(Project(Apply(Project(X))))`."""
-    match node:
-        case Filter(
-            input=Project(input=Apply(input=below) as apply, columns=columns) as project,
-            predicate=predicate,
-        ):
-            if predicate.volatile or ctx.shared(project) or ctx.shared(apply):
-                return
-            read = set(predicate.columns) - passed(columns)
-            early = tuple(named for named in columns if named.name in read)
-            old = set(names(below.schema))
-            computable = all(
-                set(named.expr.columns) <= old and not named.expr.volatile for named in early
-            )
-            clash = read & set(names(apply.schema))
-            if not early or not computable or clash:
-                return
-            lower = apply.replace(input=Project(below, (*through(below.schema), *early)))
-            late = tuple(column(c.field) if c.name in read else c for c in columns)
-            yield Filter(Project(lower, late), predicate)
+    if not isinstance(node, Filter) or node.predicate.volatile:
+        return
+    project, over = below_filters(node, ctx)
+    if not isinstance(project, Project) or ctx.shared(project):
+        return
+    apply = project.input
+    if not isinstance(apply, Apply) or ctx.shared(apply):
+        return
+    read = set(node.predicate.columns) - passed(project.columns)
+    early = tuple(named for named in project.columns if named.name in read)
+    old = set(names(apply.input.schema))
+    computable = all(set(c.expr.columns) <= old and not c.expr.volatile for c in early)
+    if not early or not computable or read & set(names(apply.schema)):
+        return
+    lower = apply.replace(input=Project(apply.input, (*through(apply.input.schema), *early)))
+    late = tuple(column(c.field) if c.name in read else c for c in project.columns)
+    yield Filter(over(Project(lower, late)), node.predicate)
