@@ -29,14 +29,14 @@ from ..stats.promise import Proof, Search, levels, required_margin
 from .advice import Item, Report, restrict
 from .explain.planned import constraint_text, value_text
 from .lower import lower
-from .objectives import limits_of
+from .objectives import ROUNDING, limits_of
 from .problem import Allow, Excluded, Missing, PlanProblem, build_problem
 from .rewrite import TraceEntry, rewrite
 from .rules import RuleContext
 from .rules.context import StepStatistics
 from .search.exact import Infeasible, Solution, solve
 from .search.frontier import frontier
-from .search.table import Assignment, Limit
+from .search.table import Assignment, Goal, Limit
 from .sql import source_sql
 from .steps import StepInfo
 
@@ -235,8 +235,25 @@ def _best(problem: PlanProblem) -> Candidate:
     """
     solution = solve(problem.problem)
     if isinstance(solution, Solution):
-        return _candidate(problem, solution.assignment)
+        return _candidate(problem, _cheapest_of_best(problem, solution))
     raise infeasible(problem, solution)
+
+
+def _cheapest_of_best(problem: PlanProblem, best: Solution) -> Assignment:
+    """Among the plans that are as good by the objective, the cheapest.
+
+    Many plans are equally accurate: batch sizes and devices change no answer.
+    """
+    goal = problem.problem.goal
+    if goal.terms == ("cost",):
+        return best.assignment
+    reached = max(problem.problem.value(term, best.assignment) for term in goal.terms)
+    as_good = Limit(goal.terms, reached + ROUNDING * max(abs(reached), ROUNDING))
+    tied = replace(
+        problem.problem, limits=(*problem.problem.limits, as_good), goal=Goal(("cost",))
+    )
+    found = solve(tied, explain=False)
+    return found.assignment if isinstance(found, Solution) else best.assignment
 
 
 def _runner_up(problem: PlanProblem, chosen: Candidate) -> Candidate | None:

@@ -26,7 +26,7 @@ from ..ir.physical import Choice
 from ..ir.slo import Slo
 from .objectives import Needs, goal_of, limits_of, needs_of
 from .search.table import Assignment, Measured, Problem, StageTable
-from .steps import StepInfo, steps
+from .steps import StepInfo, conditioned, steps
 from .tabulate import StagePlan, tabulate
 from .totals import plan_cost
 
@@ -157,6 +157,11 @@ def build_problem(
     for info, found in zip(infos, calls, strict=True):
         if not found:
             raise _nothing_left(info, gather)
+    answers = {
+        info.key: len({(choice.variant, choice.knobs) for choice, _ in found})
+        for info, found in zip(infos, calls, strict=True)
+    }
+    infos = conditioned(infos, answers)
     notes: list[str] = list(gather.notes)
     stages = tabulate(infos, calls, stats, models, devices, needs, rows, notes)
     kept = gather.limited(stages, models)
