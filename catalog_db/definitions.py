@@ -27,7 +27,7 @@ from .store import Store, now
 Kind = Literal["model", "variant", "device", "link", "pipeline", "slo"]
 D = TypeVar("D", bound=Definition)
 
-_STRINGS = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
+_STRINGS = r"'(?:[^']|'')*'|--[^\n]*|/\*(?:.|\n)*?\*/"
 
 
 @dataclass(slots=True)
@@ -250,7 +250,7 @@ def _same_hardware(before: Definition, after: Device) -> bool:
 
 def _calls(text: str, name: str) -> bool:
     """Does a pipeline's canonical text call `name`? Strings and comments are no calls."""
-    bare = _STRINGS.sub(" ", text)
+    bare = re.sub(_STRINGS, " ", text)
     body = bare[bare.lower().find("begin") :]
     pattern = rf'(?<![\w."]){re.escape(name)}\s*\(|"{re.escape(quote(name)[1:-1])}"\s*\('
     return re.search(pattern, body, re.IGNORECASE) is not None

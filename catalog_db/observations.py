@@ -18,7 +18,7 @@ import threading
 from collections import deque
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 
@@ -55,8 +55,8 @@ _SUBJECT_VERSION, _VARIANT_VERSION = _READ.index("subject_version"), _READ.index
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_LITERALS = re.compile(r"'(?:[^']|'')*'")
-_ASSIGNED = re.compile(r";[^=;]*=([^(;]+)\(")
+_LITERALS = r"'(?:[^']|'')*'"
+_ASSIGNED = r";[^=;]*=([^(;]+)\("
 
 
 class ObservationLog:
@@ -157,8 +157,7 @@ class ObservationLog:
                 continue  # the queue still holds them; a read, flush or close reports it
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(NamedTuple):
     """A current definition: its name as declared, its version and since when it holds."""
 
     name: str | None
@@ -259,7 +258,7 @@ class _Judge:
 
     def _assigned(self, assignment: str) -> int | None:
         """The tick of the newest definition an assignment names; None when one is gone."""
-        names = _ASSIGNED.findall(";" + _LITERALS.sub("", assignment))
+        names = re.findall(_ASSIGNED, ";" + re.sub(_LITERALS, "", assignment))
         entries = [self._definitions.entry("variant", name.strip()) for name in names]
         known = [entry.since for entry in entries if entry is not None]
         return max(known, default=-1) if len(known) == len(names) else None

@@ -25,7 +25,7 @@ from collections.abc import Iterable
 
 from ..errors import CatalogError
 
-_PID = re.compile(r"\(PID (\d+)\)")
+_PID = r"\(PID (\d+)\)"
 
 
 def opening(path: str, cause: Exception, *, exists: bool, directory: bool) -> CatalogError:
@@ -62,7 +62,7 @@ def opening(path: str, cause: Exception, *, exists: bool, directory: bool) -> Ca
 
 
 def _locked(path: str, text: str) -> CatalogError:
-    found = _PID.search(text)
+    found = re.search(_PID, text)
     holder = f"process {found.group(1)}" if found else "another process"
     return CatalogError(
         f"the catalog '{path}' is open in {holder}",

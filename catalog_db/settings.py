@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 from ..errors import CatalogError
 
@@ -12,8 +11,7 @@ Setting = float | int | bool | tuple[str, ...] | None
 Shape = Literal["amount", "whole", "switch", "names"]
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
+class Declared(NamedTuple):
     """A setting: its shape, default, unit of an amount (its dimension), least value, meaning."""
 
     shape: Shape
@@ -144,8 +142,7 @@ class Settings:
         return declared
 
 
-@dataclass(frozen=True, slots=True)
-class _Refused:
+class _Refused(NamedTuple):
     expected: str
 
 
