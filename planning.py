@@ -331,7 +331,7 @@ def _cardinality(node: Mapping[str, Any]) -> tuple[float | None, bool]:
 
 def _unavailable(session: Session) -> dict[str, str]:
     """Variants that cannot run here: a backend of a later version, a derivation."""
-    from .executor.backends import KINDS
+    from .executor.kinds import KINDS, LATER
 
     found = {}
     for variant in session.catalog.variants():
@@ -340,9 +340,8 @@ def _unavailable(session: Session) -> dict[str, str]:
                 f"BY {variant.derivation.transform} comes with a later version"
             )
         elif variant.backend is not None and variant.backend.kind not in KINDS:
-            found[variant.full_name] = (
-                f"the backend {variant.backend.kind} comes with a later version"
-            )
+            kind = variant.backend.kind
+            found[variant.full_name] = LATER.get(kind, f"there is no backend {kind}")
     return found
 
 

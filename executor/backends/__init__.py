@@ -8,15 +8,8 @@ with its outputs. `backend_for` finds it by its kind.
 from __future__ import annotations
 
 from ..failures import not_available
+from ..kinds import KINDS, LATER
 from .base import Backend, LoadedModel, LoadRequest
-
-LATER = {
-    "torch": "torch models come with a later version",
-    "transformers": "transformers models come with a later version",
-    "vllm": "vLLM comes with a later version, in the extra octans[vllm]",
-    "openai": "OpenAI-compatible servers come with a later version",
-}
-KINDS = ("python", "onnx", "sklearn", "replay")
 
 
 def backend_for(kind: str) -> Backend:
