@@ -12,7 +12,7 @@ Python; only t quantiles and tolerance bounds import scipy, when they are asked 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
@@ -99,19 +99,45 @@ def _sum_upwards(k: int, n: int, p: float) -> float:
 def clopper_pearson_lower(right: int, n: int, alpha: float) -> float:
     """Exact lower confidence bound of a share [Clopper & Pearson 1934]: P(bound > truth) <= alpha.
 
-    The p at which `binomial_tail(right, n, p)` equals alpha, by bisection, rounded down.
+    The p at which `binomial_tail(right, n, p)` equals alpha, rounded down.
     """
     if right <= 0 or n <= 0:
         return 0.0
-    low, high = 0.0, right / n
     if right == n:
         return float(alpha ** (1.0 / n))
-    for _ in range(60):
+
+    def excess(p: float) -> float:
+        tail = binomial_tail(right, n, p)
+        return math.log(tail / alpha) if tail > 0.0 else -math.inf
+
+    return last_below(excess, 0.0, right / n, 1e-12)
+
+
+def last_below(
+    excess: Callable[[float], float], low: float, high: float, tolerance: float
+) -> float:
+    """The largest x, to within `tolerance` and never above it, at which `excess` is <= 0.
+
+    `excess` rises on [low, high] and is <= 0 at `low`. False position with halved weights [Illinois
+    method, Dowell & Jarratt 1971], every fourth step a bisection: the count of steps is bounded.
+    """
+    at_low, at_high = excess(low), excess(high)
+    if at_high <= 0.0:
+        return high
+    step = 0
+    # Bisections alone halve the bracket every fourth step, so this ends after 4·log2(1/tolerance).
+    while high - low > tolerance:
+        step += 1
         middle = (low + high) / 2
-        if binomial_tail(right, n, middle) <= alpha:
-            low = middle
+        if step % 4 and math.isfinite(at_low) and math.isfinite(at_high):
+            middle = high - at_high * (high - low) / (at_high - at_low)
+            # A step beyond the root by a hair closes the bracket from the other side.
+            middle = min(max(middle, low + tolerance / 2), high - tolerance / 2)
+        value = excess(middle)
+        if value <= 0.0:
+            low, at_low, at_high = middle, value, at_high / 2
         else:
-            high = middle
+            high, at_high, at_low = middle, value, at_low / 2
     return low
 
 
