@@ -45,19 +45,40 @@ BEGIN
   d := divide(four, 8);
   RETURN {'half': d.quotient, 'whole': four};
 END;
-CREATE SLO interactive AS (latency_p95 <= 200 ms, accuracy >= 0.95 AT CONFIDENCE 0.95) MINIMIZE cost;
-CREATE DEVICE cpu (KIND cpu, COUNT 2, THREADS 1, MEMORY 16 GB, PRICE 0.10 USD PER HOUR, TIER local);
+CREATE SLO interactive AS (latency_p95 <= 200 ms, accuracy >= 0.95 AT CONFIDENCE 0.95)
+  MINIMIZE cost;
+CREATE DEVICE cpu
+  (KIND cpu, COUNT 2, THREADS 1, MEMORY 16 GB, PRICE 0.10 USD PER HOUR, TIER local);
 """
 
 TABLES = """
-CREATE TABLE numbers AS SELECT range AS id, range % 3 AS k, 'n' || range AS name FROM range(8);
-CREATE TABLE kinds AS SELECT * FROM (VALUES (0, 'zero'), (1, 'one'), (3, 'three')) AS v(k, label);
-CREATE TABLE lists AS SELECT * FROM (VALUES (1, [1, 2, 3]), (2, []), (3, NULL), (4, [4])) AS v(id, xs);
+CREATE TABLE numbers AS
+  SELECT range AS id, range % 3 AS k, 'n' || range AS name FROM range(8);
+CREATE TABLE kinds AS
+  SELECT * FROM (VALUES (0, 'zero'), (1, 'one'), (3, 'three')) AS v(k, label);
+CREATE TABLE lists AS
+  SELECT * FROM (VALUES (1, [1, 2, 3]), (2, []), (3, NULL), (4, [4])) AS v(id, xs);
 CREATE TABLE strips AS SELECT range AS id, encode(repeat('7', 2 + range::INT)) AS strip,
-  range * 10 AS truth, CASE WHEN range % 2 = 0 THEN 'Turin' ELSE 'Rome' END AS branch FROM range(4);
-CREATE TABLE glyphs AS SELECT range AS id, [range, 0, 0]::FLOAT[3] AS glyph, {'a': range, 'b': 'x'} AS s
+  range * 10 AS truth,
+  CASE WHEN range % 2 = 0 THEN 'Turin' ELSE 'Rome' END AS branch FROM range(4);
+CREATE TABLE glyphs AS SELECT range AS id, [range, 0, 0]::FLOAT[3] AS glyph,
+  {'a': range, 'b': 'x'} AS s
   FROM range(4);
 """
+
+
+MACROS = """
+CREATE MACRO double(x) AS (2 * x)::BIGINT;
+CREATE MACRO quadruple(x) AS (4 * x)::BIGINT;
+CREATE MACRO is_even(x) AS x % 2 = 0;
+CREATE MACRO shout(t) AS upper(t) || '!';
+CREATE MACRO divide(a, b) AS {'quotient': (a // b)::BIGINT, 'remainder': (a % b)::BIGINT};
+CREATE MACRO parts(x) AS {'half': (4 * x // 8)::BIGINT, 'whole': (4 * x)::BIGINT};
+CREATE MACRO classify(g) AS {'digit': g[1]::INTEGER, 'confidence': 0.5::DOUBLE};
+CREATE MACRO read_amount(s) AS
+  repeat(CASE WHEN octet_length(s) % 2 = 0 THEN '7' ELSE '8' END, octet_length(s)::INT)::BIGINT;
+"""
+"""The models of NAIVE as DuckDB's macros: an oracle that shares nothing with us."""
 
 
 class MemoryCatalog:

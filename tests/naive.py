@@ -18,7 +18,6 @@ from typing import Any, assert_never
 import duckdb
 from octans.ir.logical import (
     Apply,
-    Call,
     Distinct,
     Filter,
     Join,
@@ -33,8 +32,7 @@ from octans.ir.logical import (
     each_of,
     model_call,
 )
-from octans.ir.types import ROW, NamedExpr, Schema, SqlExpr, names, quote
-
+from octans.ir.types import ROW, NamedExpr, SqlExpr, names, quote
 
 _NUMBERS = count(1)
 

@@ -116,7 +116,8 @@ def test_pruned_outputs_keep_their_names_in_the_model():
         'call digits = classify("x") when "g" > 1\nfilter "digits.digit" IS NULL',
         'sort "g"\ncall digits = classify("x")',
         'distinct\ncall digits = classify("x")\nsort "id"',
-        'call digits = classify("x")\nresidual HUGEINT total: SELECT sum("digits.digit") AS total FROM in0',
+        'call digits = classify("x")\n'
+        'residual HUGEINT total: SELECT sum("digits.digit") AS total FROM in0',
         'call digits = classify("x")\nas l\nsource u: k BIGINT, label VARCHAR\n'
         'call loud = rate("label")\njoin left l on "x" = "k"\nsort "id", "k"',
         'call digits = classify("x")\nas l\nsource u: k BIGINT, label VARCHAR\njoin cross l\n'

@@ -55,10 +55,10 @@ def test_a_conditions_rate_depends_on_the_last_step_it_reads():
 
 def test_steps_on_distinct_inputs_and_below_limits_say_so():
     named = found(
-        'limit 30\ncall parts = parts("s")\ncall score = rate("s")\n'
+        'limit 30\ncall parts = parts("s")\ncall digits = classify("x")\n'
         "stats seconds parts 1\nstats distinct parts 0.1",
         optimised=True,
     )
     assert named["parts"].distinct
-    assert not named["rate"].distinct
+    assert not named["classify"].distinct
     assert found('limit 30\ncall d = classify("x")')["classify"].limited
