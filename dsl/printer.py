@@ -7,6 +7,7 @@ does not, the text as written is kept, which does by construction.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar, assert_never
 
@@ -39,7 +40,7 @@ def to_text(statement: ast.Statement) -> str:
         case ast.Select():
             return _select(statement)
         case ast.Explain():
-            return f"EXPLAIN {_options(statement.options)}{_select(statement.select)}"
+            return _explain(statement)
         case ast.CopyTo():
             return f"COPY ({_select(statement.select)}) {statement.target}"
         case ast.Analyze():
@@ -247,6 +248,18 @@ def _select(select: ast.Select) -> str:
         text += " WITH SLO " + (name_text(named) if named is not None else listed)
     text += _objective(select.objective)
     return text if select.on_error == "fail" else f"{text} ON ERROR {select.on_error.upper()}"
+
+
+def _explain(explain: ast.Explain) -> str:
+    """Before a bracket that does not begin like a query, empty options keep it from being theirs."""
+    select = _select(explain.select)
+    options = _options(explain.options)
+    if not options and _BRACKET.match(select):
+        options = "() "
+    return f"EXPLAIN {options}{select}"
+
+
+_BRACKET = re.compile(r"\((?!\s*(?:\(|(?:SELECT|WITH|FROM|VALUES|TABLE)\b))", re.IGNORECASE)
 
 
 def _options(options: ast.ExplainOptions) -> str:

@@ -65,7 +65,7 @@ def is_word(text: str) -> bool:
     first = text[0]
     if not (first.isalpha() or first == "_" or first > "\x7f"):
         return False
-    return all(c.isalnum() or c in "_$" or c > "\x7f" for c in text)
+    return all(c.isalnum() or c in "_$" or (c > "\x7f" and c.isprintable()) for c in text)
 
 
 def tokenize(text: str) -> list[Token]:
