@@ -187,7 +187,8 @@ class Limit(Node):
 
 
 class Residual(Node):
-    """Any other relational work over plans, done by DuckDB: `sql` names its inputs `in0`, `in1`, ….
+    """Any other relational work over plans, done by DuckDB: `sql` names its inputs `in0`, `in1`, …
+    and its result columns as `fields` does.
 
     Grouping, windows, set operations, outer joins, subqueries. `aggregated` when its rows are not
     source rows any more (accuracy is then undefined).
