@@ -135,8 +135,16 @@ def as_array(value: Any, dtype: pa.DataType) -> pa.Array:
     if not isinstance(value, pa.Array):
         if not hasattr(value, "__len__"):
             raise TypeError(f"a {type(value).__name__} is not a column")
-        return pa.array(value, dtype)
+        if not _holds_integers(dtype):
+            return pa.array(value, dtype)
+        value = pa.array(value)  # pyarrow would cut 0.5 to 0; a cast refuses
     return value if value.type == dtype else value.cast(dtype)
+
+
+def _holds_integers(dtype: pa.DataType) -> bool:
+    while pa.types.is_list(dtype) or pa.types.is_fixed_size_list(dtype):
+        dtype = dtype.value_type
+    return bool(pa.types.is_integer(dtype))
 
 
 def _from_numpy(value: np.ndarray[Any, Any]) -> pa.Array:
