@@ -24,6 +24,8 @@ from .trees import (
     is_query,
     sql_of,
     struct_of,
+    typed_as,
+    wrapped,
 )
 from .types import castable, struct_fields
 
@@ -141,7 +143,7 @@ def inline(
     body = Body(caller, pipeline.name, statement, place, guards, (*caller.stack, name))
     outputs = body.bind(pipeline.inputs, values, pipeline.outputs)
     if len(outputs) == 1:
-        return exp.Paren(this=outputs[0]) if isinstance(outputs[0], exp.Binary) else outputs[0]
+        return wrapped(outputs[0])
     listed = zip(pipeline.outputs, outputs, strict=True)
     return struct_of([(made.name, tree) for made, tree in listed])
 
@@ -192,7 +194,7 @@ class Body:
         return own_names(self.caller.ctx, Place(fragment, self.place.text, self.place.name))
 
     def _rewriter(self, place: Place, step: str, *, whole: bool = False) -> Rewriter:
-        """Its calls are kept under `pipeline.step.model`; the `whole` step under `pipeline.step`."""
+        """Calls inside are kept under `pipeline.step.model`, a whole step as `pipeline.step`."""
         self._refuse_queries(place)
         self.names.place = place
         kept = f"{self.name}.{step}"

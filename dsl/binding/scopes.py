@@ -35,6 +35,7 @@ from .trees import (
     sql_of,
     text_of,
     walk_scope,
+    wrapped,
 )
 from .view import Context
 
@@ -117,7 +118,7 @@ class ScopeNames:
         parts = [part.name for part in column.parts]
         position = self._alias(parts[0])
         if self.order and position is not None and len(parts) == 1:
-            return self.output(position).copy()
+            return wrapped(self.output(position).copy())
         found = self._find(column)
         if found is not None:
             if self.grouped:
@@ -125,7 +126,7 @@ class ScopeNames:
             tree: exp.Expr = self.sources.read(found[0])
             return self._fields(tree, found[1])
         if position is not None and position not in self._open:
-            return self._fields(self.output(position).copy(), parts[1:])
+            return self._fields(wrapped(self.output(position).copy()), parts[1:])
         if isinstance(self.outer, ScopeNames) and self.outer.knows(column):
             raise self.place.error(
                 "OC0212",
@@ -562,14 +563,14 @@ class Scope:
         """GROUP BY, HAVING, WINDOW and QUALIFY over the rows' columns."""
         tail = ""
         group = self.select.args.get("group")
-        if group is not None:
+        if group is not None and aggregated:
             if group.args.get("all"):
                 tail += " GROUP BY ALL"
             else:
                 tail += " " + text_of(self._grouped(group)).strip()
         for name, word in (("having", "HAVING"), ("qualify", "QUALIFY")):
             clause = self._clause(name)
-            if clause is not None and (name == "having" or windowed):
+            if clause is not None and (aggregated if name == "having" else windowed):
                 tail += f" {word} {text_of(self.rewriter.expr(clause))}"
             if name == "having":
                 named = self.select.args.get("windows")

@@ -268,13 +268,14 @@ class Sources:
         return Source(relation, tuple(column(named.field) for named in columns))
 
     def _joined(self) -> LogicalNode:
+        """Join nodes; the conditions first, since they say what the sides must produce."""
+        conditions = [
+            None if on is None else self._condition(on)
+            for on in (join.args.get("on") for join in self.joins)
+        ]
         plan = self._side(0)
-        for index, join in enumerate(self.joins, 1):
-            on = join.args.get("on")
-            kind: Literal["inner", "left", "cross"] = "cross" if on is None else "inner"
-            condition = None
-            if on is not None:
-                condition = self._condition(on)
+        for index, (join, condition) in enumerate(zip(self.joins, conditions, strict=True), 1):
+            kind: Literal["inner", "left", "cross"] = "cross" if condition is None else "inner"
             if join.side.upper() == "LEFT":
                 kind = "left"
             plan = Join(plan, self._side(index), kind, condition)
@@ -335,8 +336,9 @@ class Sources:
 
     def _describe(self) -> None:
         visible = [(index, item) for index, item in enumerate(self.items) if self._seen(index)]
-        for _, item in visible:
-            self.relations.append(Relation(_alias(item), (), self.plans.get(id(item))))
+        for index, item in visible:
+            alias = self._alias(item, index)
+            self.relations.append(Relation(alias, (), self.plans.get(id(item))))
         self._nulls = ""
         if not self.items:
             return
@@ -381,10 +383,17 @@ class Sources:
             text = text_of(item)
             if bound is not None:
                 inner = reading(_renamed(item, bound), index)
-                text = f"({inner}) AS {quote(_alias(item) or f'q{index}')}"
+                text = f"({inner}) AS {quote(str(self._alias(item, index)))}"
+            elif isinstance(item, exp.Subquery) and not item.alias:
+                text = f"{text} AS {quote(str(self._alias(item, index)))}"
             joined = text if index == 0 else self._join_text(self.joins[index - 1], text)
             parts.append(joined if index == 0 or joined.startswith(",") else " " + joined)
         return "".join(parts)
+
+    def _alias(self, item: exp.Expr, index: int) -> str | None:
+        """The item's name; a subquery without one gets one, so that its columns can be named."""
+        found = _alias(item)
+        return f"unnamed_{index}" if found is None and isinstance(item, exp.Subquery) else found
 
     def _join_text(self, join: exp.Join, item: str) -> str:
         """The join's own words around an item's text."""

@@ -209,12 +209,26 @@ def conjunction(parts: tuple[exp.Expr, ...]) -> exp.Expr:
     return result
 
 
+_ATOMS = (
+    exp.Column,
+    exp.Literal,
+    exp.Paren,
+    exp.Boolean,
+    exp.Null,
+    exp.Anonymous,
+    exp.Cast,
+    exp.Case,
+    exp.Coalesce,
+    exp.Struct,
+    exp.AggFunc,
+    exp.Subquery,
+)
+"""What is written in one piece; sqlglot types some operators (`//`, `->`) as functions."""
+
+
 def wrapped(tree: exp.Expr) -> exp.Expr:
     """In parentheses unless it cannot be read otherwise."""
-    plain = exp.Column | exp.Literal | exp.Func | exp.Paren | exp.Boolean | exp.Null
-    if isinstance(tree, plain) and not isinstance(tree, exp.Connector):
-        return tree
-    return exp.Paren(this=tree)
+    return tree if isinstance(tree, _ATOMS) else exp.Paren(this=tree)
 
 
 def is_true(tree: exp.Expr) -> exp.Expr:
