@@ -287,6 +287,7 @@ def _plain(line: _Line) -> ast.PlainSql:
     run = line.line[line.at : line.stop]
     tokens = line.tokens[run[0].of : run[-1].of + 1]
     text = line.text[line.span.start : line.span.end]
+    _refuse_slo(line)
     try:
         tree: exp.Expression | None = sqlbridge.statement(tokens, line.text).tree
     except SyntaxProblem as error:
@@ -294,6 +295,19 @@ def _plain(line: _Line) -> ast.PlainSql:
             raise
         tree = None
     return ast.PlainSql(text, tree, line.span)
+
+
+def _refuse_slo(line: _Line) -> None:
+    """`INSERT … SELECT … WITH SLO` would reach DuckDB and fail there without a word of why."""
+    at = clause_start(line.line, line.at, line.stop)
+    if at < line.stop and line.line[at].upper == "WITH":
+        raise problem(
+            "OC0101",
+            "unexpected WITH SLO",
+            span=Span(line.line[at].start, line.line[at + 1].end),
+            label="only a query of its own takes an SLO",
+            hint="COPY (SELECT … WITH SLO …) TO 'file' keeps a result",
+        )
 
 
 def _setting(line: _Line) -> ast.Statement:
@@ -338,6 +352,8 @@ def _cache_file() -> str | None:
     lark itself checks that they belong to this grammar, and builds them anew where they do not.
     """
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if base.startswith("~"):
+        return None
     folder = os.path.join(base, "octans")
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)

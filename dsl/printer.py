@@ -251,7 +251,7 @@ def _select(select: ast.Select) -> str:
 
 
 def _explain(explain: ast.Explain) -> str:
-    """Before a bracket that does not begin like a query, empty options keep it from being theirs."""
+    """Before a bracket that does not begin like a query, empty options stand to keep it apart."""
     select = _select(explain.select)
     options = _options(explain.options)
     if not options and _BRACKET.match(select):
