@@ -6,7 +6,8 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -134,7 +135,9 @@ def print_result(result: Result, format: Format = "table", bar: ProgressBar | No
         print(result.to_text(max_width=_terminal_width()))
         return
     write = _write_csv if format == "csv" else _write_json
-    write(result, _streamed(result, bar))
+    # Closed at once, also when the pipe is: an open stream holds the run, and the catalog.
+    with closing(_streamed(result, bar)) as rows:
+        write(result, rows)
     if result.failed_rows:
         print(f"{result.failed_rows:,} rows failed", file=sys.stderr)
 
@@ -144,12 +147,13 @@ def _terminal_width() -> int | None:
     return os.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def _streamed(result: Result, bar: ProgressBar | None) -> Iterator[tuple[Any, ...]]:
+def _streamed(result: Result, bar: ProgressBar | None) -> Generator[tuple[Any, ...]]:
     """Rows batch by batch; on a terminal the bar would stand among them."""
-    for batch in result.batches():
-        if sys.stdout.isatty():
-            _finish(bar)
-        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+    with closing(result.batches()) as batches:
+        for batch in batches:
+            if sys.stdout.isatty():
+                _finish(bar)
+            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
     _finish(bar)
 
 

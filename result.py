@@ -7,7 +7,7 @@ result was streamed already, OC0493 there is nothing to explain.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import redirect_stdout
 from html import escape
 from importlib.util import find_spec
@@ -106,7 +106,7 @@ class Result:
             self.arrow()
         return self._failed()
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
+    def batches(self) -> Generator[pa.RecordBatch]:
         """The rows as they come, once, in bounded memory; closing it stops the run."""
         if self._table is not None:
             yield from self._table.to_batches()
