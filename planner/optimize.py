@@ -27,18 +27,19 @@ from ..ir.slo import Constraint, Slo
 from ..ir.types import names
 from ..stats.promise import Proof, Search, levels, required_margin
 from .advice import Item, Report, restrict
-from .explain.planned import constraint_text, value_text
+from .explain.planned import constraint_text
+from .infeasible import InfeasibleSlo, infeasible
 from .lower import lower
 from .objectives import ROUNDING, limits_of
 from .problem import Allow, Excluded, Missing, PlanProblem, build_problem
 from .rewrite import TraceEntry, rewrite
 from .rules import RuleContext
-from .rules.context import StepStatistics
-from .search.exact import Infeasible, Solution, solve
+from .search.exact import Solution, solve
 from .search.frontier import frontier
 from .search.table import Assignment, Goal, Limit
 from .sql import source_sql
 from .steps import StepInfo
+from .weights import Weights
 
 EPSILON = 0.05
 """The frontier's certified slack (our choice: below what measured costs tell apart)."""
@@ -145,7 +146,7 @@ def optimize(
     start = time.perf_counter()
     context = RuleContext(
         models=known.models,
-        stats=_Weights(known),
+        stats=Weights(known.stats, known.variants, known.devices),
         on_error=on_error,
         disabled=known.disabled_rules,
     )
@@ -249,9 +250,7 @@ def _cheapest_of_best(problem: PlanProblem, best: Solution) -> Assignment:
         return best.assignment
     reached = max(problem.problem.value(term, best.assignment) for term in goal.terms)
     as_good = Limit(goal.terms, reached + ROUNDING * max(abs(reached), ROUNDING))
-    tied = replace(
-        problem.problem, limits=(*problem.problem.limits, as_good), goal=Goal(("cost",))
-    )
+    tied = replace(problem.problem, limits=(*problem.problem.limits, as_good), goal=Goal(("cost",)))
     found = solve(tied, explain=False)
     return found.assignment if isinstance(found, Solution) else best.assignment
 
@@ -331,156 +330,6 @@ def _most_accurate(problem: PlanProblem, tried: Sequence[Assignment]) -> Assignm
     goal = replace(problem.problem.goal, terms=("loss",), scale="loss")
     found = solve(replace(problem.problem, goal=goal), forbidden=tried, explain=False)
     return found.assignment if isinstance(found, Solution) else None
-
-
-# --- infeasible -----------------------------------------------------------------------------------
-
-
-class InfeasibleSlo(PlanError):
-    """OC0312; `constraint` is the index of the binding constraint, for its span."""
-
-    constraint: int | None = None
-
-
-def infeasible(problem: PlanProblem, why: Infeasible) -> InfeasibleSlo:
-    """The error of an SLO no plan meets: what binds, and the nearest plans there are."""
-    slo, limits = problem.slo, problem.problem.limits
-    place = _binding(why, limits)
-    texts = [constraint_text(c) for c in slo.constraints]
-    if place is None:
-        error = InfeasibleSlo(
-            f"no plan meets {' and '.join(texts)} together: more than one is out of reach",
-            code="OC0312",
-            notes=tuple(_reach_note(problem, near, limits) for near in why.nearest),
-        )
-        return error
-    index = limits[place].constraint
-    assert index is not None
-    others = [text for at, text in enumerate(texts) if at != index]
-    within = f" within {' and '.join(others)}" if others else ""
-    near = next(near for near in why.nearest if near.limit == place)
-    error = InfeasibleSlo(
-        f"no plan reaches {texts[index]}{within}",
-        code="OC0312",
-        label=_label(problem, slo.constraints[index], near.held, bool(others)),
-        notes=_limiting(problem, slo.constraints[index]),
-        hint=_reach_note(problem, near, limits),
-    )
-    error.constraint = index
-    return error
-
-
-def _binding(why: Infeasible, limits: Sequence[Limit]) -> int | None:
-    """The limit to name: one without which a plan exists, accuracy last because it is the aim."""
-    named = [place for place in why.binding if limits[place].constraint is not None]
-    return min(named, key=lambda place: limits[place].terms != ("loss",), default=None)
-
-
-def _label(
-    problem: PlanProblem, constraint: Constraint, held: Solution | None, within: bool
-) -> str | None:
-    """What the best plan within the other constraints reaches."""
-    if held is None:
-        return None
-    reached = _candidate(problem, held.assignment).cost.metric(constraint.metric)
-    if reached is None:
-        return None
-    where = "within these limits " if within else ""
-    return f"the best plan {where}reaches {_interval(reached, constraint.metric)}"
-
-
-def _interval(estimate: Estimate, metric: str) -> str:
-    low = value_text(replace(estimate, value=estimate.low), metric)
-    high = value_text(replace(estimate, value=estimate.high), metric)
-    return f"{value_text(estimate, metric)} [{low}, {high}], n = {estimate.n}"
-
-
-def _reach_note(problem: PlanProblem, near: object, limits: Sequence[Limit]) -> str:
-    """`accuracy: 0.947 with the other limits, 0.971 without them, at a cost of …`."""
-    from .search.exact import Nearest
-
-    assert isinstance(near, Nearest)
-    index = limits[near.limit].constraint
-    assert index is not None
-    metric = problem.slo.constraints[index].metric
-    parts = []
-    if near.held is not None:
-        reached = _candidate(problem, near.held.assignment).cost.metric(metric)
-        parts.append(f"{value_text(reached, metric)} within the other limits")
-    if near.ends is not None:
-        best = _candidate(problem, near.ends.assignment).cost
-        objective = problem.slo.objective.metric
-        price = "cost" if objective == metric else objective
-        parts.append(
-            f"{value_text(best.metric(metric), metric)} without them"
-            f" (at {price} {value_text(best.metric(price), price)})"
-        )
-    return f"{metric}: the best is " + ", ".join(parts) if parts else f"{metric}: nothing is known"
-
-
-def _limiting(problem: PlanProblem, constraint: Constraint) -> tuple[str, ...]:
-    """For accuracy: the step whose best choice is least accurate."""
-    if constraint.metric != "accuracy":
-        return ()
-    best: dict[str, tuple[float, str]] = {}
-    for stage in problem.stages:
-        for choice, call in zip(stage.choices, stage.calls, strict=True):
-            if call.quality is not None:
-                known = best.get(stage.step.key, (0.0, ""))
-                best[stage.step.key] = max(known, (call.quality.value, choice.variant))
-    if not best:
-        return ()
-    key = min(best, key=lambda step: best[step][0])
-    value, variant = best[key]
-    return (f"the limiting step is {key}; its best variant is {variant} ({value:.3f})",)
-
-
-# --- what rules weigh -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Weights(StepStatistics):
-    """`StepStatistics` from the statistics: the cheapest measured choice stands for a step."""
-
-    known: Knowledge
-
-    def selectivity(self, subject: str) -> float | None:
-        """Share of rows a filter keeps."""
-        rate = self.known.stats.rate(subject)
-        return None if rate is None else rate.value
-
-    def seconds_per_row(self, context: str) -> float | None:
-        """Slot-seconds of one row at the cheapest choice known."""
-        stats, seconds = self.known.stats, []
-        for model, variants in self.known.variants.items():
-            if "." not in context and model != context:
-                continue
-            for variant in variants:
-                for device in self.known.devices:
-                    for knobs in _settings(variant):
-                        for batch in stats.batches(context, variant.full_name, knobs, device.name):
-                            took = stats.latency(
-                                context, variant.full_name, knobs, device.name, batch, "mean"
-                            )
-                            if took is not None:
-                                seconds.append(took.value / batch)
-        if not seconds:
-            return None
-        lengths, rate = stats.lengths(context), stats.rate(context)
-        per_row = sum(k * share for k, share in lengths) if lengths else 1.0
-        return min(seconds) * per_row * (1.0 if rate is None else rate.value)
-
-    def distinct(self, context: str) -> float | None:
-        """Distinct inputs ÷ inputs."""
-        share = self.known.stats.distinct(context)
-        return None if share is None else share.value
-
-
-def _settings(variant: Variant) -> list[str]:
-    from ..ir.models import knobs_text
-    from .problem import settings_of
-
-    return [knobs_text(knobs) for knobs in settings_of(variant)]
 
 
 __all__ = [

@@ -112,7 +112,7 @@ class Known:
     def selectivity(self, subject):
         return self.keeps.get(subject)
 
-    def seconds_per_row(self, context):
+    def seconds_per_row(self, context, model):
         return self.seconds.get(context)
 
     def distinct(self, context):

@@ -20,8 +20,8 @@ class StepStatistics(Protocol):
     def selectivity(self, subject: str) -> float | None:
         """Share of rows a filter keeps; `subject` as `planner.steps.filter_subject` gives it."""
 
-    def seconds_per_row(self, context: str) -> float | None:
-        """Slot-seconds of one row at the cheapest choice known, EACH and WHEN included."""
+    def seconds_per_row(self, context: str, model: str) -> float | None:
+        """Slot-seconds of one row at the model's cheapest choice known, EACH and WHEN included."""
 
     def distinct(self, context: str) -> float | None:
         """Distinct inputs ÷ inputs of a call."""

@@ -77,8 +77,9 @@ def _pays(node: Apply, ctx: RuleContext) -> bool:
     """Is the join cheaper than the calls it saves?"""
     if ctx.stats is None:
         return False
-    context = model_call(node.call).context
-    share, seconds = ctx.stats.distinct(context), ctx.stats.seconds_per_row(context)
+    call = model_call(node.call)
+    share = ctx.stats.distinct(call.context)
+    seconds = ctx.stats.seconds_per_row(call.context, call.model)
     if seconds is None:
         return False
     if share is None:

@@ -80,11 +80,12 @@ def _ordered(chain: Sequence[Link], stats: StepStatistics) -> list[Link] | None:
         if share is None:
             return None
         kept[link] = share
-        for call in needed[link]:
-            cost = stats.seconds_per_row(model_call(call.call).context)
+        for apply in needed[link]:
+            call = model_call(apply.call)
+            cost = stats.seconds_per_row(call.context, call.model)
             if cost is None:
                 return None
-            seconds[call] = cost
+            seconds[apply] = cost
     orders: Iterable[tuple[Filter, ...]] = permutations(filters)
     if len(filters) > MOST_PERMUTED:
         orders = (tuple(filters), _by_rank(filters, needed, kept, seconds))

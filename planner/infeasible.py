@@ -1,0 +1,113 @@
+"""The error of an SLO that no plan meets: what binds, and the nearest plans there are.
+
+Error code: OC0312.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..errors import PlanError
+from ..ir.estimates import Estimate
+from ..ir.slo import Constraint
+from .explain.planned import constraint_text, value_text
+from .problem import PlanProblem
+from .search.exact import Infeasible, Nearest, Solution
+from .search.table import Limit
+
+
+class InfeasibleSlo(PlanError):
+    """OC0312; `constraint` is the index of the binding constraint, for its span."""
+
+    constraint: int | None = None
+
+
+def infeasible(problem: PlanProblem, why: Infeasible) -> InfeasibleSlo:
+    """The error of an SLO no plan meets: what binds, and the nearest plans there are."""
+    slo, limits = problem.slo, problem.problem.limits
+    place = _binding(why, limits)
+    texts = [constraint_text(c) for c in slo.constraints]
+    if place is None:
+        error = InfeasibleSlo(
+            f"no plan meets {' and '.join(texts)} together: more than one is out of reach",
+            code="OC0312",
+            notes=tuple(_reach_note(problem, near, limits) for near in why.nearest),
+        )
+        return error
+    index = limits[place].constraint
+    assert index is not None
+    others = [text for at, text in enumerate(texts) if at != index]
+    within = f" within {' and '.join(others)}" if others else ""
+    near = next(near for near in why.nearest if near.limit == place)
+    error = InfeasibleSlo(
+        f"no plan reaches {texts[index]}{within}",
+        code="OC0312",
+        label=_label(problem, slo.constraints[index], near.held, bool(others)),
+        notes=_limiting(problem, slo.constraints[index]),
+        hint=_reach_note(problem, near, limits),
+    )
+    error.constraint = index
+    return error
+
+
+def _binding(why: Infeasible, limits: Sequence[Limit]) -> int | None:
+    """The limit to name: one without which a plan exists, accuracy last because it is the aim."""
+    named = [place for place in why.binding if limits[place].constraint is not None]
+    return min(named, key=lambda place: limits[place].terms != ("loss",), default=None)
+
+
+def _label(
+    problem: PlanProblem, constraint: Constraint, held: Solution | None, within: bool
+) -> str | None:
+    """What the best plan within the other constraints reaches."""
+    if held is None:
+        return None
+    reached = problem.cost(held.assignment)[0].metric(constraint.metric)
+    if reached is None:
+        return None
+    where = "within these limits " if within else ""
+    return f"the best plan {where}reaches {_interval(reached, constraint.metric)}"
+
+
+def _interval(estimate: Estimate, metric: str) -> str:
+    low = value_text(replace(estimate, value=estimate.low), metric)
+    high = value_text(replace(estimate, value=estimate.high), metric)
+    return f"{value_text(estimate, metric)} [{low}, {high}], n = {estimate.n}"
+
+
+def _reach_note(problem: PlanProblem, near: Nearest, limits: Sequence[Limit]) -> str:
+    """`accuracy: 0.947 with the other limits, 0.971 without them, at a cost of …`."""
+    index = limits[near.limit].constraint
+    assert index is not None
+    metric = problem.slo.constraints[index].metric
+    parts = []
+    if near.held is not None:
+        reached = problem.cost(near.held.assignment)[0].metric(metric)
+        parts.append(f"{value_text(reached, metric)} within the other limits")
+    if near.ends is not None:
+        best = problem.cost(near.ends.assignment)[0]
+        objective = problem.slo.objective.metric
+        price = "cost" if objective == metric else objective
+        parts.append(
+            f"{value_text(best.metric(metric), metric)} without them"
+            f" (at {price} {value_text(best.metric(price), price)})"
+        )
+    return f"{metric}: the best is " + ", ".join(parts) if parts else f"{metric}: nothing is known"
+
+
+def _limiting(problem: PlanProblem, constraint: Constraint) -> tuple[str, ...]:
+    """For accuracy: the step whose best choice is least accurate."""
+    if constraint.metric != "accuracy":
+        return ()
+    best: dict[str, tuple[float, str]] = {}
+    for stage in problem.stages:
+        for choice, call in zip(stage.choices, stage.calls, strict=True):
+            if call.quality is not None:
+                known = best.get(stage.step.key, (0.0, ""))
+                best[stage.step.key] = max(known, (call.quality.value, choice.variant))
+    if not best:
+        return ()
+    key = min(best, key=lambda step: best[step][0])
+    value, variant = best[key]
+    return (f"the limiting step is {key}; its best variant is {variant} ({value:.3f})",)
