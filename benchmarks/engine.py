@@ -14,18 +14,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import duckdb
 import numpy as np
+import octans
 import pyarrow as pa
 from octans.executor.backends.base import as_matrix
-from octans.executor.engine import run as run_plan
-from octans.executor.environment import Environment
-from octans.ir.models import Backend, Device, Model, Variant
-from octans.ir.physical import Choice, PhysicalPlan, SqlScan, Stage
-from octans.ir.types import Field
+from octans.session import Session
 
 from .contract import Goal, Options, main
 
@@ -34,9 +32,6 @@ GOALS = (
     Goal("rows_ratio_light", 0.70, "higher"),
     Goal("peak_ratio", 1.2, "lower"),
 )
-HEAVY_BATCH = 256
-LIGHT_BATCH = 4096
-
 Function = Callable[[pa.RecordBatch], dict[str, np.ndarray]]
 
 
@@ -66,90 +61,97 @@ def score() -> Function:
     return call
 
 
-MODELS = {
-    "classify": Model(
-        "classify",
-        (Field("glyph", "FLOAT[64]"),),
-        (Field("digit", "INTEGER"), Field("confidence", "DOUBLE")),
-    ),
-    "score": Model("score", (Field("x", "DOUBLE"),), (Field("p", "DOUBLE"),)),
-}
-VARIANTS = {
-    f"{name}.v": Variant(name, "v", Backend("python", f"benchmarks.engine:{name}"))
-    for name in MODELS
-}
-DEVICES = {"cpu": Device("cpu", "cpu", 2, 1)}
+DECLARED = """
+CREATE MODEL classify (glyph FLOAT[64]) RETURNS (digit INTEGER, confidence DOUBLE);
+CREATE VARIANT classify.net USING python('benchmarks.engine:classify') BASE;
+CREATE MODEL score (x DOUBLE) RETURNS (p DOUBLE);
+CREATE VARIANT score.curve USING python('benchmarks.engine:score') BASE;
+CREATE DEVICE cpu (KIND cpu, COUNT 2, THREADS 1, PRICE 0.10 USD PER HOUR);
+"""
 
 
-def environment(connection: duckdb.DuckDBPyConnection) -> Environment:
-    return Environment(connection.cursor, MODELS, VARIANTS, DEVICES)
+@dataclass(frozen=True)
+class Case:
+    """A query, and the same thing for a hand to do: what to read, what to keep of it."""
+
+    model: str
+    query: str
+    source: str
+    argument: str
+    function: Callable[[], Function]
 
 
-def plan(model: str, sql: str, kept: Field, argument: Field, batch: int) -> PhysicalPlan:
-    """`SELECT kept, argument, model(argument) FROM …`."""
-    declared = MODELS[model]
-    stage = Stage(
-        SqlScan(sql, (kept, argument)),
-        model,
-        model,
-        model,
-        (argument.name,),
-        declared.outputs,
-        tuple(output.name for output in declared.outputs),
-        Choice(f"{model}.v", (), batch),
-    )
-    return PhysicalPlan(stage)
+def heavy(path: Path) -> Case:
+    source = f"SELECT id, glyph::FLOAT[64] AS glyph FROM read_parquet('{path}')"
+    query = f"""SELECT id, classify(glyph).digit AS digit, classify(glyph).confidence AS confidence
+        FROM ({source})"""
+    return Case("classify", query, source, "glyph", classify)
+
+
+def light(path: Path) -> Case:
+    source = f"SELECT id, x FROM read_parquet('{path}')"
+    return Case("score", f"SELECT id, score(x) AS p FROM ({source})", source, "x", score)
+
+
+def measured_session(case: Case) -> Session:
+    """A session that has measured the model: the planner then chooses the batch size."""
+    session = octans.connect()
+    session.sql(DECLARED)
+    session.sql(f"ANALYZE MODEL {case.model} USING ({case.source}) SAMPLE 10000")
+    return session
+
+
+def planned_batch(session: Session, query: str) -> int:
+    """The batch size that the planner chose."""
+    (choice,) = {node.choice for node in session.explain(query).nodes if node.choice is not None}
+    return choice.batch
 
 
 def by_hand(
-    connection: duckdb.DuckDBPyConnection, sql: str, function: Function, argument: str, batch: int
+    connection: duckdb.DuckDBPyConnection, case: Case, function: Function, batch: int
 ) -> tuple[pa.Table, float]:
     """The loop one would write: read, slice, call, collect; also the seconds inside the model."""
     tables: list[pa.Table] = []
     inside = 0.0
-    for chunk in connection.sql(sql).to_arrow_reader(16 * batch):
+    for chunk in connection.sql(case.source).to_arrow_reader(max(16384, batch)):
         answers: list[dict[str, np.ndarray]] = []
-        arguments = chunk.select([argument])
+        arguments = chunk.select([case.argument])
         for start in range(0, chunk.num_rows, batch):
             began = time.perf_counter()
             answers.append(function(arguments.slice(start, batch)))
             inside += time.perf_counter() - began
-        columns = {name: chunk.column(name) for name in chunk.schema.names}
+        columns = {"id": chunk.column("id")}
         for name in answers[0]:
             columns[name] = pa.array(np.concatenate([answer[name] for answer in answers]))
         tables.append(pa.table(columns))
     return pa.concat_tables(tables), inside
 
 
-def compare(
-    connection: duckdb.DuckDBPyConnection,
-    model: str,
-    sql: str,
-    fields: tuple[Field, Field],
-    batch: int,
-    repeats: int,
-) -> tuple[float, float]:
-    """Median of hand seconds ÷ our seconds over interleaved repeats, and the model's share."""
+def compare(case: Case, repeats: int) -> tuple[list[float], list[float], int]:
+    """Hand seconds ÷ our seconds and the model's share, per interleaved repeat; the batch size."""
     from threadpoolctl import threadpool_limits
 
-    kept, argument = fields
+    session = measured_session(case)
+    batch = planned_batch(session, case.query)
+    connection = duckdb.connect()
     ratios, shares = [], []
     for repeat in range(repeats + 1):
         with threadpool_limits(limits=1):
-            function = globals()[model]()
+            function = case.function()
             began = time.perf_counter()
-            theirs, inside = by_hand(connection, sql, function, argument.name, batch)
+            theirs, inside = by_hand(connection, case, function, batch)
             hand = time.perf_counter() - began
         began = time.perf_counter()
-        ours = run_plan(plan(model, sql, kept, argument, batch), environment(connection)).read_all()
+        ours = session.sql(case.query).arrow()
         engine = time.perf_counter() - began
-        if ours.num_rows != theirs.num_rows or not ours.column(2).equals(theirs.column(2)):
+        if ours.num_rows != theirs.num_rows or not ours.column(1).equals(theirs.column(1)):
             raise AssertionError("the engine and the loop disagree")
         if repeat:  # the first round warms caches on both sides
             ratios.append(hand / engine)
             shares.append(inside / hand)
-            print(f"  {model}: hand {hand:.3f} s, engine {engine:.3f} s, model {inside:.3f} s")
-    return median(ratios), median(shares)
+    session.close()
+    connection.close()
+    return ratios, shares, batch
 
 
 def peak_bytes(rows: int, directory: Path) -> int:
@@ -161,11 +163,9 @@ def peak_bytes(rows: int, directory: Path) -> int:
 
 def peak_child(rows: int, directory: Path) -> None:
     """Run the light pipeline over a Parquet file, keep nothing, print the peak."""
-    connection = duckdb.connect()
-    sql = f"SELECT id, x FROM read_parquet('{directory}/light_{rows}.parquet')"
-    fields = (Field("id", "BIGINT"), Field("x", "DOUBLE"))
-    light = plan("score", sql, *fields, LIGHT_BATCH)
-    seen = sum(batch.num_rows for batch in run_plan(light, environment(connection)).batches())
+    case = light(directory / f"light_{rows}.parquet")
+    session = measured_session(case)
+    seen = sum(batch.num_rows for batch in session.sql(case.query).batches())
     if seen != rows:
         raise AssertionError(f"{seen} rows of {rows}")
     print(own_peak())
@@ -201,31 +201,14 @@ def run(options: Options) -> dict[str, float | None]:
     figures: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
+        connection = duckdb.connect()
         for seed in options.seed_range:
-            connection = duckdb.connect()
-            heavy, light = directory / "heavy.parquet", directory / "light.parquet"
-            write_heavy(connection, heavy_rows, seed, heavy)
-            write_light(connection, light_rows, seed, light)
-            ratio, share = compare(
-                connection,
-                "classify",
-                f"SELECT id, glyph::FLOAT[64] AS glyph FROM read_parquet('{heavy}')",
-                (Field("id", "BIGINT"), Field("glyph", "FLOAT[64]")),
-                HEAVY_BATCH,
-                repeats,
-            )
-            figures.setdefault("rows_ratio", []).append(ratio)
-            figures.setdefault("model_share", []).append(share)
-            ratio, share = compare(
-                connection,
-                "score",
-                f"SELECT id, x FROM read_parquet('{light}')",
-                (Field("id", "BIGINT"), Field("x", "DOUBLE")),
-                LIGHT_BATCH,
-                repeats,
-            )
-            figures.setdefault("rows_ratio_light", []).append(ratio)
-            figures.setdefault("model_share_light", []).append(share)
+            path = directory / "heavy.parquet"
+            write_heavy(connection, heavy_rows, seed, path)
+            _note(figures, "", *compare(heavy(path), repeats))
+            path = directory / "light.parquet"
+            write_light(connection, light_rows, seed, path)
+            _note(figures, "_light", *compare(light(path), repeats))
             peaks = []
             for rows in (10**5, 10**7):
                 write_light(connection, rows, seed, directory / f"light_{rows}.parquet")
@@ -233,8 +216,25 @@ def run(options: Options) -> dict[str, float | None]:
             figures.setdefault("peak_ratio", []).append(peaks[1] / peaks[0])
             figures.setdefault("peak_bytes_1e5", []).append(peaks[0])
             figures.setdefault("peak_bytes_1e7", []).append(peaks[1])
-            connection.close()
-    return {name: median(values) for name, values in figures.items()}
+        connection.close()
+    spread = {
+        f"{name}_{end}": function(figures[name])
+        for name in ("rows_ratio", "rows_ratio_light")
+        for end, function in (("min", min), ("max", max))
+    }
+    return {name: median(values) for name, values in figures.items()} | spread
+
+
+def _note(
+    figures: dict[str, list[float]],
+    kind: str,
+    ratios: list[float],
+    shares: list[float],
+    batch: int,
+) -> None:
+    figures.setdefault(f"rows_ratio{kind}", []).extend(ratios)
+    figures.setdefault(f"model_share{kind}", []).extend(shares)
+    figures.setdefault(f"batch{kind}", []).append(batch)
 
 
 if __name__ == "__main__":
