@@ -165,10 +165,13 @@ def clustered_share(
     """Mean of scores in [0, 1] with a cluster-robust interval; `n` counts clusters.
 
     The mean is over scores (a ratio of cluster totals); its linearised variance is
-    C/(C-1) · sum_c (sum_{i in c} (x_i - mean))² / N². The interval is Wilson's at the effective
-    size mean·(1-mean)/variance, shrunk by (z/t_{C-1})². For 0/1 scores the effective size is at
-    most N (our choice: a design effect below one, estimated from few wrong answers, is noise);
-    where the variance is nil it is C, so that an interval never collapses.
+    C/(C-1) · sum_c r_c² / N², r_c = sum_{i in c} (x_i - mean). The interval is Wilson's at the
+    effective size mean·(1-mean)/variance, shrunk by (z/t)². The degrees of freedom of t are
+    (sum r²)² / sum r⁴ - 1 [Satterthwaite 1946], C-1 where clusters are alike and fewer where a few
+    bad clusters carry the variance: near 1, C-1 would cover 90 % where 95 % are promised. For 0/1
+    scores the effective size is at most N (our choice: a design effect below one, estimated from
+    few wrong answers, is noise) and for all scores at least Kish's N²/sum N_c², what clusters of
+    identical scores are worth; that also keeps an interval from collapsing where nothing varies.
 
     Args:
         scores: `N` scores.
@@ -182,31 +185,36 @@ def clustered_share(
     mean = min(1.0, max(0.0, math.fsum(scores) / total))
     if clusters is None and binary:
         return Interval(mean, *wilson(mean * total, total, level), total)
-    residuals = _cluster_residuals(scores, clusters, mean)
+    residuals, kish = _clusters(scores, clusters, mean)
     count = len(residuals)
     if count < 2:
         return Interval(mean, 0.0, 1.0, count)
-    variance = count / (count - 1) * math.fsum(r * r for r in residuals) / total**2
+    effective = kish * (z_quantile(level) / t_quantile(level, count - 1.0)) ** 2
+    squares = math.fsum(r * r for r in residuals)
+    variance = count / (count - 1) * squares / total**2
     # Rounding leaves a variance of 1e-34 where all clusters agree; it must not count as knowledge.
     if variance > 1e-18 and 0.0 < mean < 1.0:
-        effective = mean * (1.0 - mean) / variance
-        effective = min(effective, float(total)) if binary else effective
-    else:
-        effective = float(count)
-    effective *= (z_quantile(level) / t_quantile(level, count - 1)) ** 2
+        estimated = mean * (1.0 - mean) / variance
+        estimated = min(estimated, float(total)) if binary else estimated
+        degrees = max(1.0, squares**2 / math.fsum(r**4 for r in residuals) - 1.0)
+        estimated *= (z_quantile(level) / t_quantile(level, degrees)) ** 2
+        effective = max(effective, estimated)
     return Interval(mean, *wilson(mean * effective, effective, level), count)
 
 
-def _cluster_residuals(
+def _clusters(
     scores: Sequence[float], clusters: Sequence[Hashable] | None, mean: float
-) -> list[float]:
-    """Sum over each cluster of score minus mean."""
+) -> tuple[list[float], float]:
+    """Sum over each cluster of score minus mean, and Kish's effective number of clusters."""
     if clusters is None:
-        return [score - mean for score in scores]
+        return [score - mean for score in scores], float(len(scores))
     sums: dict[Hashable, float] = {}
+    sizes: dict[Hashable, int] = {}
     for key, score in zip(clusters, scores, strict=True):
         sums[key] = sums.get(key, 0.0) + (score - mean)
-    return list(sums.values())
+        sizes[key] = sizes.get(key, 0) + 1
+    kish = len(scores) ** 2 / math.fsum(size * size for size in sizes.values())
+    return list(sums.values()), kish
 
 
 def quantile_interval(values: Sequence[float], q: float, level: float = LEVEL) -> Interval:

@@ -6,9 +6,10 @@ import threading
 from statistics import fmean
 
 import pytest
-from octans.errors import InternalError, RunError
+from octans.errors import InternalError, PlanError, RunError
 from octans.ir.models import Metric
 from octans.ir.physical import Choice, PhysicalPlan, StopAfter
+from octans.stats.held_back import held_back_scores
 from octans.stats.ladder import Policy
 from octans.stats.lineage import chain
 from octans.stats.profile import Limits, ProfiledStep, profile
@@ -280,3 +281,21 @@ def test_ancestors_are_found_through_columns():
 def test_only_chains_can_be_profiled():
     with pytest.raises(InternalError):
         chain(PhysicalPlan(StopAfter(plan().root, 3)))
+
+
+def test_held_back_scores_are_the_truth_and_share_work():
+    data = rows(80, "held back")
+    runner = FakeRunner(data)
+    evaluate = held_back_scores(request(data), runner)
+    for first in READS:
+        for second in ("again.good", "again.weak"):
+            scored = evaluate({"p.read": Choice(first), "p.again": Choice(second)})
+            right = [float(result(first, second, d) == number(d)) for d in data]
+            assert scored.scores == right
+    assert sum(variant.startswith("read") for variant, _, _ in runner.calls) == 3
+
+
+def test_nothing_can_be_proved_without_a_truth():
+    with pytest.raises(PlanError) as caught:
+        held_back_scores(request(DATA, labels={}), FakeRunner(DATA))
+    assert caught.value.code == "OC0370"

@@ -1,0 +1,53 @@
+"""Score candidates on the rows held back from the search: the `evaluate` of `first_proved`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ..errors import PlanError
+from ..ir.physical import Choice
+from .end_to_end import EVALUATION_BATCH, Evaluator, accuracy_scores, truth_of
+from .lineage import chain
+from .profile import Request
+from .promise import Scored
+from .runner import Runner
+
+
+def held_back_scores(request: Request, runner: Runner) -> Callable[[Mapping[str, Choice]], Scored]:
+    """A function from complete assignments (choices by step key) to scores of the held-back rows.
+
+    Args:
+        request: as for `profile`, but its plan scans the held-back rows, and its labels and
+            clusters are theirs. Work shared by several candidates is done once. Each stage runs at
+            the assignment's batch size where that is above 1.
+        runner: runs pieces of the plan.
+
+    Raises:
+        PlanError: OC0370, there is no truth to score against.
+    """
+    metric = request.metric
+    evaluator = Evaluator(chain(request.plan), runner)
+    base: dict[str, Choice] | None = {}
+    for stage in evaluator.chain.stages:
+        step = request.steps.get(stage.step)
+        choice = step.base if step is not None else None
+        if choice is None and len(set(request.choices.get(stage.step, ()))) > 1:
+            base = None
+            break
+        base[stage.step] = choice or stage.choice
+    label = request.labels.get((request.subject, metric.output)) if metric is not None else None
+    truth = truth_of(evaluator, metric, label, base) if metric is not None else None
+    if metric is None or truth is None:
+        raise PlanError(
+            f"accuracy of {request.subject} cannot be proved: nothing says what is right",
+            code="OC0370",
+            hint="declare QUALITY and give LABELS, or a BASE variant of every model, to ANALYZE",
+        )
+
+    def scores(assignment: Mapping[str, Choice]) -> Scored:
+        for key, choice in assignment.items():
+            batch = choice.batch if choice.batch > 1 else EVALUATION_BATCH
+            evaluator.set_batch(key, choice, batch)
+        return accuracy_scores(evaluator, assignment, metric, truth, request.clusters)
+
+    return scores
