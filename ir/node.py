@@ -26,6 +26,7 @@ class Value:
     """Base of everything a plan is made of; subclasses become frozen dataclasses."""
 
     _digest: bytes
+    _children: tuple[Any, ...]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -84,11 +85,10 @@ def _encode(h: hashlib.blake2b, value: object) -> None:
 
 
 class Node(Value):
-    """A value with children: those of its fields, or members of its tuple fields, that are nodes."""
+    """A value with children: fields that are nodes, and the nodes in tuple fields."""
 
-    @property
-    def children(self) -> tuple[Node, ...]:
-        """The nodes directly below, in field order."""
+    def __post_init__(self) -> None:
+        super().__post_init__()
         found: list[Node] = []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -96,7 +96,12 @@ class Node(Value):
                 found.append(value)
             elif isinstance(value, tuple):
                 found.extend(item for item in value if isinstance(item, Node))
-        return tuple(found)
+        object.__setattr__(self, "_children", tuple(found))
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        """The nodes directly below, in field order."""
+        return self._children
 
     def with_children(self, new: Sequence[Node]) -> Self:
         """This node above other children; the same object if they are the same ones."""

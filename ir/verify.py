@@ -24,18 +24,27 @@ from .logical import (
     each_of,
     model_call,
 )
+from .node import Node
 from .types import NamedExpr, Schema, names
 
 
-def verify(plan: LogicalNode) -> None:
+def verify(plan: LogicalNode, sound: set[Node] | None = None) -> None:
     """Check every node: columns read exist, names are unique, types known, arities fit.
+
+    Args:
+        plan: what to check.
+        sound: nodes already checked, to which the plan's are added; whether a node is sound depends
+            on nothing but it and its inputs.
 
     Raises:
         InternalError: a node breaks an invariant (OC0902).
     """
+    known = set() if sound is None else sound
     for node in plan.postorder():
-        _verify_node(cast(LogicalNode, node))
-        _verify_schema(cast(LogicalNode, node))
+        if node not in known:
+            _verify_node(cast(LogicalNode, node))
+            _verify_schema(cast(LogicalNode, node))
+            known.add(node)
 
 
 def _verify_node(node: LogicalNode) -> None:

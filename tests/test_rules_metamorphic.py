@@ -86,7 +86,7 @@ def rows_of(plan, text, run=None):
 
 
 PROPERTY = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
 )
 
 
@@ -172,7 +172,7 @@ def test_the_engine_gives_the_rows_of_the_naive_interpreter(seed):
     assert WORLD.real(rewritten, batch=rng.choice((1, 3, 64))) == WORLD.naive(plan)[0]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(plans())
 def test_the_engine_runs_rewritten_plans_as_they_mean(text):
     plan, ctx = plan_of(text)
