@@ -91,13 +91,14 @@ class MemoryCatalog:
 
     def declare(self, text: str) -> list[Any]:
         """Bind and keep every declaration of a script."""
-        made = []
-        for statement in parse(text):
-            found = bind_definition(statement, self)  # type: ignore[arg-type]
-            name = found.full_name if isinstance(found, Variant) else getattr(found, "name", "link")
-            self._objects[type(found), str(name).lower()] = found
-            made.append(found)
-        return made
+        return [self.keep(statement) for statement in parse(text)]
+
+    def keep(self, statement: Any) -> Any:
+        """Bind and keep one declaration."""
+        found = bind_definition(statement, self)  # type: ignore[arg-type]
+        name = found.full_name if isinstance(found, Variant) else getattr(found, "name", "link")
+        self._objects[type(found), str(name).lower()] = found
+        return found
 
     def _get(self, kind: type, name: str) -> Any:
         return self._objects.get((kind, name.lower()))

@@ -15,6 +15,7 @@ from sqlglot import exp
 from ...errors import BindError, Span
 from ..ast import Fragment
 from ..diagnostics import nearest
+from .trees import function_name
 
 CODES: dict[str, str] = {
     "OC0201": "an unknown function, model or pipeline",
@@ -114,15 +115,29 @@ class Place:
             error.in_source(self.text, self.name)
         return error
 
-    def refused(self, error: duckdb.Error, functions: Collection[str] = ()) -> BindError:
-        """DuckDB's refusal as ours, at the name it complains of; `functions` are near ones too."""
+    def refused(
+        self,
+        error: duckdb.Error,
+        functions: Collection[str] = (),
+        node: exp.Expr | None = None,
+    ) -> BindError:
+        """DuckDB's refusal as ours, at the name it complains of, else at `node`.
+
+        `functions` are our own names: near ones are offered.
+        """
         message = str(error).partition("\n\nLINE ")[0].strip()
         first = message.partition("\n")[0].partition("Error: ")[2] or message
         for pattern, code, kind in _REFUSALS:
             found = pattern.search(message)
             if found is not None:
                 return self._unknown(found[1], code, kind, first, message, functions)
-        return self.error("OC0228", first.rstrip(".!"), self._operand(message))
+        told, _, advice = first.partition(". ")
+        return self.error(
+            "OC0228",
+            told.rstrip(".!"),
+            self._operand(message) or node,
+            hint=advice.rstrip(".!") or None,
+        )
 
     def _unknown(
         self,
@@ -137,6 +152,8 @@ class Place:
         theirs = re.findall(r'"([^"]+)"', offered[1]) if offered else []
         candidates = nearest(name, (*theirs, *functions))
         node = next(self._named(name), None)
+        if name.lower() in {own.lower() for own in functions}:
+            return self.error("OC0214", f"{name} cannot be called here", node)
         if code == "OC0204":
             return self.error(code, first, node, label="ambiguous", hint="qualify it")
         return self.error(
@@ -147,7 +164,8 @@ class Place:
         """Nodes written with a name: identifiers and functions."""
         wanted = name.lower().rpartition(".")[2]
         for node in self.fragment.tree.walk(bfs=False):
-            if node.name.lower() == wanted and ("start" in node.meta):
+            written = function_name(node) or node.name.lower()
+            if written == wanted and "start" in node.meta:
                 yield node
 
     def _operand(self, message: str) -> exp.Expr | None:

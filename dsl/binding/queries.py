@@ -106,8 +106,8 @@ class QueryBinder:
         clauses = [node.args.get(name) for name in _MODIFIERS]
         return "".join(f" {text_of(clause).strip()}" for clause in clauses if clause is not None)
 
-    def _refuse_calls(self, node: exp.Expr) -> None:
-        for name in _MODIFIERS:
+    def _refuse_calls(self, node: exp.Expr, clauses: tuple[str, ...] = _MODIFIERS) -> None:
+        for name in clauses:
             clause = node.args.get(name)
             for part in clause.walk() if clause is not None else ():
                 if self.ctx.is_call(function_name(part)):
@@ -115,7 +115,7 @@ class QueryBinder:
                         "OC0214",
                         f"a model call cannot stand in {name.upper()} here",
                         part,
-                        hint="call it in the SELECT list and order by its name",
+                        hint="call it in the SELECT list of a subquery",
                     )
 
     def _residual(
@@ -176,7 +176,8 @@ class QueryBinder:
         return scope.bind()
 
     def _refuse_forms(self, node: exp.Select) -> None:
-        """Clauses whose place among the calls DuckDB does not let us keep."""
+        """Clauses whose place among the calls DuckDB does not let us keep, and calls in LIMIT."""
+        self._refuse_calls(node, ("limit", "offset"))
         for name in ("sample", "into", "laterals", "pivots", "connect", "locks", "kind"):
             if node.args.get(name):
                 raise self.place.error(

@@ -188,14 +188,16 @@ class Rewriter:
                 raise self._no_field(name, known, node)
         return found
 
-    def _no_field(self, name: str, known: Sequence[str], node: exp.Expr) -> BindError:
+    def _no_field(
+        self, name: str, known: Sequence[str], node: exp.Expr, what: str = "output"
+    ) -> BindError:
         return self.place.error(
             "OC0234",
-            f"unknown output {name}",
+            f"unknown {what} {name}",
             node,
-            label="no such output",
+            label=f"no such {what}",
             candidates=nearest(name, known),
-            notes=("the outputs are " + ", ".join(known),),
+            notes=(f"the {what}s are " + ", ".join(known),),
         )
 
     def _lambda(self, node: exp.Expr, guards: Guards) -> exp.Expr:
@@ -344,7 +346,7 @@ class Rewriter:
                 wanted = argument.this.name.lower()
                 found = next((name for name in known if name.lower() == wanted), None)
                 if found is None or found in slots:
-                    raise self._no_field(argument.this.name, known, argument)
+                    raise self._no_field(argument.this.name, known, argument, "input")
                 slots[found] = argument.expression
             elif position < len(known):
                 slots[known[position]] = argument
@@ -373,7 +375,7 @@ class Rewriter:
             BindError: OC0207, a type DuckDB would not cast by itself; OC0208, EACH and no list.
         """
         exprs = [sql_of(tree) for tree in trees]
-        types = self.rows.types(exprs, self.place)
+        types = self.rows.types(exprs, self.place, written)
         each = lists or [False] * len(trees)
         result: list[exp.Expr | SqlExpr] = []
         for item, tree, expr, have, node, is_each in zip(

@@ -53,9 +53,11 @@ class Rows:
         """Is there a model call in the plan?"""
         return bool(collect(self.plan, Apply))
 
-    def types(self, exprs: Sequence[SqlExpr], place: Place) -> list[str]:
-        """The types of expressions over the columns so far."""
-        return self.ctx.types(exprs, self.schema, place)
+    def types(
+        self, exprs: Sequence[SqlExpr], place: Place, nodes: Sequence[exp.Expr] = ()
+    ) -> list[str]:
+        """The types of expressions over the columns so far; `nodes` is what was written."""
+        return self.ctx.types(exprs, self.schema, place, nodes)
 
     def filter(self, predicate: SqlExpr) -> None:
         """Keep the rows where it is TRUE."""

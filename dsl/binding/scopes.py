@@ -337,7 +337,7 @@ class Scope:
         plain = exp.Predicate | exp.Not | exp.Connector | exp.Boolean
         if isinstance(node, plain) and not self._calls_in(node):
             return
-        type_ = self.rows.types([predicate], self.place)[0]
+        type_ = self.rows.types([predicate], self.place, [node])[0]
         if type_ not in ("BOOLEAN", '"NULL"'):
             raise self.place.error(
                 "OC0209",
@@ -509,7 +509,7 @@ class Scope:
         trees = [self.names.output(i) for i in outputs] if terms else []
         trees = trees or [self.names._outputs[i] for i in outputs]
         exprs = [sql_of(tree) for tree in trees]
-        types = self.rows.types(exprs, self.place)
+        types = self.rows.types(exprs, self.place, [item.tree for item in self.items])
         plan: LogicalNode = self.rows.plan
         if terms:
             plan = Sort(plan, tuple(_key(term) for term in terms))

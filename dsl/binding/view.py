@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import duckdb
+from sqlglot import exp
 
+from ...errors import BindError
 from ...ir.models import Device, Model, Pipeline, Variant
 from ...ir.slo import Slo
 from ...ir.types import ROW, Schema, SqlExpr
@@ -121,8 +123,16 @@ class Context:
             return False
         return True
 
-    def types(self, exprs: Sequence[SqlExpr], schema: Schema, place: Place) -> list[str]:
+    def types(
+        self,
+        exprs: Sequence[SqlExpr],
+        schema: Schema,
+        place: Place,
+        nodes: Sequence[exp.Expr] = (),
+    ) -> list[str]:
         """The types of expressions over columns; one question to DuckDB for all that need one.
+
+        `nodes` are what was written, pairwise with the expressions, to blame the right one.
 
         Raises:
             BindError: as `describe`.
@@ -135,14 +145,31 @@ class Context:
         if asked:
             read = {name for expr in asked.values() for name in expr.columns}
             row = null_row(tuple(known[name] for name in sorted(read)))
-            listed = ", ".join(asked)
-            described = self.describe(f"SELECT {listed} FROM ({row})", place)
+            try:
+                described = self.catalog.describe(f"SELECT {', '.join(asked)} FROM ({row})")
+            except duckdb.Error as error:
+                raise self._blamed(error, exprs, row, place, nodes) from error
             found = {text: field.type for text, field in zip(asked, described, strict=True)}
         return [
             found[expr.text] if name is None else known[name].type
             for expr in exprs
             for name in [plain_column(expr)]
         ]
+
+    def _blamed(
+        self,
+        error: duckdb.Error,
+        exprs: Sequence[SqlExpr],
+        row: str,
+        place: Place,
+        nodes: Sequence[exp.Expr],
+    ) -> BindError:
+        """DuckDB's refusal, at the first expression it refuses by itself."""
+        for expr, node in zip(exprs, nodes, strict=False):
+            asked = plain_column(expr) is None
+            if asked and not self.describes(f"SELECT {expr.text} FROM ({row})"):
+                return place.refused(error, self.functions, node)
+        return place.refused(error, self.functions)
 
 
 def plain_column(expr: SqlExpr) -> str | None:
