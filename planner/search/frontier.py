@@ -71,24 +71,52 @@ def frontier(
     effort = Effort()
     found: list[Assignment] = []
     factor = 1.0
+    inner = math.sqrt(1.0 + epsilon) - 1.0
     for known in problem.measured:
         small, kept = restrict(free, known)
-        part, used = _cover(Search(small, (), objectives), epsilon, effort)
+        part, used = _cover(Search(small, (), objectives), inner, effort)
         factor = max(factor, used)
         found += [tuple(k[o] for k, o in zip(kept, one, strict=True)) for one in part]
     apart = sorted(known.classes for known in problem.measured)
     if len(apart) < math.prod(stage.classes for stage in problem.stages):
         patterns = [class_pattern(problem, classes) for classes in apart]
         search = Search(replace(free, measured=()), patterns, objectives)
-        part, used = _cover(search, epsilon, effort)
+        part, used = _cover(search, inner, effort)
         factor = max(factor, used)
         found += part
     ends = _ends(free, objectives)
     points = [Point(one, tuple(free.value(dim, one) for dim in objectives)) for one in found]
     points += ends
     order = undominated(range(len(points)), [point.values for point in points])
-    front = tuple(sorted((points[at] for at in order), key=lambda point: point.values))
-    return Frontier(tuple(objectives), front, tuple(ends), factor - 1.0, effort)
+    front = sorted((points[at] for at in order), key=lambda point: point.values)
+    front, lost = _thinned(front, ends, (1.0 + epsilon) / factor)
+    return Frontier(tuple(objectives), tuple(front), tuple(ends), factor * lost - 1.0, effort)
+
+
+def _thinned(
+    front: Sequence[Point], ends: Sequence[Point], room: float
+) -> tuple[list[Point], float]:
+    """The points left when each within `room` of a kept one goes, and the factor this loses.
+
+    The ends stay. What is left is what a person, or a later search, looks at.
+    """
+    kept = [point for point in front if point in ends]
+    lost = 1.0
+    for point in front:
+        factor = min((_worse(other, point) for other in kept), default=math.inf)
+        if factor <= max(room, 1.0):
+            lost = max(lost, factor)
+        else:
+            kept.append(point)
+    return sorted(kept, key=lambda point: point.values), lost
+
+
+def _worse(point: Point, than: Point) -> float:
+    """The largest factor by which a point's values exceed another's."""
+    return max(
+        mine / theirs if theirs > 0.0 else (1.0 if mine <= 0.0 else math.inf)
+        for mine, theirs in zip(point.values, than.values, strict=True)
+    )
 
 
 def _cover(search: Search, epsilon: float, effort: Effort) -> tuple[list[Assignment], float]:
