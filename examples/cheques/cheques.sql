@@ -28,7 +28,6 @@ CREATE VARIANT classify.svm USING python('octans.examples.cheques.models:svm') B
 -- A second reader for the strips whose check digit is wrong: it may cost more, it sees fewer of them.
 CREATE MODEL classify_hard (glyph FLOAT[64]) RETURNS (digit INTEGER, confidence DOUBLE)
   QUALITY exact_match(digit) CONFIDENCE confidence;
-CREATE VARIANT classify_hard.mlp_large USING onnx('mlp_large.onnx');
 CREATE VARIANT classify_hard.svm USING python('octans.examples.cheques.models:svm');
 CREATE VARIANT classify_hard.cnn USING onnx('cnn.onnx') BASE;
 
