@@ -65,7 +65,8 @@ def _answers(hard: np.ndarray, rng: np.random.Generator, mean: float, count: int
     from scipy.special import ndtri
 
     own = rng.normal(size=(count, len(hard)))
-    return (np.sqrt(0.7) * hard + np.sqrt(0.3) * own < ndtri(mean)).astype(float)
+    right = np.sqrt(0.7) * hard + np.sqrt(0.3) * own < ndtri(mean)
+    return np.asarray(right, dtype=np.float64)
 
 
 def accepts(scores: np.ndarray, clusters: list[int] | None, order: np.ndarray) -> bool:

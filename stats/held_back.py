@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..errors import PlanError
-from ..ir.physical import Choice
-from .end_to_end import EVALUATION_BATCH, Evaluator, accuracy_scores, truth_of
+from ..ir.physical import Choice, Stage
+from .end_to_end import EVALUATION_BATCH, Evaluator, accuracy_scores, made, truth_of
 from .lineage import chain
 from .profile import Request
 from .promise import Scored
@@ -27,14 +27,7 @@ def held_back_scores(request: Request, runner: Runner) -> Callable[[Mapping[str,
     """
     metric = request.metric
     evaluator = Evaluator(chain(request.plan), runner)
-    base: dict[str, Choice] | None = {}
-    for stage in evaluator.chain.stages:
-        step = request.steps.get(stage.step)
-        choice = step.base if step is not None else None
-        if choice is None and len(set(request.choices.get(stage.step, ()))) > 1:
-            base = None
-            break
-        base[stage.step] = choice or stage.choice
+    base = _base(request, evaluator.chain.stages)
     label = request.labels.get((request.subject, metric.output)) if metric is not None else None
     truth = truth_of(evaluator, metric, label, base) if metric is not None else None
     if metric is None or truth is None:
@@ -51,3 +44,16 @@ def held_back_scores(request: Request, runner: Runner) -> Callable[[Mapping[str,
         return accuracy_scores(evaluator, assignment, metric, truth, request.clusters)
 
     return scores
+
+
+def _base(request: Request, stages: tuple[Stage, ...]) -> dict[str, Choice] | None:
+    """The assignment of BASE variants; a step with one way to compute it is its own base."""
+    found: dict[str, Choice] = {}
+    for stage in stages:
+        step = request.steps.get(stage.step)
+        base = step.base if step is not None else None
+        ways = {made(choice) for choice in (stage.choice, *request.choices.get(stage.step, ()))}
+        if base is None and len(ways) > 1:
+            return None
+        found[stage.step] = base or stage.choice
+    return found

@@ -12,6 +12,7 @@ Python; only t quantiles and tolerance bounds import scipy, when they are asked 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -141,11 +142,6 @@ def last_below(
     return low
 
 
-def clopper_pearson_upper(wrong: int, n: int, alpha: float) -> float:
-    """Exact upper confidence bound of a share of `wrong` in `n`."""
-    return 1.0 - clopper_pearson_lower(n - wrong, n, alpha)
-
-
 def mean_t(values: Sequence[float], level: float = LEVEL) -> Interval:
     """Mean of independent values with Student's interval; one value alone bounds nothing."""
     n = len(values)
@@ -232,15 +228,12 @@ def quantile_interval(values: Sequence[float], q: float, level: float = LEVEL) -
     ordered = sorted(values)
     alpha = (1.0 - level) / 2
     # P(x_(r) > quantile) = P(Bin(n, q) <= r-1); P(x_(s) < quantile) = P(Bin(n, q) >= s).
-    lower = 0
-    for rank in range(1, n + 1):
-        if 1.0 - binomial_tail(rank, n, q) > alpha:
-            break
-        lower = rank
-    upper = next((s for s in range(1, n + 1) if binomial_tail(s, n, q) <= alpha), None)
+    ranks = range(1, n + 1)
+    lower = bisect_left(ranks, True, key=lambda r: 1.0 - binomial_tail(r, n, q) > alpha)
+    upper = bisect_left(ranks, True, key=lambda s: binomial_tail(s, n, q) <= alpha) + 1
     value = quantile(ordered, q)
     low = ordered[lower - 1] if lower else ordered[0]
-    if upper is not None:
+    if upper <= n:
         return Interval(value, min(low, value), max(ordered[upper - 1], value), n)
     return Interval(value, min(low, value), _lognormal_upper(ordered, q, alpha), n)
 

@@ -62,8 +62,8 @@ def element_scores(
     import pyarrow.compute as pc
 
     keys: Sequence[Hashable] = range(len(answers)) if clusters is None else clusters
-    given = _lengths(answers)
-    matches = ~failed & (given == _lengths(truth))
+    given = list_lengths(answers)
+    matches = ~failed & (given == list_lengths(truth))
     fits = pa.array(matches)
     flat_scores = score(
         metric, pc.list_flatten(answers.filter(fits)), pc.list_flatten(truth.filter(fits))
@@ -81,10 +81,6 @@ def element_scores(
 
 def list_lengths(column: pa.ChunkedArray) -> np.ndarray:
     """Elements of each list; 0 for NULL."""
-    return _lengths(column)
-
-
-def _lengths(column: pa.ChunkedArray) -> np.ndarray:
     import numpy as np
     import pyarrow.compute as pc
 

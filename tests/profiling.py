@@ -7,6 +7,7 @@ ones follow from the variant and the row; `again` rereads rows whose check digit
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import duckdb
@@ -163,3 +164,20 @@ class FakeRunner:
 
     def now(self) -> datetime:
         return datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def _model(shift: int) -> Callable[[], Callable[[pa.RecordBatch], pa.RecordBatch]]:
+    """A factory for the engine: every digit is misread by `shift`."""
+
+    def factory() -> Callable[[pa.RecordBatch], pa.RecordBatch]:
+        def read(batch: pa.RecordBatch) -> pa.RecordBatch:
+            digits = [(d + shift) % 10 for d in batch.column(0).to_pylist()]
+            return pa.RecordBatch.from_pydict({"digit": pa.array(digits, pa.int32())})
+
+        return read
+
+    return factory
+
+
+read_base, again_good, again_weak = _model(0), _model(0), _model(3)
+read_poor, read_fair = _model(1), _model(2)

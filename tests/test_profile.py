@@ -5,10 +5,15 @@ from __future__ import annotations
 import threading
 from statistics import fmean
 
+import duckdb
+import pyarrow as pa
 import pytest
 from octans.errors import InternalError, PlanError, RunError
-from octans.ir.models import Metric
+from octans.executor.environment import Environment
+from octans.executor.runner import LocalRunner
+from octans.ir.models import Backend, Device, Metric, Model, Variant
 from octans.ir.physical import Choice, PhysicalPlan, StopAfter
+from octans.ir.types import Field
 from octans.stats.held_back import held_back_scores
 from octans.stats.ladder import Policy
 from octans.stats.lineage import chain
@@ -299,3 +304,43 @@ def test_nothing_can_be_proved_without_a_truth():
     with pytest.raises(PlanError) as caught:
         held_back_scores(request(DATA, labels={}), FakeRunner(DATA))
     assert caught.value.code == "OC0370"
+
+
+def test_the_engine_s_runner_profiles_the_same_pipeline():
+    """The fake runner and the engine's agree on everything but time."""
+    module = "profiling"
+    variants = {
+        name: Variant(
+            name.split(".")[0], name.split(".")[1],
+            Backend("python", f"{module}:{name.replace('.', '_')}"),
+        )
+        for name in (*READS, "again.good", "again.weak")
+    }  # fmt: skip
+    models = {
+        name: Model(name, (Field("digits", "INTEGER"),), (Field("digit", "INTEGER"),))
+        for name in ("read", "again")
+    }
+    data = rows(40)
+    connection = duckdb.connect()
+    connection.register("given", pa.table({"digits": pa.array(data, pa.list_(pa.int32()))}))
+    connection.execute("CREATE TABLE source AS SELECT * FROM given")
+    devices = {"cpu": Device("cpu", "cpu", 1, 1)}
+    runner = LocalRunner(Environment(connection.cursor, models, variants, devices))
+    try:
+        found = Statistics(
+            profile(request(data), runner, policy=Policy(floor_seconds=0.0)).observations
+        )
+    finally:
+        runner.close()
+    expected = Statistics(profile(request(data), FakeRunner(data)).observations)
+    assert found.lengths("p.read") == expected.lengths("p.read")
+    assert found.batches("p.read", "read.base", "", "cpu")[0] == 1
+    assert found.latency("p.read", "read.base", "", "cpu", 1, "mean").value > 0
+    assert set(found.end_to_end("p")) == set(expected.end_to_end("p"))
+    # The engine's models misread every digit alike; those called base and good read rightly.
+    assert found.quality("p.read", "read.base", "").value == 1.0
+    for text, metrics in found.end_to_end("p").items():
+        if "read.base" in text:
+            assert metrics["accuracy"].value == 1.0
+    assert found.rate("p.again", ("p.read", "read.poor", "")).value == 1.0
+    assert found.failure("p.read", "read.base", "", "cpu").value == 0.0
