@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ..errors import RunError
 from ..ir.physical import Stage
-from .backends.base import LoadedModel, OutputReader
+from .backends.base import Column, LoadedModel, OutputReader, join_columns
 from .channels import Stopped
 from .failures import describe
 from .slots import Slots
@@ -20,7 +20,7 @@ from .slots import Slots
 class BatchResult:
     """`outputs` hold a value per element (NULL where it failed); `failed` says why, by position."""
 
-    outputs: list[pa.Array]
+    outputs: list[Column]
     seconds: float
     queue_seconds: float
     calls: int = 1
@@ -70,7 +70,7 @@ class BatchCaller:
 
     def _attempt(
         self, model: LoadedModel, batch: pa.RecordBatch
-    ) -> tuple[list[pa.Array] | None, str]:
+    ) -> tuple[list[Column] | None, str]:
         try:
             return self._reader.read(model.call(batch), batch.num_rows), ""
         except (RunError, Stopped):
@@ -81,7 +81,7 @@ class BatchCaller:
     def _bisect(self, model: LoadedModel, batch: pa.RecordBatch, error: str) -> BatchResult:
         """Depth first and left to right, so the first failure found is the lowest."""
         result = BatchResult([], 0.0, 0.0)
-        pieces: list[list[pa.Array]] = []
+        pieces: list[list[Column]] = []
         todo: list[tuple[int, int, str | None]] = [(0, batch.num_rows, error)]
         while todo:
             start, length, failed = todo.pop()
@@ -104,5 +104,5 @@ class BatchCaller:
             half = length // 2
             todo.append((start + half, length - half, None))
             todo.append((start, half, None))
-        result.outputs = [pa.concat_arrays(column) for column in zip(*pieces, strict=True)]
+        result.outputs = [join_columns(column) for column in zip(*pieces, strict=True)]
         return result

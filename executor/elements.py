@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ..ir.physical import Stage
+from .backends.base import Column, join_columns
 from .chunks import Chunk, Mask, Rows
 
 UNEQUAL = "the lists under EACH have different lengths"
@@ -41,17 +42,17 @@ class Elements:
             element = int(np.searchsorted(np.cumsum(self.lengths), element, side="right"))
         return element if self.called is None else int(self.called[element])
 
-    def outputs(self, answers: list[list[pa.Array]], types: list[pa.DataType]) -> list[pa.Array]:
+    def outputs(self, answers: list[list[Column]], types: list[pa.DataType]) -> list[pa.Array]:
         """The output columns, `n` each, from the batches' answers in order."""
         return [
             self._column([answer[i] for answer in answers], dtype) for i, dtype in enumerate(types)
         ]
 
-    def _column(self, pieces: list[pa.Array], dtype: pa.DataType) -> pa.Array:
+    def _column(self, pieces: list[Column], dtype: pa.DataType) -> pa.Array:
         if not pieces:
             values = pa.nulls(0, dtype.value_type if self.each else dtype)
         else:
-            values = pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces)
+            values = join_columns(pieces)
         if self.each:
             offsets = np.zeros(len(self.lengths) + 1, np.int32)
             np.cumsum(self.lengths, out=offsets[1:])

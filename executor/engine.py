@@ -24,7 +24,7 @@ from .channels import Pumps, Stopped, Stream, close_generator
 from .chunks import ChunkSizer
 from .environment import Environment, Failure
 from .failures import cancelled, row_failed
-from .relational import Shared, Spool, StepWorker, residual, scan, stop_after
+from .relational import Shared, Spool, StepWorker, only_selects, residual, scan, stop_after
 from .stages import StageWorker
 from .state import RowsFailed, RunState, derived_columns
 
@@ -160,7 +160,10 @@ class _Builder:
     def _pumped(self, top: PhysicalNode) -> Stream:
         """A chain worked off by a thread: for the caller, or for DuckDB, which pulls in its own."""
         chain = self._chain(top)
-        by_itself = isinstance(top, Stage) and top not in self._shared
+        node = top
+        while isinstance(node, SqlStep) and node not in self._shared and only_selects(node):
+            node = node.input
+        by_itself = isinstance(node, Stage) and node not in self._shared
         return chain if by_itself else self._pumps.pump("relation", chain)
 
     def _chain(self, top: PhysicalNode) -> Stream:

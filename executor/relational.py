@@ -18,9 +18,10 @@ import numpy as np
 import pyarrow as pa
 
 from ..ir.physical import PhysicalNode, SqlResidual, SqlScan, SqlStep, StopAfter
-from ..ir.types import ROW, Schema, names, quote
+from ..ir.types import ROW, NamedExpr, Schema, names, quote
 from .channels import POLL_SECONDS, Stopped, Stream
 from .chunks import (
+    MAX_ROWS,
     Chunk,
     ChunkSizer,
     join_batches,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 FAILED = "__failed"
 """BOOLEAN: the row failed under ON ERROR NULL. A residual's inputs have it if its SQL names it."""
 POSITION = "__position"
-NARROW_ROWS, WIDE_ROWS = 16384, 1024
+NARROW_ROWS, WIDE_ROWS = MAX_ROWS, 1024
 """Rows asked of DuckDB at once: many where a row is small for sure, few where it may be large."""
 READ_AHEAD = "4MiB"
 """What DuckDB may compute ahead of us per query; its own 10 MiB gained no speed, only memory."""
@@ -116,7 +117,7 @@ class StepWorker:
         self._state = state
         self._derived = derived
         self._meter = state.telemetry.flow(node)
-        self._computed = [c for c in node.columns if c.expr.text != quote_if_column(c.expr.columns)]
+        self._computed = [named for named in node.columns if not passes(named)]
         used = {name for named in self._computed for name in named.expr.columns}
         if node.predicate is not None:
             used.update(node.predicate.columns)
@@ -187,9 +188,15 @@ class StepWorker:
         return holder, self._cursor.sql(sql)
 
 
-def quote_if_column(columns: tuple[str, ...]) -> str | None:
-    """The text of an expression that is just its one column."""
-    return quote(columns[0]) if len(columns) == 1 else None
+def passes(named: NamedExpr) -> bool:
+    """Whether it is a column of the input, unchanged."""
+    columns = named.expr.columns
+    return len(columns) == 1 and named.expr.text == quote(columns[0])
+
+
+def only_selects(node: SqlStep) -> bool:
+    """Whether the step needs no DuckDB."""
+    return node.predicate is None and all(passes(named) for named in node.columns)
 
 
 def stop_after(node: StopAfter, source: Stream, state: RunState) -> Iterator[Chunk]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from ..ir.models import Device, Model, Variant
 from ..ir.physical import Stage
@@ -18,12 +19,16 @@ from .failures import not_available, unknown
 
 
 class Slots:
-    """COUNT slots per device; whoever calls a model holds one."""
+    """COUNT slots per device; whoever calls a model holds one.
+
+    Tokens in a queue: several times cheaper to take than Python's semaphores.
+    """
 
     def __init__(self, devices: Mapping[str, Device], stopped: Callable[[], bool]) -> None:
-        self._free = {
-            name: threading.BoundedSemaphore(device.count) for name, device in devices.items()
-        }
+        self._free: dict[str, SimpleQueue[None]] = {name: SimpleQueue() for name in devices}
+        for name, device in devices.items():
+            for _ in range(device.count):
+                self._free[name].put(None)
         self.stopped = stopped
 
     def take(self, device: str) -> float:
@@ -35,17 +40,24 @@ class Slots:
         if self.stopped():
             raise Stopped
         free = self._free[device]
-        if free.acquire(blocking=False):
-            return 0.0
+        try:
+            free.get_nowait()
+        except Empty:
+            return self._wait(free)
+        return 0.0
+
+    def _wait(self, free: SimpleQueue[None]) -> float:
         began = time.perf_counter()
-        while not free.acquire(timeout=POLL_SECONDS):
+        while True:
+            with suppress(Empty):
+                free.get(timeout=POLL_SECONDS)
+                return time.perf_counter() - began
             if self.stopped():
                 raise Stopped
-        return time.perf_counter() - began
 
     def give(self, device: str) -> None:
         """Give a slot back."""
-        self._free[device].release()
+        self._free[device].put(None)
 
 
 @dataclass

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..ir.physical import Stage
-from .backends.base import OutputReader
+from .backends.base import Column, OutputReader
 from .calls import BatchCaller
 from .channels import Stream
 from .chunks import Chunk, ChunkSizer, Mask, join_batches, with_nulls
@@ -40,7 +40,7 @@ class Waiting:
     taken: int = 0
     done: int = 0
     seconds: float = 0.0
-    outputs: list[list[pa.Array]] = field(default_factory=list)
+    outputs: list[list[Column]] = field(default_factory=list)
     failed: dict[int, str] = field(default_factory=dict)
 
 
@@ -178,7 +178,7 @@ class StageWorker:
             for waiting, count in owners:
                 whole = count == size
                 waiting.outputs.append(
-                    result.outputs if whole else [o.slice(start, count) for o in result.outputs]
+                    result.outputs if whole else [part_of(o, start, count) for o in result.outputs]
                 )
                 for position, message in result.failed.items():
                     if start <= position < start + count:
@@ -234,6 +234,13 @@ class StageWorker:
             failed |= chunk.failed
         marked = Chunk(chunk.batch, chunk.rows, failed)
         return Chunk(with_nulls(marked, self._derived), chunk.rows, failed)
+
+
+def part_of(column: Column, start: int, count: int) -> Column:
+    """`count` values from `start`, sharing memory."""
+    if isinstance(column, pa.Array):
+        return column.slice(start, count)
+    return column[start : start + count]
 
 
 def _append(

@@ -9,7 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from octans.errors import RunError
 from octans.executor.backends import backend_for
-from octans.executor.backends.base import LoadRequest, OutputReader, as_matrix, threads_imposed
+from octans.executor.backends.base import (
+    LoadRequest,
+    OutputReader,
+    as_matrix,
+    join_columns,
+    threads_imposed,
+)
 from octans.executor.failures import RowFailed
 from octans.ir.models import Backend, Device, Model, Variant
 from octans.ir.types import Field
@@ -299,7 +305,7 @@ def test_outputs_are_read_from_every_shape():
         pa.table({"b": pa.chunked_array([[0], [1, 2]]), "a": matrix.tolist()}),
         pa.RecordBatch.from_pydict({"b": [0, 1, 2], "a": matrix.tolist()}),
     ):
-        b, a = reader.read(answer, 3)
+        b, a = (join_columns([column]) for column in reader.read(answer, 3))
         assert b.to_pylist() == [0, 1, 2]
         assert a.to_pylist() == [[1.0, 1.0]] * 3
         assert (b.type, a.type) == (pa.int32(), pa.list_(pa.float32(), 2))
