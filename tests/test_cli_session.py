@@ -26,6 +26,9 @@ INSERT INTO octans.observations (subject, variant, knobs, device, batch, metric,
   ci_low, ci_high, n, n_failed)
 SELECT 'slow', 'slow.one', '', 'cpu', 10, 'latency', s, 0.01, 0.009, 0.011, 100, 0
 FROM (VALUES {LATENCIES}) AS t(s);
+INSERT INTO octans.observations (subject, variant, knobs, device, batch, metric, statistic, value,
+  ci_low, ci_high, n, n_failed)
+SELECT 'slow', NULL, '', NULL, NULL, 'distinct', 'share', 1.0, 0.99, 1.0, 100, 0;
 """
 QUERY = "SELECT range, slow(range) AS y FROM range(100000)"
 
