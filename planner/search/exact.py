@@ -14,7 +14,7 @@ device's work over its slots, both lower bounds of the schedule.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from .dual import Column, Dual, Flat, flatten, maximise, reduced
@@ -31,11 +31,18 @@ from .labels import (
 )
 from .prepare import Layout, Pattern, StageData, layout, prepare_stage
 from .table import Assignment, Goal, Limit, Measured, Problem, StageTable
+from .wide import explore_wide, fits
 
 RELATIVE = 1e-9
 """Optimal means: nothing is better by more than this share (floats; integers are exact)."""
 MAX_PATHS = 12
 """Paths priced in the relaxation; more only tighten a bound."""
+FIRST_SHARE = 512.0
+"""The first target is this part of the gap above the bound."""
+WIDE_FROM = 4000
+"""After this many labels (about 20 ms) the search goes on in numpy arrays."""
+FEW_LABELS = 50
+"""Below this many labels a round costs nothing worth saving."""
 
 
 @dataclass(frozen=True)
@@ -119,18 +126,28 @@ class Search:
         if dual.bound > capacity * (1.0 + RELATIVE) + 1e-12:
             return effort
         step = 1.0 if self._integral(flat) else 0.0
-        space = self.space(flat, reduced(flat, dual.weights, dual.least), dual.bound, effort)
         ceiling = min(value, capacity * (1.0 + RELATIVE) + 1e-12)
-        for target in targets(dual.bound, ceiling, value < math.inf):
+        costs = reduced(flat, dual.weights, dual.least)
+        space = self.space(flat, costs, dual.bound, effort, ceiling - dual.bound)
+        targets = Targets(dual.bound, ceiling, value < math.inf)
+        wide = fits(space)
+        while True:
             effort.rounds += 1
-            below = min(target, _better(value, step))
-            for label in explore(space, below, below):
+            before = effort.labels
+            below = min(targets.now, _better(value, step))
+            labels = None
+            if not wide or before < WIDE_FROM:
+                labels = explore(space, below, below, WIDE_FROM if wide else None)
+            if labels is None:
+                labels = explore_wide(space, below, below)
+            for label in labels:
                 found = self.assignment(flat, label)
                 key = self.problem.key(found)
                 if key < value:
                     best, value = found, key
-            if value <= target:
+            if value <= targets.now or targets.now >= ceiling:
                 break
+            targets.rise(effort.labels - before)
         if best is None:
             return effort
         self.best = best
@@ -217,8 +234,15 @@ class Search:
             at = at.parent
         return tuple(found)
 
-    def space(self, flat: Flat, costs: Sequence[float], bound: float, effort: Effort) -> Space:
-        """Extensions sorted by reduced `costs`, limits and the root label with its `bound`."""
+    def space(
+        self,
+        flat: Flat,
+        costs: Sequence[float],
+        bound: float,
+        effort: Effort,
+        room: float = math.inf,
+    ) -> Space:
+        """Extensions by reduced `costs` up to `room`, limits, and the root with its `bound`."""
         dims = self.plan.sums
         firsts, columns = [], []
         for dim in dims:
@@ -245,6 +269,7 @@ class Search:
                         stage.keeps[i],
                     )
                     for i in range(size)
+                    if costs[first + i] <= room
                 ]
                 block.sort(key=_by_cost)
                 blocks.append(block)
@@ -295,13 +320,35 @@ def _better(value: float, step: float) -> float:
     return value - step + 1e-6 * step if step else value - RELATIVE * abs(value)
 
 
-def targets(bound: float, ceiling: float, known: bool) -> Iterable[float]:
-    """Rising targets from the bound to the ceiling: shares 1/16, 1/4 and all of the gap."""
-    gap = ceiling - bound
-    for share in (1 / 16, 1 / 4) if known else (1 / 256, 1 / 64, 1 / 16, 1 / 4):
-        if gap > 0.0:
-            yield bound + share * gap
-    yield ceiling
+class Targets:
+    """Rising targets from the bound to the ceiling, so that the work grows about threefold.
+
+    Nothing above the optimum needs to be explored, but where that is, is unknown. The labels of
+    the last two targets give the exponent by which their number grows with the gap; the next gap
+    is chosen by it. All rounds together then cost at most about 1.5 times the last one.
+    """
+
+    def __init__(self, bound: float, ceiling: float, known: bool) -> None:
+        """`known`: the ceiling is a plan's value, not just more than any plan's."""
+        self.bound, self.ceiling = bound, ceiling
+        self.gap = (ceiling - bound) / (FIRST_SHARE if known else FIRST_SHARE**2)
+        self.before: tuple[float, int] | None = None
+
+    @property
+    def now(self) -> float:
+        """The target to explore up to."""
+        return min(self.bound + self.gap, self.ceiling) if self.gap > 0.0 else self.ceiling
+
+    def rise(self, labels: int) -> None:
+        """Go on to the next target after one that made `labels` labels."""
+        labels = max(labels, FEW_LABELS)
+        factor = 4.0
+        if self.before is not None and labels > self.before[1]:
+            gap, fewer = self.before
+            exponent = math.log(labels / fewer) / math.log(self.gap / gap)
+            factor = min(max(3.0 ** (1.0 / exponent), 1.2), 4.0)
+        self.before = (self.gap, labels)
+        self.gap *= factor
 
 
 def _largest(flat: Flat, row: Sequence[float]) -> float:

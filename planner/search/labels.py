@@ -210,8 +210,14 @@ def class_index(layer: Layer, classes: tuple[int, ...]) -> int:
     return index
 
 
-def explore(space: Space, target: float, strict_below: float) -> list[Label]:
-    """All undominated complete plans whose bound is <= target and goal <= strict_below."""
+def explore(
+    space: Space, target: float, strict_below: float, most: int | None = None
+) -> list[Label] | None:
+    """All undominated complete plans whose bound is <= target and goal <= strict_below.
+
+    None where that takes more than `most` labels.
+    """
+    start = space.effort.labels
     caps = tuple(
         min(cap, strict_below) if goal else cap
         for cap, goal in zip(space.caps, space.goals, strict=True)
@@ -229,6 +235,8 @@ def explore(space: Space, target: float, strict_below: float) -> list[Label]:
             space.effort.dominated += before - len(labels)
         if not labels:
             return []
+        if most is not None and space.effort.labels - start > most:
+            return None
     return [label for label in labels if not label.mask]
 
 
