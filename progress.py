@@ -40,6 +40,7 @@ class ProgressBar:
                 completed=rows_done,
                 total=rows_total,
                 description=", ".join(stages) or "rows",
+                rate=rows_done / max(now - self._started, 1e-9),
             )
 
     def finish(self) -> None:
@@ -73,7 +74,7 @@ def _start() -> tuple[Progress, TaskID]:
         """Rows a second."""
 
         def render(self, task: Task) -> Text:
-            return Text("" if task.speed is None else f"{task.speed:,.0f} rows/s", style="dim")
+            return Text(f"{task.fields['rate']:,.0f} rows/s", style="dim")
 
     class Stages(TextColumn):
         """The stages, whose names are the user's."""
@@ -91,6 +92,6 @@ def _start() -> tuple[Progress, TaskID]:
         console=Console(stderr=True),
         transient=True,
     )
-    task = progress.add_task("", total=None)
+    task = progress.add_task("", total=None, rate=0.0)
     progress.start()
     return progress, task

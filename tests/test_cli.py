@@ -216,6 +216,7 @@ def test_a_bar_keeps_silent_at_first_and_clears_itself(monkeypatch):
     bar.finish()
     bar.finish()
     assert drawn[0]["total"] is None
+    assert drawn[1].pop("rate") > 0
     assert drawn[1] == {"completed": 5, "total": 10, "description": "a, b"}
     assert drawn[2:] == ["stopped"]
 
