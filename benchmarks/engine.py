@@ -195,9 +195,9 @@ def write_heavy(connection: duckdb.DuckDBPyConnection, rows: int, seed: int, pat
 
 def run(options: Options) -> dict[str, float | None]:
     """All figures: medians over seeds."""
-    repeats = 5 if options.quick else 9
-    heavy_rows = 100_000 if options.quick else 200_000
-    light_rows = 4_000_000 if options.quick else 8_000_000
+    repeats = 5 if options.quick else 7
+    heavy_rows = 200_000 if options.quick else 400_000
+    light_rows = 12_000_000 if options.quick else 16_000_000
     figures: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
