@@ -166,10 +166,10 @@ def _svm() -> Any:
 
 
 @cache
-def _network(*hidden: int) -> Any:
+def _network(*hidden: int, quick: bool = False) -> Any:
     from sklearn.neural_network import MLPClassifier
 
-    epochs = 12 if sum(hidden) > 100 else 40
+    epochs = (12 if sum(hidden) > 100 else 40) // (4 if quick else 1)
     return MLPClassifier(hidden, max_iter=epochs, tol=0.0, random_state=0).fit(*training(12))
 
 
@@ -207,8 +207,13 @@ def _convolutional(epochs: int = 12, batch: int = 128) -> list[tuple[Any, Any]]:
 # --- artefacts ------------------------------------------------------------------------------------
 
 
-def train(folder: Path) -> None:
-    """Write `linear.skops`, `linear_i8.onnx`, `mlp_small.onnx`, `mlp_large.onnx`, `cnn.onnx`."""
+def train(folder: Path, *, quick: bool = False) -> None:
+    """Write `linear.skops`, `linear_i8.onnx`, `mlp_small.onnx`, `mlp_large.onnx`, `cnn.onnx`.
+
+    Args:
+        folder: where they go.
+        quick: the networks see fewer epochs, and so are less accurate.
+    """
     import warnings
 
     import skops.io
@@ -225,10 +230,10 @@ def train(folder: Path) -> None:
             folder / "linear.onnx", folder / "linear_i8.onnx", weight_type=QuantType.QInt8
         )
         for name, hidden in {"mlp_small": (48,), "mlp_large": (256, 256)}.items():
-            network = _network(*hidden)
+            network = _network(*hidden, quick=quick)
             layers = list(zip(network.coefs_, network.intercepts_, strict=True))
             _save_dense(folder / f"{name}.onnx", layers)
-    _save_convolutional(folder / "cnn.onnx", _convolutional())
+    _save_convolutional(folder / "cnn.onnx", _convolutional(epochs=2 if quick else 12))
 
 
 def _save_dense(path: Path, layers: list[tuple[Any, Any]]) -> None:
