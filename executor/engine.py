@@ -24,7 +24,8 @@ from .channels import Pumps, Stopped, Stream, close_generator
 from .chunks import ChunkSizer
 from .environment import Environment, Failure
 from .failures import cancelled, row_failed
-from .relational import Shared, Spool, StepWorker, only_selects, residual, scan, stop_after
+from .relational import StepWorker, only_selects, scan, stop_after
+from .residual import Shared, Spool, residual
 from .stages import StageWorker
 from .state import RowsFailed, RunState, derived_columns
 
@@ -97,7 +98,10 @@ class Execution:
 
     @property
     def failures(self) -> list[Failure]:
-        """Failed rows, the first ten thousand; `actuals` count them all."""
+        """Failed rows, the first ten thousand; `actuals` count them all.
+
+        Where equal inputs were called once, a failure stands at the first row that had the input.
+        """
         return sorted(self._state.failures, key=lambda failure: failure.row)
 
     @property
@@ -211,7 +215,7 @@ class _Builder:
             case SqlResidual():
                 inputs = tuple(self._pumped(child) for child in node.inputs)
                 channels = tuple(channel for stream in inputs for channel in stream.channels)
-                chunks = residual(node, inputs, state, self._spool, sizer)
+                chunks = residual(node, inputs, state, self._spool, sizer, self._derived[node])
                 return Stream(chunks, channels)
         assert_never(node)
 

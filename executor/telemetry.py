@@ -61,10 +61,11 @@ class StageMeter:
 
 @dataclass
 class FlowMeter:
-    """Rows through a node that calls no model."""
+    """Rows through a node that calls no model; `failed` by calls made once for equal inputs."""
 
     rows_in: int = 0
     rows_out: int = 0
+    failed: int = 0
 
 
 class Telemetry:
@@ -90,7 +91,7 @@ class Telemetry:
     def actuals(self, devices: Mapping[str, Device]) -> dict[str, NodeActuals]:
         """By node fingerprint."""
         found = {
-            node.fingerprint: NodeActuals(meter.rows_in, meter.rows_out)
+            node.fingerprint: NodeActuals(meter.rows_in, meter.rows_out, failed=meter.failed)
             for node, meter in self.flows.items()
         }
         for node, meter in self.stages.items():

@@ -347,3 +347,35 @@ def test_an_execution_knows_what_it_did(world):
     assert found["y", "latency", "p95"].batch == 10
     assert found[f"filter:{root.predicate.fingerprint}", "rate", "mean"].value == 0.25
     assert execution.rows_done == 25
+
+
+@pytest.mark.parametrize("on_error", ["fail", "null", "skip"])
+def test_a_failed_input_that_was_called_once_fails_all_its_rows(world, on_error):
+    """What deduplication lowers to, beside another call whose outputs a failed row loses too."""
+    source = numbers(0, "SELECT range % 7 AS x FROM range(50) WHERE range > 2")
+    other = stage(source, name="z")
+    distinct = SqlResidual(
+        (other,),
+        'SELECT "x", min(__row) AS __row, bool_and(__failed) AS __failed FROM in0 '
+        'GROUP BY "x" ORDER BY min(__row)',
+        (Field("x", "BIGINT"),),
+    )
+    once = stage(distinct, "m.picky", bad="2,6")
+    root = SqlResidual(
+        (other, once),
+        'SELECT l."x", l."z", r."y", l.__row AS __row, (l.__failed OR r.__failed) AS __failed '
+        'FROM in0 AS l JOIN in1 AS r ON l."x" IS NOT DISTINCT FROM r."x" ORDER BY l.__row',
+        (Field("x", "BIGINT"), Field("z", "BIGINT"), Field("y", "BIGINT")),
+    )
+    execution = world.run(root, on_error)
+    xs = [i % 7 for i in range(3, 50)]
+    if on_error == "fail":
+        with pytest.raises(RunError, match="row 3: ValueError: bad 6"):
+            execution.read_all()
+        return
+    rows = [tuple(row.values()) for row in execution.read_all().to_pylist()]
+    lost = {"null": lambda x: [(x, None, None)], "skip": lambda x: []}[on_error]
+    assert rows == [r for x in xs for r in (lost(x) if x in (2, 6) else [(x, 2 * x, 2 * x)])]
+    assert [f.row for f in execution.failures] == [3, 6]
+    assert execution.actuals[once.fingerprint].elements == 7
+    assert execution.actuals[root.fingerprint].failed == sum(x in (2, 6) for x in xs)

@@ -25,9 +25,7 @@ for line in open("/proc/self/status"):
 
 
 def peak_kib(base, rows):
-    program = textwrap.dedent(PROGRAM).format(
-        tests=str(Path(__file__).parent), base=str(base), rows=rows
-    )
+    program = PROGRAM.format(tests=str(Path(__file__).parent), base=str(base), rows=rows)
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
