@@ -150,7 +150,7 @@ def _sampled(session: Session, bound: BoundAnalyze) -> pa.Table:
         if not places:
             raise RunError("USING gives no rows to analyze", code="OC0430")
         cursor.register("octans_places", pa.table({"place": pa.array(places, pa.int64())}))
-        table: pa.Table = cursor.execute(
+        table: pa.Table = cursor.sql(
             f"SELECT {', '.join(columns)} FROM (SELECT *, row_number() OVER () - 1 AS __place "
             f"FROM ({bound.using})) JOIN octans_places ON __place = place ORDER BY __place"
         ).to_arrow_table()
@@ -170,13 +170,12 @@ def _profiled(session: Session, bound: BoundAnalyze, table: pa.Table, run: int) 
 
     search = table.filter(pc.equal(table.column("__role"), "search"))
     search = search.set_column(0, "__row", pa.array(range(search.num_rows), pa.int64()))
-    session.catalog.register(SEARCH_ROWS, search)
+    runner = LocalRunner(session.environment())
     try:
-        body = bound.body(SEARCH_ROWS, ())
-        runner = LocalRunner(session.environment())
-        try:
+        with session.visible(SEARCH_ROWS, search):
+            body = bound.body(SEARCH_ROWS, ())
             return profile(
-                _request(session, bound, body, search, run),
+                profile_request(session, bound.subject, body, search, run),
                 runner,
                 limits=Limits(
                     seconds=bound.budget_seconds,
@@ -186,15 +185,14 @@ def _profiled(session: Session, bound: BoundAnalyze, table: pa.Table, run: int) 
                 ),
                 progress=_progress(session),
             )
-        finally:
-            runner.close()
     finally:
-        session.catalog.unregister(SEARCH_ROWS)
+        runner.close()
 
 
-def _request(
-    session: Session, bound: BoundAnalyze, body: LogicalNode, search: pa.Table, run: int
+def profile_request(
+    session: Session, subject: str, body: LogicalNode, rows: pa.Table, run: int | None
 ) -> Request:
+    """What to measure of a subject: its plan over kept rows, every choice, labels, clusters."""
     from .stats.profile import Request
 
     catalog = session.catalog
@@ -202,18 +200,19 @@ def _request(
     reference, base = base_choices(found, session)
     options = {info.key: choices(info.model, session) for info in found}
     infos = conditioned(found, {key: len(o) for key, o in options.items()})
-    subject = catalog.pipeline(bound.subject) if bound.kind == "pipeline" else None
-    versions = {info.context: bound.version for info in infos if subject is not None}
+    pipeline = catalog.pipeline(subject)
+    declared = pipeline or catalog.model(subject)
+    version = declared.version if declared is not None else 1
     return Request(
-        subject=bound.subject,
+        subject=subject,
         plan=body_plan(session, body, reference),
         choices=options,
         steps={info.key: _profiled_step(session, info, base) for info in infos},
-        metric=subject.quality if subject is not None else None,
-        labels=labels_of(search),
-        clusters=clusters_of(search),
+        metric=declared.quality if declared is not None else None,
+        labels=labels_of(rows),
+        clusters=clusters_of(rows),
         run=run,
-        versions={**versions, bound.subject: bound.version},
+        versions={subject: version, **{info.context: version for info in infos if pipeline}},
     )
 
 

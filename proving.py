@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from .analyzing import base_choices, clusters_of, labels_of
+from .analyzing import clusters_of, profile_request
+from .dsl import ast
 from .dsl.binder import bind_select
 from .dsl.parser import parse_one
 from .errors import PlanError
 from .ir.models import Metric
-from .ir.physical import Choice
 from .ir.slo import Constraint
 from .ir.types import quote
-from .planner.lower import lower
 from .planner.optimize import Candidate, Promise
-from .planner.steps import StepInfo, steps
-from .stats.promise import Proof, Scored, Search, first_proved, levels, minimum_rows
+from .planner.steps import StepInfo
+from .stats.promise import Scored, Search, first_proved, levels, minimum_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from .executor.runner import LocalRunner
     from .session import Session
 
 HELD_BACK_ROWS = "octans_held_back_rows"
@@ -50,7 +50,6 @@ class Prover:
         kind = "PIPELINE" if pipeline is not None else "MODEL"
         self._statement = f"ANALYZE {kind} {self._subject} USING (…) LABELS (…)"
         self._table = self._held_back()
-        self._evaluator: _HeldBack | None = None
 
     def promise(self) -> Promise:
         """What can be proved here."""
@@ -62,18 +61,24 @@ class Prover:
         self._enough(units, clustered=clusters is not None)
 
         def prove(candidates: Iterator[Candidate], most: int) -> Search[Candidate]:
-            with self._session.held_back(HELD_BACK_ROWS, self._table):
-                found = first_proved(
-                    candidates,
-                    self._scores,
-                    constraint.limit,
-                    constraint.confidence or 0.0,
-                    fingerprint=_answers,
-                    promise=fingerprint,
-                    now=session.now,
-                    earlier=earlier,
-                    max_candidates=len(earlier) + most,
-                )
+            from .executor.runner import LocalRunner
+
+            runner = LocalRunner(session.environment())
+            try:
+                with session.visible(HELD_BACK_ROWS, self._table):
+                    found = first_proved(
+                        candidates,
+                        self._evaluation(runner),
+                        constraint.limit,
+                        constraint.confidence or 0.0,
+                        fingerprint=_answers,
+                        promise=fingerprint,
+                        now=session.now,
+                        earlier=earlier,
+                        max_candidates=len(earlier) + most,
+                    )
+            finally:
+                runner.close()
             for proof in found.proofs:
                 session.catalog.record_proof(proof)
             return found
@@ -113,11 +118,21 @@ class Prover:
                 hint=f"run {self._statement} SAMPLE n with a larger n, or ask for less",
             )
 
-    def _scores(self, candidate: Candidate) -> Scored:
-        """One score per held-back row under a candidate."""
-        if self._evaluator is None:
-            self._evaluator = _HeldBack(self._session, self._query(), self._metric, self._table)
-        return self._evaluator.scores(candidate.choices)
+    def _evaluation(self, runner: LocalRunner) -> Callable[[Candidate], Scored]:
+        """One score per held-back row under a candidate, each piece of work done once."""
+        from .stats.held_back import held_back_scores
+
+        session = self._session
+        body = bind_select(_select(self._query()), session.catalog).plan
+        request = profile_request(session, self._subject, body, self._table, self._run)
+        scores = held_back_scores(request, runner)
+        reference = {stage.step: stage.choice for stage in request.plan.stages}
+
+        def evaluate(candidate: Candidate) -> Scored:
+            chosen = candidate.choices
+            return scores({key: chosen.get(key, own) for key, own in reference.items()})
+
+        return evaluate
 
     def _query(self) -> str:
         """A query that answers every held-back row, its column named as the metric's output."""
@@ -126,52 +141,10 @@ class Prover:
         return f"SELECT {answer} AS {quote(self._metric.output)} FROM {HELD_BACK_ROWS}"
 
 
-class _HeldBack:
-    """Evaluates assignments on the held-back rows, each piece of work once."""
-
-    def __init__(self, session: Session, query: str, metric: Metric, table: pa.Table) -> None:
-        from .executor.runner import LocalRunner
-        from .stats.end_to_end import Evaluator, truth_of
-        from .stats.lineage import chain
-
-        bound = bind_select(_select(query), session.catalog)
-        infos = steps(bound.plan)
-        self._reference, base = base_choices(infos, session)
-        models = {model.name: model for model in session.catalog.models()}
-        plan = lower(bound.plan, self._reference, models, "null")
-        self._runner = LocalRunner(session.environment())
-        self._evaluator = Evaluator(chain(plan), self._runner)
-        self._metric = metric
-        self._clusters = clusters_of(table)
-        labels = {output: column for (_, output), column in labels_of(table).items()}
-        complete = base if len(base) == len(infos) else None
-        truth = truth_of(self._evaluator, metric, labels.get(metric.output), complete)
-        if truth is None:
-            raise PlanError(
-                "the held-back rows have no label, and not every model has a BASE variant",
-                code="OC0316",
-            )
-        self._truth = truth
-
-    def scores(self, choices: Mapping[str, Choice]) -> Scored:
-        """One score per row; failed rows are wrong."""
-        from .stats.end_to_end import accuracy_scores
-
-        assignment = {key: choices.get(key, own) for key, own in self._reference.items()}
-        for key, choice in assignment.items():
-            self._evaluator.set_batch(key, choice, choice.batch)
-        return accuracy_scores(
-            self._evaluator, assignment, self._metric, self._truth, self._clusters
-        )
-
-
-def guarantee(proof: Proof) -> str:
-    """What EXPLAIN says beside the constraint."""
-    return proof.text()
-
-
-def _select(query: str) -> Any:
-    return parse_one(query)
+def _select(query: str) -> ast.Select:
+    statement = parse_one(query)
+    assert isinstance(statement, ast.Select)
+    return statement
 
 
 def _answers(candidate: Candidate) -> str:

@@ -174,7 +174,7 @@ class Session:
         return datetime.now(UTC)
 
     @contextmanager
-    def held_back(self, name: str, table: pa.Table) -> Iterator[None]:
+    def visible(self, name: str, table: pa.Table) -> Iterator[None]:
         """Make a table visible as `name` for a while."""
         self.catalog.register(name, table)
         try:

@@ -28,8 +28,9 @@ CREATE VARIANT classify.svm USING python('octans.examples.cheques.models:svm') B
 -- A second reader for the strips whose check digit is wrong: it may cost more, it sees fewer of them.
 CREATE MODEL classify_hard (glyph FLOAT[64]) RETURNS (digit INTEGER, confidence DOUBLE)
   QUALITY exact_match(digit) CONFIDENCE confidence;
+CREATE VARIANT classify_hard.cnn USING onnx('cnn.onnx');
 CREATE VARIANT classify_hard.svm USING python('octans.examples.cheques.models:svm');
-CREATE VARIANT classify_hard.cnn USING onnx('cnn.onnx') BASE;
+CREATE VARIANT classify_hard.jury USING python('octans.examples.cheques.models:jury') BASE;
 
 -- The pipeline: cut the strip, read every glyph, read them again where the check digit says that
 -- something is wrong, and assemble the amount.

@@ -6,6 +6,7 @@ folder, where it can be looked at and run again.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import textwrap
@@ -100,9 +101,23 @@ def prepare(place: Path, tell: Narrator, strips: int) -> None:
     """Make the strips and train the variants."""
     start = time.perf_counter()
     data.write(place, analyze=ANALYZE_STRIPS, measuring=strips)
-    models.train(place)
+    tell.say(f"{strips:,} strips made in {time.perf_counter() - start:.1f} s.")
     (place / "cheques.sql").write_text(script(), encoding="utf-8")
-    tell.say(f"Strips made and variants trained in {time.perf_counter() - start:.0f} s.")
+    stamp, recipe = place / "trained.txt", _recipe()
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == recipe:
+        tell.say("The variants were trained by an earlier run and are used again.")
+        return
+    tell.say("Training the variants, about a minute …")
+    start = time.perf_counter()
+    models.train(place)
+    stamp.write_text(recipe, encoding="utf-8")
+    tell.say(f"Trained in {time.perf_counter() - start:.0f} s.")
+
+
+def _recipe() -> str:
+    """What the trained variants follow from: the code that makes them."""
+    sources = (Path(part.__file__).read_bytes() for part in (data, models))
+    return hashlib.blake2b(b"".join(sources), digest_size=16).hexdigest()
 
 
 def play(session: Session, text: str, tell: Narrator) -> None:

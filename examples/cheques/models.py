@@ -145,6 +145,23 @@ def svm() -> Batch:
     return _classifier(lambda x: _softmax(model.decision_function(x)))
 
 
+def jury() -> Batch:
+    """Three convolutional networks and the support vector machine, voting."""
+    from onnxruntime import InferenceSession, SessionOptions
+
+    options = SessionOptions()
+    options.intra_op_num_threads = 1
+    networks = InferenceSession("jury.onnx", options, providers=["CPUExecutionProvider"])
+    machine = _svm()
+
+    def vote(x: NDArray[np.float32]) -> NDArray[np.floating]:
+        (shares,) = networks.run(["p"], {"glyph": x})
+        voted: NDArray[np.floating] = (2 * shares + _softmax(machine.decision_function(x))) / 3
+        return voted
+
+    return _classifier(vote)
+
+
 def _softmax(scores: NDArray[np.floating]) -> NDArray[np.floating]:
     e = np.exp(scores - scores.max(axis=1, keepdims=True))
     shares: NDArray[np.floating] = e / e.sum(axis=1, keepdims=True)
@@ -173,12 +190,12 @@ def _network(*hidden: int, quick: bool = False) -> Any:
     return MLPClassifier(hidden, max_iter=epochs, tol=0.0, random_state=0).fit(*training(12))
 
 
-def _convolutional(epochs: int = 12, batch: int = 128) -> list[tuple[Any, Any]]:
+def _convolutional(seed: int, epochs: int, batch: int = 128) -> list[tuple[Any, Any]]:
     """Train a small convolutional network; weights and biases of its five layers."""
     import torch
     from torch import nn
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     torch.set_num_threads(2)
     net = nn.Sequential(
         nn.Conv2d(1, 24, 3, padding=1), nn.ReLU(),
@@ -208,7 +225,7 @@ def _convolutional(epochs: int = 12, batch: int = 128) -> list[tuple[Any, Any]]:
 
 
 def train(folder: Path, *, quick: bool = False) -> None:
-    """Write `linear.skops`, `linear_i8.onnx`, `mlp_small.onnx`, `mlp_large.onnx`, `cnn.onnx`.
+    """Write `linear.skops` and as ONNX `linear_i8`, `mlp_small`, `mlp_large`, `cnn` and `jury`.
 
     Args:
         folder: where they go.
@@ -233,7 +250,9 @@ def train(folder: Path, *, quick: bool = False) -> None:
             network = _network(*hidden, quick=quick)
             layers = list(zip(network.coefs_, network.intercepts_, strict=True))
             _save_dense(folder / f"{name}.onnx", layers)
-    _save_convolutional(folder / "cnn.onnx", _convolutional(epochs=2 if quick else 12))
+    networks = [_convolutional(seed, epochs=2 if quick else 10) for seed in range(3)]
+    _save_convolutional(folder / "cnn.onnx", networks[:1])
+    _save_convolutional(folder / "jury.onnx", networks)
 
 
 def _save_dense(path: Path, layers: list[tuple[Any, Any]]) -> None:
@@ -250,13 +269,19 @@ def _save_dense(path: Path, layers: list[tuple[Any, Any]]) -> None:
     graph.save(path, at)
 
 
-def _save_convolutional(path: Path, layers: list[tuple[Any, Any]]) -> None:
-    """Three convolutions, with pooling behind the second, and two dense layers."""
+def _save_convolutional(path: Path, networks: list[list[tuple[Any, Any]]]) -> None:
+    """Networks of three convolutions and two dense layers; their scores are averaged."""
     graph = _Graph()
-    at = graph.add("Reshape", ["glyph", graph.constant([-1, 1, SIDE, SIDE])])
+    image = graph.add("Reshape", ["glyph", graph.constant([-1, 1, SIDE, SIDE])])
+    scores = [_convolutional_scores(graph, image, layers) for layers in networks]
+    graph.save(path, graph.add("Mean", scores))
+
+
+def _convolutional_scores(graph: _Graph, image: str, layers: list[tuple[Any, Any]]) -> str:
+    """One network from image to scores, with pooling behind the second convolution."""
+    at = image
     for i, (w, b) in enumerate(layers[:3]):
-        inputs = [at, graph.weight(w), graph.weight(b)]
-        at = graph.add("Conv", inputs, pads=[1, 1, 1, 1])
+        at = graph.add("Conv", [at, graph.weight(w), graph.weight(b)], pads=[1, 1, 1, 1])
         at = graph.add("Relu", [at])
         if i == 1:
             at = graph.add("MaxPool", [at], kernel_shape=[2, 2], strides=[2, 2])
@@ -265,7 +290,7 @@ def _save_convolutional(path: Path, layers: list[tuple[Any, Any]]) -> None:
         at = graph.add("Gemm", [at, graph.weight(w), graph.weight(b)], transB=1)
         if i == 0:
             at = graph.add("Relu", [at])
-    graph.save(path, at)
+    return at
 
 
 class _Graph:
@@ -317,6 +342,7 @@ class _Graph:
             [
                 helper.make_tensor_value_info("digit", TensorProto.INT32, ["n"]),
                 helper.make_tensor_value_info("confidence", TensorProto.FLOAT, ["n"]),
+                helper.make_tensor_value_info("p", TensorProto.FLOAT, ["n", 10]),
             ],
             self.weights,
         )
