@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
+from ..diagnostics import nearest
 from .problems import Place
 from .sources import Key, Sources
 from .trees import function_name, text_of, walk_scope
@@ -45,9 +46,14 @@ def expand(ctx: Context, place: Place, sources: Sources, expressions: list[exp.E
 def _expanded(ctx: Context, place: Place, sources: Sources, tree: exp.Expr) -> Iterator[Item]:
     match tree:
         case exp.Star():
-            yield from _star(sources, None, tree)
+            yield from _star(place, sources, None, tree)
         case exp.Column(this=exp.Star() as star):
-            yield from _star(sources, tree.table, star)
+            yield from _star(place, sources, tree.table, star)
+        case (
+            exp.Alias(this=exp.Star() | exp.Column(this=exp.Star()))
+            | exp.Paren(this=exp.Star() | exp.Column(this=exp.Star()))
+        ):
+            yield from _expanded(ctx, place, sources, tree.this)
         case exp.Alias():
             if _columns_in(tree.this) is None:
                 yield Item(tree.this, tree.alias, tree.alias.lower())
@@ -66,11 +72,22 @@ def _expanded(ctx: Context, place: Place, sources: Sources, tree: exp.Expr) -> I
             yield Item(tree, output_name(tree), None)
 
 
-def _star(sources: Sources, alias: str | None, star: exp.Star) -> Iterator[Item]:
+def _star(place: Place, sources: Sources, alias: str | None, star: exp.Star) -> Iterator[Item]:
     dropped = {part.name.lower() for part in star.args.get("except_") or ()}
     replaced = {part.alias.lower(): part.this for part in star.args.get("replace") or ()}
     renamed = {part.this.name.lower(): part.alias for part in star.args.get("rename") or ()}
-    for key in sources.star(alias, star):
+    keys = sources.star(alias, star)
+    known = [key.name.strip('"') if key.relation is None else key.name for key in keys]
+    for wanted in {**dict.fromkeys(dropped), **replaced, **renamed}:
+        if wanted not in {name.lower() for name in known}:
+            raise place.error(
+                "OC0203",
+                f"unknown column {wanted}",
+                star,
+                label="no such column among these",
+                candidates=nearest(wanted, known),
+            )
+    for key in keys:
         name = key.name.strip('"') if key.relation is None else key.name
         lower = name.lower()
         if lower in dropped:

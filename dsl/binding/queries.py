@@ -13,7 +13,7 @@ from .problems import Place
 from .rewriting import Names, from_input
 from .rows import describe_over, source_of
 from .scopes import Scope
-from .sources import Bound, Ctes, Sources
+from .sources import Bound, Ctes, Sources, renamed
 from .trees import conjuncts, function_name, is_query, text_of
 from .view import Context
 
@@ -84,10 +84,8 @@ class QueryBinder:
                         hint="call the model over its result",
                     )
                 bound = self.bind(cte.this, ctes)
-                listed = [part.name for part in cte.args["alias"].columns]
-                names = (*listed, *bound.names[len(listed) :])
                 texts = {k: v for k, v in ctes.texts.items() if k != name}
-                plans = {**ctes.plans, name: Bound(bound.plan, names)}
+                plans = {**ctes.plans, name: renamed(bound, cte.args["alias"], self.place)}
                 ctes = Ctes(texts, plans, recursive)
             else:
                 plans = {k: v for k, v in ctes.plans.items() if k != name}
@@ -162,6 +160,8 @@ class QueryBinder:
         joins = [join.copy() for join in node.args.get("joins") or ()]
         where: list[exp.Expr] = []
         originals = node.args.get("joins") or ()
+        if originals and from_ is None:
+            raise self.place.error("OC0228", "JOIN without FROM", originals[0])
         for join, original in zip(joins, originals, strict=True):
             where += self._calls_out(join, original, [*originals])
         items = [from_.this] if from_ is not None else []

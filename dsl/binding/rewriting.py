@@ -89,6 +89,8 @@ class Rewriter:
         if done is not None:
             return done.copy()
         match node:
+            case exp.Star() | exp.Column(this=exp.Star()):
+                return self._star(node)
             case exp.Column():
                 return self._column(node)
             case exp.Dot():
@@ -159,6 +161,14 @@ class Rewriter:
         if is_plan_column(node) or any(first in bound for bound in self._bound):
             return node.copy()
         return self.names.resolve(node)
+
+    def _star(self, node: exp.Expr) -> exp.Expr:
+        """`count(*)`'s star."""
+        if isinstance(node.parent, exp.AggFunc) and isinstance(node, exp.Star):
+            return node.copy()
+        raise self.place.error(
+            "OC0228", "a star cannot stand inside an expression", node, hint="write COLUMNS(*)"
+        )
 
     def _dot(self, node: exp.Dot, guards: Guards) -> exp.Expr:
         inside = node.expression

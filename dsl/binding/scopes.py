@@ -37,6 +37,7 @@ from .trees import (
     walk_scope,
     wrapped,
 )
+from .types import NULL
 from .view import Context
 
 _WRAPPERS = exp.Filter | exp.WithinGroup | exp.IgnoreNulls | exp.RespectNulls
@@ -205,21 +206,20 @@ class Scope:
         self.rows = Rows(self.ctx, self.sources.plan())
         self.rewriter = Rewriter(self.ctx, self.rows, self.names, self.place, self.queries)
         self.names.rewriter = self.rewriter
-        for condition in self.where:
-            self._filter(condition)
+        self._filter(self.where)
         having, qualify = self._clause("having"), self._clause("qualify")
         aggregated = self._aggregated()
         if aggregated and self._calls_over_groups():
             self._compute_groups()
             aggregated = False
             if having is not None:
-                self._filter(having)
+                self._filter([having])
         windowed = any(isinstance(node, exp.Window) for node in self._late_nodes())
         if windowed and not aggregated and self._calls_over_windows():
             self._compute_windows()
             windowed = False
             if qualify is not None:
-                self._filter(qualify)
+                self._filter([qualify])
         makes_rows = any(
             is_unnest(node) and id(node) not in self.names.computed for node in self._late_nodes()
         )
@@ -327,24 +327,23 @@ class Scope:
                     continue
                 stack.extend(node.iter_expressions())
 
-    def _filter(self, condition: exp.Expr) -> None:
-        for part in conjuncts(condition):
+    def _filter(self, conditions: list[exp.Expr]) -> None:
+        """Keep the rows all conditions hold for; one question to DuckDB for all their types."""
+        parts = [part for condition in conditions for part in conjuncts(condition)]
+        predicates: list[SqlExpr] = []
+        for part in parts:
             predicate = sql_of(self.rewriter.expr(part))
-            self._require_boolean(predicate, part)
+            predicates.append(predicate)
             self.rows.filter(predicate)
-
-    def _require_boolean(self, predicate: SqlExpr, node: exp.Expr) -> None:
-        plain = exp.Predicate | exp.Not | exp.Connector | exp.Boolean
-        if isinstance(node, plain) and not self._calls_in(node):
-            return
-        type_ = self.rows.types([predicate], self.place, [node])[0]
-        if type_ not in ("BOOLEAN", '"NULL"'):
-            raise self.place.error(
-                "OC0209",
-                f"a condition must be BOOLEAN, not {type_}",
-                node,
-                label=f"this is {type_}",
-            )
+        types = self.rows.types(predicates, self.place, parts)
+        for part, type_ in zip(parts, types, strict=True):
+            if type_ not in ("BOOLEAN", NULL):
+                raise self.place.error(
+                    "OC0209",
+                    f"a condition must be BOOLEAN, not {type_}",
+                    part,
+                    label=f"this is {type_}",
+                )
 
     # Groups and windows that calls stand above.
 
@@ -509,10 +508,13 @@ class Scope:
         trees = [self.names.output(i) for i in outputs] if terms else []
         trees = trees or [self.names._outputs[i] for i in outputs]
         exprs = [sql_of(tree) for tree in trees]
-        types = self.rows.types(exprs, self.place, [item.tree for item in self.items])
+        keys = [_key(term) for term in terms]
+        written = [*(item.tree for item in self.items), *self.order]
+        asked = [*exprs, *(key.expr for key in keys)]
+        types = self.rows.types(asked, self.place, written)[: len(exprs)]
         plan: LogicalNode = self.rows.plan
         if terms:
-            plan = Sort(plan, tuple(_key(term) for term in terms))
+            plan = Sort(plan, tuple(keys))
         limits = self._limits()
         assert limits is not None
         if limits != (None, 0):

@@ -363,11 +363,11 @@ class Sources:
                     Field(f.name[len(own) :], f.type) for f in described if f.name.startswith(own)
                 )
             if relation.bound is not None:
-                item = visible[index][1]
-                renamed = _renamed(item, relation.bound)
-                relation = Relation(relation.alias, renamed.fields, renamed)
-                schema = renamed.fields
-            self.relations[index] = Relation(relation.alias, schema, relation.bound)
+                alias = visible[index][1].args.get("alias")
+                bound = renamed(relation.bound, alias, self.place)
+                self.relations[index] = Relation(relation.alias, bound.fields, bound)
+            else:
+                self.relations[index] = Relation(relation.alias, schema)
 
     def _seen(self, index: int) -> bool:
         """SEMI and ANTI joins' right sides give no columns."""
@@ -382,7 +382,7 @@ class Sources:
             bound = self.plans.get(id(item))
             text = text_of(item)
             if bound is not None:
-                inner = reading(_renamed(item, bound), index)
+                inner = reading(renamed(bound, item.args.get("alias"), self.place), index)
                 text = f"({inner}) AS {quote(str(self._alias(item, index)))}"
             elif isinstance(item, exp.Subquery) and not item.alias:
                 text = f"{text} AS {quote(str(self._alias(item, index)))}"
@@ -460,8 +460,13 @@ def _alias(item: exp.Expr) -> str | None:
     return None
 
 
-def _renamed(item: exp.Expr, bound: Bound) -> Bound:
-    """`AS alias(a, b)`: the columns' new names."""
-    alias = item.args.get("alias")
+def renamed(bound: Bound, alias: exp.Expr | None, place: Place) -> Bound:
+    """`AS alias(a, b)`: the first columns' new names.
+
+    Raises:
+        BindError: OC0228, more names than columns.
+    """
     listed = [part.name for part in alias.columns] if isinstance(alias, exp.TableAlias) else []
+    if len(listed) > len(bound.names):
+        raise place.error("OC0228", f"{alias} names more columns than there are", alias)
     return Bound(bound.plan, (*listed, *bound.names[len(listed) :])) if listed else bound
