@@ -40,6 +40,7 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
     """
     catalog = session.catalog
     bound = bind_analyze(statement, catalog)
+    session.declare_devices()
     run = catalog.begin_run("analyze", to_text(statement))
     try:
         table = _sampled(session, bound)

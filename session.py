@@ -165,9 +165,12 @@ class Session:
         declared = self.catalog.devices()
         if declared:
             return declared
-        import os
+        return (_this_machine(),)
 
-        return (Device("cpu", "cpu", count=os.cpu_count() or 1, threads=1),)
+    def declare_devices(self) -> None:
+        """Declare this machine where no device is: what is measured is measured on a device."""
+        if not self.catalog.devices():
+            self.catalog.save(_this_machine(), replace=False)
 
     def now(self) -> datetime:
         """The time, UTC."""
@@ -296,6 +299,12 @@ class Session:
 
         tree = tree.tree if isinstance(tree, ast.Fragment) else tree
         register_frames(self.catalog, tree, self._caller)
+
+
+def _this_machine() -> Device:
+    import os
+
+    return Device("cpu", "cpu", count=os.cpu_count() or 1, threads=1)
 
 
 def _rows(relation: duckdb.DuckDBPyRelation) -> Result:
