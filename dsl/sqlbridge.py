@@ -36,10 +36,23 @@ class _Stopped(ParseError):
         self.token = token
 
 
-class _Parser(DuckDBParser):
-    """Raises at the first error with its token, and never writes to the log."""
+class SqlParser(DuckDBParser):
+    """Raises at the first error with its token, and never writes to the log.
+
+    A model may have the name of a statement (`summarize`) or of a built-in function with other
+    arguments, so a function's arguments are not counted here: DuckDB and the binder do.
+    """
+
+    FUNC_TOKENS: ClassVar[set[TokenType]] = {*DuckDBParser.FUNC_TOKENS, TokenType.SUMMARIZE}
+
+    def validate_expression(self, expression: Any, args: list[Any] | None = None) -> Any:
+        """Only what is not a function call is checked for missing parts."""
+        if isinstance(expression, exp.Func) and args is not None:
+            return expression
+        return super().validate_expression(expression, args)
 
     def raise_error(self, message: str, token: Token | None = None) -> NoReturn:
+        """Stop at the offending token."""
         raise _Stopped(message, token or self._curr or None)
 
     def _warn_unsupported(self) -> None:
@@ -77,18 +90,18 @@ class _TypeNames(DuckDBGenerator):
         return f"DECIMAL({digits[0]},{digits[1] if len(digits) > 1 else '0'})"
 
 
-Method = Callable[[_Parser, list[Token], str], list[Any]]
+Method = Callable[[SqlParser, list[Token], str], list[Any]]
 
 
-def _statement(parser: _Parser, tokens: list[Token], text: str) -> list[Any]:
+def _statement(parser: SqlParser, tokens: list[Token], text: str) -> list[Any]:
     return parser.parse(tokens, text)
 
 
-def _expression(parser: _Parser, tokens: list[Token], text: str) -> list[Any]:
+def _expression(parser: SqlParser, tokens: list[Token], text: str) -> list[Any]:
     return parser.parse_into(exp.Condition, tokens, text)
 
 
-def _type(parser: _Parser, tokens: list[Token], text: str) -> list[Any]:
+def _type(parser: SqlParser, tokens: list[Token], text: str) -> list[Any]:
     return parser.parse_into(exp.DataType, tokens, text)
 
 
@@ -151,7 +164,7 @@ def span_of(tokens: Sequence[Token]) -> Span:
 
 def _fragment(method: Method, tokens: Sequence[Token], text: str, what: str, code: str) -> Fragment:
     span = span_of(tokens)
-    parser = _Parser(error_level=ErrorLevel.IMMEDIATE, dialect=_DIALECT)
+    parser = SqlParser(error_level=ErrorLevel.IMMEDIATE, dialect=_DIALECT)
     try:
         trees = method(parser, list(tokens), text)
     except RecursionError:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from sqlglot import exp
 from sqlglot.dialects.duckdb import DuckDB
 from sqlglot.errors import ParseError
 from sqlglot.parsers.duckdb import DuckDBParser
 
 from ..ast import Fragment
+from ..sqlbridge import SqlParser
 from ..tokens import tokenize
 from .problems import Place
 from .trees import function_name, is_volatile
@@ -22,18 +25,13 @@ def own_names(ctx: Context, place: Place) -> Place:
     """
     names = {name.upper() for name in ctx.functions}
     known = names & (DuckDBParser.FUNCTIONS.keys() | DuckDBParser.FUNCTION_PARSERS.keys())
-    used = {
-        name.upper()
-        for node in place.fragment.tree.find_all(exp.Func)
-        if not isinstance(node, exp.Anonymous)
-        for name in type(node).sql_names()
-    }
-    if not known & used:
+    written = {word.upper() for word in re.findall(r"\w+", place.fragment.text)}
+    if not known & written:
         return place
     fragment = place.fragment
     functions = {k: v for k, v in DuckDBParser.FUNCTIONS.items() if k not in known}
     special = {k: v for k, v in DuckDBParser.FUNCTION_PARSERS.items() if k not in known}
-    own = type("_OwnNames", (DuckDBParser,), {"FUNCTIONS": functions, "FUNCTION_PARSERS": special})
+    own = type("_OwnNames", (SqlParser,), {"FUNCTIONS": functions, "FUNCTION_PARSERS": special})
     text = " " * fragment.span.start + fragment.text
     parser = own(dialect=DuckDB())
     tokens = tokenize(text)
