@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .stats.profile import ProfiledStep, ProfileResult, Request
     from .stats.runner import StageRun
 
-HELD_BACK_SHARE = 0.3
+HELD_BACK_SHARE = 0.25
 """Share of the sample (of its clusters) kept for promises: enough to prove, little enough to leave
 the estimates narrow (our choice)."""
 

@@ -196,7 +196,7 @@ def _convolutional(seed: int, epochs: int, batch: int = 128) -> list[tuple[Any, 
     from torch import nn
 
     torch.manual_seed(seed)
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     net = nn.Sequential(
         nn.Conv2d(1, 24, 3, padding=1), nn.ReLU(),
         nn.Conv2d(24, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.2),
@@ -234,7 +234,7 @@ def train(folder: Path, *, quick: bool = False) -> None:
     import warnings
 
     import skops.io
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization import QuantType, quant_pre_process, quantize_dynamic
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
@@ -243,8 +243,9 @@ def train(folder: Path, *, quick: bool = False) -> None:
         linear = _linear()
         skops.io.dump(linear, folder / "linear.skops")
         _save_dense(folder / "linear.onnx", [(linear.coef_.T, linear.intercept_)])
+        quant_pre_process(folder / "linear.onnx", folder / "prepared.onnx")
         quantize_dynamic(
-            folder / "linear.onnx", folder / "linear_i8.onnx", weight_type=QuantType.QInt8
+            folder / "prepared.onnx", folder / "linear_i8.onnx", weight_type=QuantType.QInt8
         )
         for name, hidden in {"mlp_small": (48,), "mlp_large": (256, 256)}.items():
             network = _network(*hidden, quick=quick)
