@@ -256,9 +256,13 @@ def _estimate(row: Observation | None) -> Estimate | None:
     return Estimate(row.value, low, high, row.n, row.source, row.at)
 
 
+_OBSERVED = {"accuracy": "quality", "latency_p95": "latency"}
+"""What an SLO's metrics are called where one call is observed; a bare `latency` binds as p95."""
+
+
 def _priors(priors: Sequence[Prior]) -> dict[str, float]:
     """Declared values by metric; accuracy of a variant is its quality."""
-    return {("quality" if p.metric == "accuracy" else p.metric): p.value for p in priors}
+    return {_OBSERVED.get(p.metric, p.metric): p.value for p in priors}
 
 
 def _prior(value: float) -> Estimate:

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,14 +27,22 @@ KINDS = {
 }
 
 
+@cache
+def trees():
+    """The syntax tree of every source."""
+    return {
+        str(path.relative_to(ROOT)): ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES
+    }
+
+
 def raised():
     """Every code that stands in the source as a string of its own, and where."""
     found = {}
-    for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for where, tree in trees().items():
+        for node in ast.walk(tree):
             value = node.value if isinstance(node, ast.Constant) else None
             if isinstance(value, str) and CODE.fullmatch(value):
-                found.setdefault(value, f"{path.relative_to(ROOT)}:{node.lineno}")
+                found.setdefault(value, f"{where}:{node.lineno}")
     return found
 
 
@@ -67,13 +76,13 @@ def test_a_code_is_raised_by_its_own_kind_only():
     """A call that makes an error of one kind carries no code of another."""
     wrong = []
     kinds = {kind.__name__: prefix for prefix, kind in KINDS.items()}
-    for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for where, tree in trees().items():
+        for node in ast.walk(tree):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
                 continue
             for keyword in node.keywords:
                 if keyword.arg == "code" and isinstance(keyword.value, ast.Constant):
                     prefix = kinds.get(node.func.id)
                     if prefix and not str(keyword.value.value).startswith(prefix):
-                        wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+                        wrong.append(f"{where}:{node.lineno}")
     assert not wrong
