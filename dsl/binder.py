@@ -22,8 +22,8 @@ from .binding.calls import CallSites, own_names
 from .binding.definitions import bind_definition
 from .binding.problems import Place
 from .binding.queries import QueryBinder
+from .binding.relations import Ctes
 from .binding.slos import accuracy_asked, bind_slo
-from .binding.sources import Ctes
 from .binding.trees import function_name, text_of
 from .binding.view import CatalogView, Context
 from .diagnostics import nearest

@@ -219,3 +219,9 @@ def test_a_random_cte_is_computed_once(catalog):
     rows = Naive(catalog.connection, NAIVE).rows(plan)
     assert len(rows) == 8
     assert all(same for _, _, same in rows)
+
+
+def test_groups_by_a_volatile_output_are_that_output(catalog):
+    """`GROUP BY d` must not call the dice again."""
+    plan = bound("SELECT dice(id) AS d, count(*) FROM numbers GROUP BY d", catalog).plan
+    assert len(collect(plan, Apply)) == 1

@@ -275,7 +275,7 @@ def _no_output(label: ast.Label, outputs: Schema) -> BindError:
 
 
 def _step(name: str, label: ast.Label, target: Pipeline, ctx: Context) -> tuple[str, Schema]:
-    steps = [step for step in declaration(target).steps if step.name.text]
+    steps = declaration(target).steps
     found = next((step for step in steps if step.name.text.lower() == name.lower()), None)
     if found is None:
         known = [step.name.text for step in steps]

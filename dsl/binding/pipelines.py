@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlglot import exp
 
-from ...ir.logical import LogicalNode
-from ...ir.models import Pipeline
-from ...ir.types import Schema
+from ...ir.models import Model, Pipeline
+from ...ir.types import Schema, SqlExpr
 from .. import ast
 from ..diagnostics import nearest
 from ..parser import parse_one
+from .arguments import arrange, typed
+from .bodies import BodyNames, NoQueries, body_field, known_fields, replaced_steps
 from .calls import own_names
 from .problems import Place
-from .rewriting import Names, Rewriter, value_of
+from .rewriting import Rewriter, value_of
 from .rows import Guards, guarded_tree
 from .trees import (
-    field_of,
     function_name,
     is_plain,
     is_query,
@@ -31,71 +32,6 @@ from .types import castable, struct_fields
 
 RETURN = "return"
 """The step name of a call that is the RETURN."""
-
-
-@dataclass
-class BodyNames:
-    """The names in a body: inputs and earlier steps."""
-
-    place: Place
-    values: dict[str, exp.Expr] = field(default_factory=dict)
-    written: dict[str, str] = field(default_factory=dict)
-
-    def define(self, name: str, tree: exp.Expr) -> None:
-        """Bind a name to its value."""
-        self.values[name.lower()] = tree
-        self.written[name.lower()] = name
-
-    def instead(self, node: exp.Expr) -> exp.Expr | None:
-        """Nothing is computed ahead in a body."""
-        return None
-
-    def resolve(self, column: exp.Column) -> exp.Expr:
-        """The value of an input or a step, or a field of it.
-
-        Raises:
-            BindError: OC0234, no input or step of that name.
-        """
-        parts = [part.name for part in column.parts]
-        tree = self.values.get(parts[0].lower())
-        if tree is None:
-            raise self.place.error(
-                "OC0234",
-                f"unknown name {parts[0]}",
-                column,
-                label="no such input or earlier step",
-                candidates=nearest(parts[0], tuple(self.written.values())),
-            )
-        tree = tree.copy()
-        for name in parts[1:]:
-            known = _known_fields(tree)
-            if known is not None and name.lower() not in {k.lower() for k in known}:
-                raise self.place.error(
-                    "OC0234",
-                    f"{parts[0]} has no output {name}",
-                    column,
-                    label="no such output",
-                    candidates=nearest(name, known),
-                    notes=("its outputs are " + ", ".join(known),),
-                )
-            tree = _field(tree, name)
-        return tree
-
-
-class NoQueries:
-    """Queries in a body may not call models."""
-
-    def with_calls(self, node: exp.Expr) -> bool:
-        """Calls inside queries of a body are refused before."""
-        return False
-
-    def nested(self, node: exp.Expr, names: Names) -> LogicalNode:
-        """Never asked: `with_calls` is false."""
-        raise AssertionError("a body has no queries with calls")
-
-    def prefix(self, node: exp.Expr) -> str:
-        """There are no CTEs around a body."""
-        return ""
 
 
 def declaration(pipeline: Pipeline) -> ast.CreatePipeline:
@@ -115,10 +51,13 @@ def inline(
     caller: Rewriter,
     pipeline: Pipeline,
     arguments: list[exp.Expr],
+    written: Sequence[exp.Expr],
     guards: Guards,
     node: exp.Expr,
 ) -> exp.Expr:
     """A call of a pipeline: its steps into the caller's rows, its value out.
+
+    `written` are the arguments before they were rewritten, pairwise.
 
     Raises:
         BindError: OC0226, it calls itself; OC0207, a mistyped argument; whatever the body holds.
@@ -128,10 +67,9 @@ def inline(
         raise caller.place.error(
             "OC0226", f"pipeline {pipeline.name} calls itself", node, label="called again here"
         )
-    written = [*arguments]
-    typed = caller.typed(pipeline.name, pipeline.inputs, arguments, written)
+    cast = typed(caller.rows, caller.place, pipeline.name, pipeline.inputs, arguments, written)
     values: list[exp.Expr] = []
-    for item, tree, value in zip(pipeline.inputs, arguments, typed, strict=True):
+    for item, tree, value in zip(pipeline.inputs, arguments, cast, strict=True):
         if isinstance(value, exp.Expr) and is_plain(value):
             values.append(value)
             continue
@@ -168,17 +106,11 @@ class Body:
         self.names = BodyNames(self.place)
         for item, value in zip(inputs, values, strict=True):
             self.names.define(item.name, value)
-        steps = [step for step in self.statement.steps if step.name.text]
         self.instead = replaced_steps(self.statement)
-        for step in steps:
+        for step in self.statement.steps:
             self._check_new(step)
-            self.names.define(step.name.text, self._step(step, step.name.text))
-        last = next((step for step in self.statement.steps if not step.name.text), None)
-        if last is not None:
-            result = self._step(last, RETURN)
-            place = self._at(self.statement.result)
-        else:
-            result, place = self._result()
+            self.names.define(step.name.text, self._step(step))
+        result, place = self._result()
         return self._outputs(result, outputs, place)
 
     def _check_new(self, step: ast.Step) -> None:
@@ -219,51 +151,23 @@ class Body:
         place = self._at(fragment)
         return self._rewriter(place, step).expr(place.fragment.tree, guards)
 
-    def _step(self, step: ast.Step, name: str) -> exp.Expr:
-        ctx = self.caller.ctx
-        guards = self.guards
-        if step.when is not None:
-            guards = self._when(step.when, name)
-        target = step.model.text.lower()
-        place = Place(
-            ast.Fragment(self.statement.result.tree, step.model.text, step.model.span),
-            self.place.text,
-            self.place.name,
-        )
-        if not ctx.is_call(target):
-            raise place.error(
-                "OC0201",
-                f"unknown model {step.model.text}",
-                step.model.span,
-                label="no such model or pipeline",
-                candidates=nearest(step.model.text, ctx.functions),
-            )
+    def _step(self, step: ast.Step) -> exp.Expr:
+        """A step's call into the rows; the value its name stands for."""
+        name = step.name.text
+        guards = self.guards if step.when is None else self._when(step.when, name)
         trees = [self._expr(argument.expr, name, guards) for argument in step.arguments]
+        target = step.model.text.lower()
+        if target in self.caller.ctx.pipelines:
+            value = self._pipeline(step, trees, guards)
+            return value if step.when is None else guarded_tree(value, guards)
+        model = self._model(step)
         lists = tuple(argument.each for argument in step.arguments)
-        written = [argument.expr.tree for argument in step.arguments]
-        if target in ctx.pipelines:
-            return self._inner(step, name, target, trees, lists, guards, place)
-        model = ctx.models[target]
-        if len(trees) != len(model.inputs):
-            spans = self._rewriter(self._arguments_place(step, place), name)
-            spans.arrange(
-                model.name,
-                model.inputs,
-                written,
-                step.arguments[0].expr.tree if step.arguments else exp.null(),
-            )
-        typed = [
-            self._rewriter(self._at(argument.expr), name).typed(
-                model.name, (item,), [tree], [argument.expr.tree], [argument.each]
-            )[0]
-            for item, tree, argument in zip(model.inputs, trees, step.arguments, strict=True)
-        ]
-        earlier = () if step.when is None else self.instead.get(step.name.text.lower(), ())
+        earlier = () if step.when is None else self.instead[name.lower()]
         made = self.caller.rows.apply(
             model,
-            typed,
+            self._typed(step, model, trees),
             context=f"{self.name}.{name}",
-            step=name if name != RETURN else f"{self.name}.{RETURN}",
+            step=name,
             lists=lists if any(lists) else None,
             guards=guards,
             instead_of=tuple(f"{self.name}.{other}" for other in earlier),
@@ -271,35 +175,61 @@ class Body:
         value = value_of(model, made)
         return guarded_tree(value, guards) if step.when is not None and len(made) > 1 else value
 
-    def _arguments_place(self, step: ast.Step, place: Place) -> Place:
-        fragment = ast.Fragment(exp.null(), self.statement.result.text, step.span)
-        return Place(fragment, place.text, place.name)
+    def _typed(
+        self, step: ast.Step, model: Model, trees: list[exp.Expr]
+    ) -> list[exp.Expr | SqlExpr]:
+        self._count(step, model.name, model.inputs)
+        return [
+            typed(
+                self.caller.rows,
+                self._at(argument.expr),
+                model.name,
+                (item,),
+                [tree],
+                [argument.expr.tree],
+                [argument.each],
+            )[0]
+            for item, tree, argument in zip(model.inputs, trees, step.arguments, strict=True)
+        ]
 
-    def _inner(
-        self,
-        step: ast.Step,
-        name: str,
-        target: str,
-        trees: list[exp.Expr],
-        lists: tuple[bool, ...],
-        guards: Guards,
-        place: Place,
-    ) -> exp.Expr:
-        pipeline = self.caller.ctx.pipelines[target]
-        if any(lists):
-            span = next(a.span for a in step.arguments if a.each)
-            raise place.error(
+    def _count(self, step: ast.Step, name: str, inputs: Schema) -> None:
+        if len(step.arguments) != len(inputs):
+            written = [argument.expr.tree for argument in step.arguments]
+            arrange(self._whole(step), name, inputs, written, exp.null())
+
+    def _whole(self, step: ast.Step) -> Place:
+        """Errors about a whole call are drawn under all of the step."""
+        fragment = ast.Fragment(exp.null(), "", step.span)
+        return Place(fragment, self.place.text, self.place.name)
+
+    def _model(self, step: ast.Step) -> Model:
+        ctx = self.caller.ctx
+        found = ctx.models.get(step.model.text.lower())
+        if found is None:
+            raise self.place.error(
+                "OC0201",
+                f"unknown model {step.model.text}",
+                step.model.span,
+                label="no such model or pipeline",
+                candidates=nearest(step.model.text, ctx.functions),
+            )
+        return found
+
+    def _pipeline(self, step: ast.Step, trees: list[exp.Expr], guards: Guards) -> exp.Expr:
+        """A step that is itself a pipeline: its steps here."""
+        pipeline = self.caller.ctx.pipelines[step.model.text.lower()]
+        each = next((argument for argument in step.arguments if argument.each), None)
+        if each is not None:
+            raise self.place.error(
                 "OC0205",
                 f"EACH calls a model; {pipeline.name} is a pipeline",
-                span,
+                each.span,
                 hint="use EACH at the models inside it",
             )
-        rewriter = self._rewriter(self._arguments_place(step, place), name)
-        if len(trees) != len(pipeline.inputs):
-            written = [argument.expr.tree for argument in step.arguments]
-            rewriter.arrange(pipeline.name, pipeline.inputs, written, exp.null())
-        value = inline(rewriter, pipeline, trees, guards, exp.null())
-        return guarded_tree(value, guards) if step.when is not None else value
+        self._count(step, pipeline.name, pipeline.inputs)
+        rewriter = self._rewriter(self._whole(step), step.name.text)
+        written = [argument.expr.tree for argument in step.arguments]
+        return inline(rewriter, pipeline, trees, written, guards, exp.null())
 
     def _when(self, fragment: ast.Fragment, step: str) -> Guards:
         condition = self._expr(fragment, step, self.guards)
@@ -327,11 +257,11 @@ class Body:
             return self._rewriter(place, RETURN, whole=whole).expr(tree, self.guards), place
         model = ctx.models[name]
         inner = self._rewriter(place, RETURN)
-        arranged = inner.arrange(model.name, model.inputs, tree.expressions, tree)
+        arranged = arrange(place, model.name, model.inputs, tree.expressions, tree)
         trees = [inner.expr(argument, self.guards) for argument in arranged]
         made = self.caller.rows.apply(
             model,
-            inner.typed(model.name, model.inputs, trees, arranged),
+            typed(self.caller.rows, place, model.name, model.inputs, trees, arranged),
             context=f"{self.name}.{RETURN}",
             step=model.name,
             guards=self.guards,
@@ -344,7 +274,7 @@ class Body:
         if len(outputs) == 1:
             fields = [self._one(result, outputs[0].name)]
         else:
-            known = _known_fields(result)
+            known = known_fields(result)
             if known is None:
                 type_ = rows.types([sql_of(result)], place)[0]
                 shape = struct_fields(type_)
@@ -357,7 +287,7 @@ class Body:
                     place.fragment.tree,
                     label="not that struct" if known is None else "gives " + ", ".join(known),
                 )
-            fields = [_field(result, name) for name in wanted]
+            fields = [body_field(result, name) for name in wanted]
         exprs = [sql_of(tree) for tree in fields]
         types = rows.types(exprs, place)
         return [
@@ -367,9 +297,9 @@ class Body:
 
     def _one(self, result: exp.Expr, name: str) -> exp.Expr:
         """One output: RETURN's value, or the only field of a struct of that name."""
-        known = _known_fields(result)
+        known = known_fields(result)
         if known is not None and [k.lower() for k in known] == [name.lower()]:
-            return _field(result, name)
+            return body_field(result, name)
         return result
 
     def _as(self, tree: exp.Expr, have: str, want: str, name: str, place: Place) -> exp.Expr:
@@ -384,73 +314,3 @@ class Body:
                 hint=f"cast it: CAST(… AS {want})",
             )
         return typed_as(tree, want)
-
-
-def _known_fields(tree: exp.Expr) -> list[str] | None:
-    """The field names of a struct built in place, also a conditional one."""
-    inside = _unconditional(tree)
-    if isinstance(inside, exp.Struct):
-        return [item.name for item in inside.expressions]
-    return None
-
-
-def _unconditional(tree: exp.Expr) -> exp.Expr:
-    """The struct of a skipped step is CASE WHEN it ran THEN struct END."""
-    if isinstance(tree, exp.Case) and len(tree.args["ifs"]) == 1 and not tree.args.get("default"):
-        inside: exp.Expr = tree.args["ifs"][0].args["true"]
-        return inside
-    return tree
-
-
-def _field(tree: exp.Expr, name: str) -> exp.Expr:
-    """A field; of a conditional step's struct the output itself, NULL where it was skipped."""
-    inside = _unconditional(tree)
-    return field_of(inside if isinstance(inside, exp.Struct) else tree, name)
-
-
-def replaced_steps(statement: ast.CreatePipeline) -> dict[str, tuple[str, ...]]:
-    """For each WHEN step the earlier steps it stands in for.
-
-    A step `d` is replaced by `s` when `d`, apart from conditions, is only used behind `s` in
-    `COALESCE(s.x, d.x)`: where `s` ran and answered, the answer of `d` does not matter.
-    """
-    steps = [step for step in statement.steps if step.name.text]
-    trees: list[exp.Expr] = [
-        argument.expr.tree for step in statement.steps for argument in step.arguments
-    ]
-    if all(step.name.text for step in statement.steps):
-        trees.append(statement.result.tree)
-    found: dict[str, tuple[str, ...]] = {}
-    for position, step in enumerate(steps):
-        if step.when is None:
-            continue
-        earlier = [
-            other.name.text
-            for other in steps[:position]
-            if _stands_in(step.name.text, other.name.text, trees)
-        ]
-        found[step.name.text.lower()] = tuple(earlier)
-    return found
-
-
-def _stands_in(this: str, that: str, trees: list[exp.Expr]) -> bool:
-    uses = [use for tree in trees for use in _uses(tree, that)]
-    return bool(uses) and all(_behind(use, this) for use in uses)
-
-
-def _uses(tree: exp.Expr, name: str) -> list[exp.Column]:
-    return [c for c in tree.find_all(exp.Column) if c.parts[0].name.lower() == name.lower()]
-
-
-def _behind(use: exp.Column, this: str) -> bool:
-    coalesce = use.parent
-    if not isinstance(coalesce, exp.Coalesce):
-        return False
-    arguments = [coalesce.this, *coalesce.expressions]
-    place = next(i for i, argument in enumerate(arguments) if argument is use)
-    rest = [part.name.lower() for part in use.parts[1:]]
-    return any(
-        isinstance(argument, exp.Column)
-        and [part.name.lower() for part in argument.parts] == [this.lower(), *rest]
-        for argument in arguments[:place]
-    )

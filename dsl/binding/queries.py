@@ -10,10 +10,11 @@ from ...ir.logical import LogicalNode, Residual
 from ...ir.types import Field, quote
 from .calls import CallSites
 from .problems import Place
+from .relations import Bound, Ctes, renamed
 from .rewriting import Names, from_input
 from .rows import describe_over, source_of
 from .scopes import Scope
-from .sources import Bound, Ctes, Sources, renamed
+from .sources import Sources
 from .trees import conjuncts, function_name, is_query, text_of
 from .view import Context
 
@@ -122,8 +123,8 @@ class QueryBinder:
         fields = describe_over(self.ctx, sql, inputs, self.place)
         made = tuple(Field(self.ctx.unique(f.name), f.type) for f in fields)
         listed = ", ".join(quote(f.name) for f in made)
-        if aggregated and self.ctx.undefined is None:
-            self.ctx.undefined = reason
+        if aggregated:
+            self.ctx.lose_accuracy(reason)
         plan = Residual(
             tuple(inputs), f"SELECT * FROM ({sql}) AS result({listed})", made, aggregated
         )

@@ -12,11 +12,10 @@ from typing import Protocol
 
 from sqlglot import exp
 
-from ...errors import BindError
 from ...ir.logical import LogicalNode
 from ...ir.models import Model
-from ...ir.types import Schema, SqlExpr, quote
-from ..diagnostics import nearest
+from ...ir.types import Schema, quote
+from .arguments import arrange, no_field, typed
 from .problems import Place
 from .rows import Guards, Rows
 from .trees import (
@@ -32,7 +31,6 @@ from .trees import (
     text_of,
     wrapped,
 )
-from .types import cast, castable, literal_fits
 from .view import Context
 
 
@@ -111,7 +109,7 @@ class Rewriter:
 
     def _conditional(self, node: exp.Expr, guards: Guards) -> exp.Expr:
         if not self._has_call(node):
-            return self._children(node, guards)
+            return self.children(node, guards)
         match node:
             case exp.Case():
                 return self._case(node, guards)
@@ -123,7 +121,7 @@ class Rewriter:
                 return self._coalesce(node, guards)
             case exp.Window() | exp.Filter() | exp.Try() | exp.Distinct() | exp.Order():
                 self._refuse_wrapped(node)
-        return self._children(node, guards)
+        return self.children(node, guards)
 
     def _refuse_wrapped(self, node: exp.Expr) -> None:
         inside = node.this
@@ -141,7 +139,9 @@ class Rewriter:
                     "OC0214", f"{inside.name} is a model, not an aggregate: no {what}", inside
                 )
 
-    def _children(self, node: exp.Expr, guards: Guards) -> exp.Expr:
+    def children(self, node: exp.Expr, guards: Guards = ()) -> exp.Expr:
+        """The node itself, with everything below it rewritten."""
+
         def one(value: object) -> object:
             match value:
                 case exp.Expr():
@@ -195,20 +195,8 @@ class Rewriter:
         if isinstance(tree, exp.Struct) and isinstance(found, exp.Anonymous) and found.expressions:
             known = [item.name for item in tree.expressions]
             if found.expressions[0] is tree:
-                raise self._no_field(name, known, node)
+                raise no_field(self.place, name, known, node)
         return found
-
-    def _no_field(
-        self, name: str, known: Sequence[str], node: exp.Expr, what: str = "output"
-    ) -> BindError:
-        return self.place.error(
-            "OC0234",
-            f"unknown {what} {name}",
-            node,
-            label=f"no such {what}",
-            candidates=nearest(name, known),
-            notes=(f"the {what}s are " + ", ".join(known),),
-        )
 
     def _lambda(self, node: exp.Expr, guards: Guards) -> exp.Expr:
         if self._has_call(node):
@@ -224,7 +212,7 @@ class Rewriter:
         else:
             params = [part.name.lower() for part in node.expression.find_all(exp.Identifier)]
         self._bound.append(frozenset(params))
-        rewritten = self._children(node, guards)
+        rewritten = self.children(node, guards)
         self._bound.pop()
         for column in rewritten.find_all(exp.Column):
             if is_plan_column(column) and column.name.lower() in params:
@@ -323,95 +311,23 @@ class Rewriter:
         name = str(function_name(node))
         arguments = list(node.expressions)
         if name in self.ctx.pipelines:
-            from .pipelines import inline
+            from .pipelines import inline  # a body is made of expressions: a cycle by nature
 
             pipeline = self.ctx.pipelines[name]
-            arranged = self.arrange(pipeline.name, pipeline.inputs, arguments, node)
+            arranged = arrange(self.place, pipeline.name, pipeline.inputs, arguments, node)
             trees = [self.expr(argument, guards) for argument in arranged]
-            return inline(self, pipeline, trees, guards, node)
+            return inline(self, pipeline, trees, arranged, guards, node)
         model = self.ctx.models[name]
-        arranged = self.arrange(model.name, model.inputs, arguments, node)
+        arranged = arrange(self.place, model.name, model.inputs, arguments, node)
         trees = [self.expr(argument, guards) for argument in arranged]
         outputs = self.rows.apply(
             model,
-            self.typed(model.name, model.inputs, trees, arranged),
+            typed(self.rows, self.place, model.name, model.inputs, trees, arranged),
             context=self.context(model),
             step=self.step(model),
             guards=guards,
         )
         return value_of(model, outputs)
-
-    def arrange(
-        self, name: str, inputs: Schema, arguments: Sequence[exp.Expr], node: exp.Expr
-    ) -> list[exp.Expr]:
-        """The arguments in the order of the inputs; `input := value` names one.
-
-        Raises:
-            BindError: OC0206, too many or too few; OC0234, an unknown input name.
-        """
-        slots: dict[str, exp.Expr] = {}
-        known = [item.name for item in inputs]
-        for position, argument in enumerate(arguments):
-            if isinstance(argument, exp.PropertyEQ | exp.Kwarg):
-                wanted = argument.this.name.lower()
-                found = next((name for name in known if name.lower() == wanted), None)
-                if found is None or found in slots:
-                    raise self._no_field(argument.this.name, known, argument, "input")
-                slots[found] = argument.expression
-            elif position < len(known):
-                slots[known[position]] = argument
-        if len(arguments) != len(known) or len(slots) != len(known):
-            signature = ", ".join(f"{item.name} {item.type}" for item in inputs)
-            raise self.place.error(
-                "OC0206",
-                f"{name} takes {len(known)} argument{'s' * (len(known) != 1)}, "
-                f"not {len(arguments)}",
-                node,
-                label=f"expected {name}({signature})",
-            )
-        return [slots[name] for name in known]
-
-    def typed(
-        self,
-        name: str,
-        inputs: Schema,
-        trees: Sequence[exp.Expr],
-        written: Sequence[exp.Expr],
-        lists: Sequence[bool] | None = None,
-    ) -> list[exp.Expr | SqlExpr]:
-        """The arguments as values of the inputs' types; an EACH one as a list of them.
-
-        Raises:
-            BindError: OC0207, a type DuckDB would not cast by itself; OC0208, EACH and no list.
-        """
-        exprs = [sql_of(tree) for tree in trees]
-        types = self.rows.types(exprs, self.place, written)
-        each = lists or [False] * len(trees)
-        result: list[exp.Expr | SqlExpr] = []
-        for item, tree, expr, have, node, is_each in zip(
-            inputs, trees, exprs, types, written, each, strict=True
-        ):
-            want = f"{item.type}[]" if is_each else item.type
-            if is_each and not have.endswith("]") and have != '"NULL"':
-                raise self.place.error(
-                    "OC0208", f"EACH needs a list, not {have}", node, label=f"this is {have}"
-                )
-            if have == want:
-                result.append(tree)
-            elif castable(have, want) or literal_fits(_literal(node), want):
-                result.append(cast(expr, want))
-            else:
-                hint = f"cast it: CAST({text_of(node)} AS {want})"
-                if have.endswith("]") and castable(have[: have.rindex("[")], item.type):
-                    hint = "in a pipeline, EACH calls a model for every element of a list"
-                raise self.place.error(
-                    "OC0207",
-                    f"{name} wants {item.name} as {want}, not {have}",
-                    node,
-                    label=f"this is {have}",
-                    hint=hint,
-                )
-        return result
 
 
 def value_of(model: Model, outputs: Schema) -> exp.Expr:
@@ -420,14 +336,6 @@ def value_of(model: Model, outputs: Schema) -> exp.Expr:
         return plan_column(outputs[0].name)
     fields = zip(model.outputs, outputs, strict=True)
     return struct_of([(field.name, plan_column(made.name)) for field, made in fields])
-
-
-def _literal(node: exp.Expr) -> str:
-    if isinstance(node, exp.Neg):
-        return _literal(node.this)
-    if not isinstance(node, exp.Literal):
-        return ""
-    return "string" if node.is_string else "number"
 
 
 def _quantified(node: exp.Binary) -> bool:

@@ -16,6 +16,7 @@ from ...ir.logical import Join, LogicalNode, Project, Residual, Source
 from ...ir.types import Field, NamedExpr, Schema, SqlExpr, column, names, quote
 from ..diagnostics import nearest
 from .problems import Place
+from .relations import Bound, Ctes, Key, Relation, alias_of, name_in, renamed, same_name
 from .rewriting import from_input
 from .rows import describe_over
 from .trees import field_of, is_plan_column, is_query, is_volatile, plan_column, text_of
@@ -23,61 +24,6 @@ from .types import null_row
 from .view import Context
 
 _ITEM = "octans_item"
-
-
-@dataclass(frozen=True)
-class Bound:
-    """A query's plan and the names its columns have for a user, pairwise with `plan.schema`."""
-
-    plan: LogicalNode
-    names: tuple[str, ...]
-
-    @property
-    def fields(self) -> Schema:
-        """The columns as a user sees them."""
-        pairs = zip(self.names, self.plan.schema, strict=True)
-        return tuple(Field(name, made.type) for name, made in pairs)
-
-
-@dataclass(frozen=True)
-class Ctes:
-    """The CTEs in scope: texts of those without calls, plans of the others."""
-
-    texts: Mapping[str, exp.CTE] = field(default_factory=dict)
-    plans: Mapping[str, Bound] = field(default_factory=dict)
-    recursive: bool = False
-
-    def prefix(self, *trees: exp.Expr) -> str:
-        """The WITH clause some text needs, '' for none; with what its members need."""
-        wanted: dict[str, exp.CTE] = {}
-        stack = list(trees)
-        while stack:
-            for table in stack.pop().find_all(exp.Table):
-                name = table.name.lower()
-                if not table.db and name in self.texts and name not in wanted:
-                    wanted[name] = self.texts[name]
-                    stack.append(self.texts[name])
-        if not wanted:
-            return ""
-        listed = ", ".join(text_of(self.texts[name]) for name in self.texts if name in wanted)
-        return f"WITH {'RECURSIVE ' if self.recursive else ''}{listed} "
-
-
-@dataclass(frozen=True)
-class Relation:
-    """One item of FROM; `bound` when a call is below it."""
-
-    alias: str | None
-    schema: Schema
-    bound: Bound | None = None
-
-
-@dataclass(frozen=True)
-class Key:
-    """A column of FROM: of a relation, merged by USING (None), or an expression over FROM."""
-
-    relation: int | None
-    name: str
 
 
 @dataclass
@@ -124,13 +70,13 @@ class Sources:
         for skip in range(min(2, len(parts) - 1)):
             for index, relation in enumerate(self.relations):
                 if relation.alias is not None and relation.alias.lower() == lower[skip]:
-                    name = _name_in(relation.schema, lower[skip + 1])
+                    name = name_in(relation.schema, lower[skip + 1])
                     if name is not None:
                         return Key(index, name), list(parts[skip + 2 :])
         found = [
             (index, name)
             for index, relation in enumerate(self.relations)
-            for name in [_name_in(relation.schema, lower[0])]
+            for name in [name_in(relation.schema, lower[0])]
             if name is not None
         ]
         if found and lower[0] in self.merged:
@@ -157,7 +103,7 @@ class Sources:
         parts = [part.name for part in column.parts]
         aliases = [r.alias for r in self.relations if r.alias is not None]
         if len(parts) > 1:
-            owner = next((r for r in self.relations if _same(r.alias, parts[-2])), None)
+            owner = next((r for r in self.relations if same_name(r.alias, parts[-2])), None)
             if owner is None:
                 return self.place.error(
                     "OC0202",
@@ -186,7 +132,7 @@ class Sources:
         chosen = [
             (index, relation)
             for index, relation in enumerate(self.relations)
-            if alias is None or _same(relation.alias, alias)
+            if alias is None or same_name(relation.alias, alias)
         ]
         if alias is not None and not chosen:
             raise self.unknown(exp.column("*", table=alias))
@@ -392,7 +338,7 @@ class Sources:
 
     def _alias(self, item: exp.Expr, index: int) -> str | None:
         """The item's name; a subquery without one gets one, so that its columns can be named."""
-        found = _alias(item)
+        found = alias_of(item)
         return f"unnamed_{index}" if found is None and isinstance(item, exp.Subquery) else found
 
     def _join_text(self, join: exp.Join, item: str) -> str:
@@ -436,37 +382,3 @@ class Sources:
 def _one(ctx: Context) -> NamedExpr:
     """A column for rows of which nothing is read."""
     return NamedExpr(ctx.unique("nothing"), SqlExpr("1", ()), "INTEGER")
-
-
-def _same(alias: str | None, name: str) -> bool:
-    return alias is not None and alias.lower() == name.lower()
-
-
-def _name_in(schema: Schema, lower: str) -> str | None:
-    return next((f.name for f in schema if f.name.lower() == lower), None)
-
-
-def _alias(item: exp.Expr) -> str | None:
-    """The name an item of FROM has for the rest of the query."""
-    if item.alias:
-        return str(item.alias)
-    if isinstance(item, exp.Table):
-        this = item.this
-        if isinstance(this, exp.Identifier):
-            return str(this.name)
-        if isinstance(this, exp.Anonymous):
-            return str(this.name)
-        return this.sql_name().lower() if isinstance(this, exp.Func) else None
-    return None
-
-
-def renamed(bound: Bound, alias: exp.Expr | None, place: Place) -> Bound:
-    """`AS alias(a, b)`: the first columns' new names.
-
-    Raises:
-        BindError: OC0228, more names than columns.
-    """
-    listed = [part.name for part in alias.columns] if isinstance(alias, exp.TableAlias) else []
-    if len(listed) > len(bound.names):
-        raise place.error("OC0228", f"{alias} names more columns than there are", alias)
-    return Bound(bound.plan, (*listed, *bound.names[len(listed) :])) if listed else bound

@@ -90,6 +90,11 @@ class Context:
             self._volatile[model.name] = any(variant.volatile for variant in variants)
         return self._volatile[model.name]
 
+    def lose_accuracy(self, why: str) -> None:
+        """Accuracy has become undefined; the first reason stays."""
+        if self.undefined is None:
+            self.undefined = why
+
     def unique(self, name: str) -> str:
         """A column name nobody has in this plan: the name itself, or with `_2`, `_3`, …."""
         return self.unique_step(name, ("",))
