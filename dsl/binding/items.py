@@ -9,7 +9,8 @@ from sqlglot import exp
 
 from ..diagnostics import nearest
 from .problems import Place
-from .sources import Key, Sources
+from .relations import Key
+from .sources import Sources
 from .trees import function_name, text_of, walk_scope
 from .view import Context
 
