@@ -1,6 +1,7 @@
 """The command line as typer sees it: commands, options, help."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -98,9 +99,14 @@ def run(
 
 @application.command(help="A narrated tour: cheque amounts read from real handwritten digits.")
 def demo(
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer strips and variants.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer strips, networks trained briefly.")
+    ] = False,
+    folder: Annotated[
+        Path | None, typer.Option("--dir", metavar="DIR", help="Where its files go.")
+    ] = None,
 ) -> None:
     """The demo of examples/cheques."""
     from .examples.cheques.demo import main as tour
 
-    raise typer.Exit(guarded(lambda: tour(quick=quick)))
+    raise typer.Exit(guarded(lambda: tour(where=folder, quick=quick)))

@@ -153,12 +153,15 @@ def test_the_wheel_works_in_an_empty_environment(wheel, tmp_path):
     call(*install, f"{wheel}[demo]", cwd=tmp_path)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    alone = {"PYTHONPATH": "", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    alone = {"PYTHONPATH": "", "XDG_CACHE_HOME": str(tmp_path / "nobody")}
     octans_program = programs / "octans"
     said = call(octans_program, "--version", cwd=elsewhere, **alone)
     assert said == f"octans {octans.__version__}\n"
     assert "42" in call(octans_program, "-c", "SELECT 6 * 7 AS answer", cwd=elsewhere, **alone)
-    story = call(octans_program, "demo", "--quick", cwd=elsewhere, **alone)
+    told = tmp_path / "cheques"
+    story = call(octans_program, "demo", "--quick", "--dir", told, cwd=elsewhere, **alone)
     assert "best everywhere" in story
     assert "Traceback" not in story
+    assert (told / "cheques.duckdb").exists()
     assert not list(elsewhere.iterdir()), "the demo writes into its own folder only"
+    assert not (tmp_path / "nobody").exists()

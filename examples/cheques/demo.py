@@ -66,13 +66,14 @@ def main(out: TextIO = sys.stdout, *, where: Path | None = None, quick: bool = F
     Args:
         out: where the story goes.
         where: the folder for data, models and catalog; emptied of an earlier demo's catalog.
-        quick: fewer strips to measure on.
+        quick: fewer strips to measure on, and networks trained for fewer epochs.
     """
-    tour(out, (where or folder()).resolve(), QUICK_STRIPS if quick else MEASURED_STRIPS)
+    strips = QUICK_STRIPS if quick else MEASURED_STRIPS
+    tour(out, (where or folder()).resolve(), strips, quick=quick)
     return 0
 
 
-def tour(out: TextIO, place: Path, strips: int) -> list[Measured]:
+def tour(out: TextIO, place: Path, strips: int, *, quick: bool = False) -> list[Measured]:
     """The whole story, on so many strips; the rows of its closing table."""
     from ...progress import progress_bar
     from ...session import connect
@@ -83,7 +84,7 @@ def tour(out: TextIO, place: Path, strips: int) -> list[Measured]:
         old.unlink(missing_ok=True)
     tell = Narrator(out)
     tell.say(INTRODUCTION.format(place=place))
-    prepare(place, tell, strips)
+    prepare(place, tell, strips, quick=quick)
     back = Path.cwd()
     os.chdir(place)
     try:
@@ -104,19 +105,19 @@ def script() -> str:
     return (Path(__file__).parent / "cheques.sql").read_text(encoding="utf-8")
 
 
-def prepare(place: Path, tell: Narrator, strips: int) -> None:
+def prepare(place: Path, tell: Narrator, strips: int, *, quick: bool = False) -> None:
     """Make the strips and train the variants."""
     start = time.perf_counter()
     data.write(place, analyze=ANALYZE_STRIPS, measuring=strips)
     tell.say(f"{strips:,} strips made in {time.perf_counter() - start:.1f} s.")
     (place / "cheques.sql").write_text(script(), encoding="utf-8")
-    stamp, recipe = place / "trained.txt", _recipe()
+    stamp, recipe = place / "trained.txt", _recipe() + (" quick" if quick else "")
     if stamp.exists() and stamp.read_text(encoding="utf-8") == recipe:
         tell.say("The variants were trained by an earlier run and are used again.")
         return
-    tell.say("Training the variants, about a minute …")
+    tell.say(f"Training the variants, {'half a minute' if quick else 'a few minutes'} …")
     start = time.perf_counter()
-    models.train(place)
+    models.train(place, quick=quick)
     stamp.write_text(recipe, encoding="utf-8")
     tell.say(f"Trained in {time.perf_counter() - start:.0f} s.")
 
