@@ -1,4 +1,4 @@
-"""The demo keeps what it says: estimates that hold, a promise that is proved, a plan that is cheap."""
+"""The demo keeps its word: estimates that hold, a promise that is proved, a plan that is cheap."""
 
 import io
 
@@ -37,7 +37,7 @@ def test_n_counts_books_of_distinct_images(told):
 
 
 def test_the_balanced_plan_is_proved_and_cheap(told):
-    text, rows = told
+    _, rows = told
     balanced, dearest = rows["balanced"], rows["most accurate"]
     assert "proved on" in balanced.proved
     assert balanced.usd.value <= dearest.usd.value / 3
