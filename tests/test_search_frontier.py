@@ -44,3 +44,26 @@ def test_every_plan_is_within_the_reported_factor(epsilon):
         for at, end in enumerate(found.ends):
             assert end.values[at] == pytest.approx(least[at], rel=1e-8, abs=1e-12), seed
             assert capacity_ok(problem, end.assignment)
+
+
+def test_boxes_cover_too(monkeypatch):
+    import octans.planner.search.frontier as module
+
+    monkeypatch.setattr(module, "MAX_LABELS", 0)
+    monkeypatch.setattr(module, "MAX_SOLVES", 12)
+    tried = 0
+    for seed in range(60):
+        problem = random_problem(seed)
+        found = frontier(problem, 0.05)
+        if not found.points or found.epsilon == math.inf:
+            continue
+        tried += 1
+        factor = 1.0 + found.epsilon + 1e-9
+        for one in itertools.product(*(range(s.size) for s in problem.stages)):
+            if capacity_ok(problem, one):
+                values = [problem.value(dim, one) for dim in OBJECTIVES]
+                assert any(
+                    all(p <= factor * v + 1e-12 for p, v in zip(point.values, values, strict=True))
+                    for point in found.points
+                ), (seed, one)
+    assert tried > 20

@@ -11,6 +11,7 @@ A label is also dropped when its Lagrangian bound exceeds the target, or a dim i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import add, gt, le
@@ -47,7 +48,7 @@ class Label(NamedTuple):
 
 @dataclass
 class Effort:
-    """What a search did."""
+    """What a search did. Below `reached` it has proven that there is no plan."""
 
     labels: int = 0
     by_bound: int = 0
@@ -55,6 +56,7 @@ class Effort:
     dominated: int = 0
     dual_steps: int = 0
     rounds: int = 0
+    reached: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -211,7 +213,7 @@ def class_index(layer: Layer, classes: tuple[int, ...]) -> int:
 
 
 def explore(
-    space: Space, target: float, strict_below: float, most: int | None = None
+    space: Space, target: float, strict_below: float, most: float = math.inf
 ) -> list[Label] | None:
     """All undominated complete plans whose bound is <= target and goal <= strict_below.
 
@@ -235,7 +237,7 @@ def explore(
             space.effort.dominated += before - len(labels)
         if not labels:
             return []
-        if most is not None and space.effort.labels - start > most:
+        if space.effort.labels - start > most:
             return None
     return [label for label in labels if not label.mask]
 

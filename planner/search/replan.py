@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from operator import add, le, sub
 
 from .dual import flatten, maximise, reduced
-from .exact import RELATIVE, Search, Solution
 from .labels import Effort, Label, Space, dominate, extend
 from .prepare import undominated
+from .single import RELATIVE, Search, Solution
 from .table import Assignment, Problem, StageTable
 from .wide import fits
 
@@ -237,7 +237,7 @@ class Replanner:
         if found is None or best - bound > self.window:
             return None
         assignment = self._plan(place, found[0], complement.labels[found[1]])
-        return Solution(assignment, best, bound, Effort())
+        return Solution(assignment, best, bound, Effort(), best)
 
     def _stays_idle(self, place: int, table: StageTable) -> bool:
         """Do limits that nothing could miss stay so?"""

@@ -30,13 +30,18 @@ def fits(space: Space) -> bool:
     )
 
 
-def explore_wide(space: Space, target: float, below: float) -> list[Label]:
-    """A best complete plan with bound <= target and goal <= below, as a label; or nothing."""
+def explore_wide(space: Space, target: float, below: float, most: float) -> list[Label] | None:
+    """A best complete plan with bound <= target and goal <= below, as a label; or nothing.
+
+    None where that takes more than `most` labels in all of the search.
+    """
     import numpy as np
 
-    search = _Wide(space, target, below, np)
+    search = _Wide(space, target, below, most, np)
     root = space.root
     search.descend(0, np.array([root.bound]), np.array([root.sums], dtype=float), ())
+    if space.effort.labels > most:
+        return None
     if search.best is None:
         return []
     label = root
@@ -48,7 +53,8 @@ def explore_wide(space: Space, target: float, below: float) -> list[Label]:
 class _Wide:
     """One exploration; `best` are flat positions in layer order."""
 
-    def __init__(self, space: Space, target: float, below: float, numpy: Any) -> None:
+    def __init__(self, space: Space, target: float, below: float, most: float, numpy: Any) -> None:
+        self.most = most
         self.np = numpy
         self.space = space
         self.target = target
@@ -72,6 +78,8 @@ class _Wide:
     ) -> None:
         """Extend a block by a layer, then its children block by block, most promising first."""
         np = self.np
+        if self.space.effort.labels > self.most:
+            return
         order = np.argsort(bounds, kind="stable")
         bounds, sums = bounds[order], sums[order]
         costs, adds = self.costs[depth], self.adds[depth]
