@@ -50,9 +50,9 @@ class Cost:
     """What a plan, or a stage, takes and gives; None is unknown, never 0.
 
     Per source row entering the first model stage, unless said otherwise: `cost` USD, `latency_p50`
-    to `latency_p99` s, `accuracy` share in [0, 1], `energy` J, `co2` g; `memory` bytes by device (the peak
-    of one slot); `busy` slot-seconds by device; `throughput` rows/s; and for a whole query of `rows` rows:
-    `total_cost` USD, `wall` s, `total_energy` J.
+    to `latency_p99` s, `accuracy` share in [0, 1], `energy` J, `co2` g; `memory` bytes, the peak on
+    one device; `throughput` rows/s; and for a whole query of `rows` rows: `total_cost` USD, `wall`
+    s, `total_energy` J.
     """
 
     cost: Estimate | None = None

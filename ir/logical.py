@@ -30,7 +30,7 @@ class ModelCall(Value):
 
 
 class Each(Value):
-    """The call for every element: arguments marked in `lists` are lists and zip, the rest broadcast.
+    """The call for every element: arguments marked in `lists` zip, the rest broadcast.
 
     NULL gives NULL, `[]` gives `[]`; unequal lengths fail the row.
     """

@@ -116,7 +116,7 @@ class Link(Value):
 
 
 class Pipeline(Value):
-    """A declared pipeline; `text` is its canonical CREATE statement, bound anew where it is used."""
+    """A declared pipeline; `text` is its canonical CREATE statement, bound anew at each use."""
 
     name: str
     inputs: Schema

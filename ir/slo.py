@@ -5,9 +5,11 @@ from __future__ import annotations
 from .node import Value
 
 LOWER_IS_BETTER = frozenset(
-    "cost total_cost latency_p50 latency_p95 latency_p99 ttft_p95 tpot_p95 "
-    "energy total_energy co2 memory wall".split()
-)
+    {
+        "cost", "total_cost", "latency_p50", "latency_p95", "latency_p99", "ttft_p95", "tpot_p95",
+        "energy", "total_energy", "co2", "memory", "wall",
+    }
+)  # fmt: skip
 HIGHER_IS_BETTER = frozenset({"accuracy", "throughput"})
 METRICS = LOWER_IS_BETTER | HIGHER_IS_BETTER
 """Built-in metrics; a user-defined one is written `custom('name')`."""
@@ -52,5 +54,5 @@ class Slo(Value):
     """All constraints and one objective; `name` where it was declared."""
 
     constraints: tuple[Constraint, ...] = ()
-    objective: Objective = Objective()  # noqa: RUF009 (immutable)
+    objective: Objective = Objective()
     name: str | None = None
