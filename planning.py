@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .dsl import ast
@@ -16,6 +16,7 @@ from .ir.estimates import Cost, Estimate
 from .ir.explain import Explanation
 from .ir.physical import SqlScan
 from .ir.slo import Constraint
+from .plain import write
 from .planner.advice import Report
 from .planner.explain.build import Context, Ran, explain
 from .planner.explain.why_not import why_not
@@ -27,6 +28,8 @@ from .result import Result, render_explanation
 from .stats.statistics import Statistics
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from .catalog_db.history import Status
     from .executor.engine import Execution
     from .session import Session
@@ -98,12 +101,13 @@ class Planned:
         if self.query is None:
             return self.session.plain(f"COPY ({self.bound.text}) {target}")
         run = Run(self, self.query)
-        with self.session.catalog.cursor() as cursor:
-            cursor.register("octans_copied", run.reader())
-            copied = cursor.execute(f"COPY (FROM octans_copied) {target}").fetchall()
-        return Result(
-            message=f"copied {copied[0][0] if copied else 0} rows", failed=lambda: run.failed
-        )
+        return write(self.session, run, self.bound.fields, "COPY (", f") {target}")
+
+    def store(self, head: str) -> Result:
+        """`head` is the `CREATE TABLE … AS` or `INSERT INTO …` before the query; streams."""
+        if self.query is None:
+            return self.session.plain(f"{head}{self.bound.text}")
+        return write(self.session, Run(self, self.query), self.bound.fields, head)
 
     def explained(self) -> Result:
         """EXPLAIN's answer in the format asked for; with ANALYZE the query runs first."""
@@ -184,10 +188,17 @@ class Run:
 
         self._planned = planned
         self._query = query
-        self._execution: Execution = run(query.physical, planned.session.environment())
+        session = planned.session
+        environment = replace(session.environment(), cursor=session.catalog.cursors())
+        self._execution: Execution = run(query.physical, environment)
         self._rows = 0
         self._seconds = 0.0
         self._read = False
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of the rows."""
+        return self._execution.schema
 
     def reader(self) -> Any:
         """An Arrow reader; it runs as it is read."""

@@ -18,14 +18,12 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from .catalog_db.catalog import Catalog
 from .dsl import ast
 from .dsl.parser import parse
-from .errors import OctansError, PlanError, RunError
+from .errors import OctansError, PlanError
 from .ir.models import Device, Link, Variant, scalar_text
 from .ir.slo import Slo
-from .ir.types import Field
 from .result import Result
 
 if TYPE_CHECKING:
-    import duckdb
     import pyarrow as pa
     from sqlglot import exp
 
@@ -223,8 +221,10 @@ class Session:
                 self._see_frames(statement.using)
                 return analyze(self, statement)
             case ast.Show():
+                from .plain import rows_of
+
                 of = None if statement.of is None else statement.of.text
-                return _rows(self.catalog.show(statement.kind, of))
+                return rows_of(self.catalog.show(statement.kind, of))
             case ast.Describe():
                 return self._describe(statement)
             case ast.Drop():
@@ -242,9 +242,7 @@ class Session:
                 self.catalog.settings.reset(name)
                 return Result(message=f"reset {name}")
             case ast.PlainSql():
-                if statement.tree is not None:
-                    self._see_frames(statement.tree)
-                return self.plain(statement.text)
+                return self._plain_sql(statement)
             case _:
                 return self._define(statement)
 
@@ -269,29 +267,40 @@ class Session:
         self._see_frames(statement.query.tree)
         return Planned.of(self, statement, options or ast.ExplainOptions(), self._advice)
 
+    def _plain_sql(self, statement: ast.PlainSql) -> Result:
+        """DuckDB's work, but for a stored query that calls models."""
+        from .plain import stores_calls
+
+        if stores_calls(self, statement) and statement.select is not None:
+            return self._plan(statement.select).store(statement.head)
+        if statement.tree is not None:
+            self._see_frames(statement.tree)
+        return self.plain(statement.text)
+
     def _describe(self, statement: ast.Describe) -> Result:
+        from .plain import rows_of
+
         found = self.catalog.describe_name(statement.name.text)
-        return self.plain(f"DESCRIBE {statement.name.text}") if found is None else _rows(found)
+        return self.plain(f"DESCRIBE {statement.name.text}") if found is None else rows_of(found)
 
     def _set(self, statement: ast.SetSetting) -> Result:
         """Ours, else DuckDB's."""
         name, value = statement.name.text, statement.value
         if name.lower() not in self.catalog.settings:
-            return self.plain(f"SET {name} = {_setting_sql(value)}", everywhere=True)
+            return self.plain(f"SET {name} = {_setting_sql(value)}")
         unit = value.dimension if isinstance(value, ast.Quantity) else ""
         self.catalog.settings.set(name, _setting_value(value), unit=unit)
         return Result(message=f"set {name}")
 
-    def plain(self, text: str, *, everywhere: bool = False) -> Result:
-        """DuckDB's own work. `everywhere` runs it on the root connection (settings)."""
-        import duckdb
+    def plain(self, text: str) -> Result:
+        """DuckDB's own work.
 
-        cursor = self.catalog.connection if everywhere else self.catalog.cursor()
-        try:
-            found = cursor.sql(text)
-            return Result(message="done") if found is None else _rows(found)
-        except duckdb.Error as error:
-            raise duckdb_error(error) from error
+        Raises:
+            RunError: OC0420, DuckDB refuses; OC0421, it would be gone with this statement.
+        """
+        from .plain import run_plain
+
+        return run_plain(self.catalog, text)
 
     def _see_frames(self, tree: exp.Expression | ast.Fragment) -> None:
         """Register the data frames of the caller's scope that a query names as tables."""
@@ -305,19 +314,6 @@ def _this_machine() -> Device:
     import os
 
     return Device("cpu", "cpu", count=os.cpu_count() or 1, threads=1)
-
-
-def _rows(relation: duckdb.DuckDBPyRelation) -> Result:
-    schema = tuple(
-        Field(name, str(kind)) for name, kind in zip(relation.columns, relation.types, strict=True)
-    )
-    return Result(relation.to_arrow_table(), schema=schema)
-
-
-def duckdb_error(error: duckdb.Error) -> RunError:
-    """DuckDB's refusal of plain SQL as ours: OC0420, first line as the message."""
-    first, *rest = str(error).strip().splitlines()
-    return RunError(first, code="OC0420", notes=tuple(line for line in rest if line.strip()))
 
 
 def _setting_value(value: SettingValue) -> str | float | tuple[str, ...] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
@@ -61,6 +61,8 @@ class Catalog:
         self._samples = Samples(shared.store)
         self._history = shared.history
         self._views = Views(shared.store, shared.definitions)
+        self._frames: dict[str, object] = {}
+        self._prelude: dict[str, str] = {}
         # Also at the end of the interpreter, so that what was recorded is written.
         self._release = weakref.finalize(self, _release, shared)
 
@@ -107,15 +109,40 @@ class Catalog:
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection for one thread; users' own tables are in its schema `main`."""
-        return self._store.cursor()
+        return self.cursors()()
+
+    def cursors(self) -> Callable[[], duckdb.DuckDBPyConnection]:
+        """Makes connections that see what is registered and set now, whatever comes later."""
+        frames, prelude = tuple(self._frames.items()), tuple(self._prelude.values())
+
+        def cursor() -> duckdb.DuckDBPyConnection:
+            made = self._store.cursor()
+            for statement in prelude:
+                made.execute(statement)
+            for name, table in frames:
+                made.register(name, table)
+            return made
+
+        return cursor
 
     def register(self, name: str, table: object) -> None:
         """Make an Arrow table or data frame visible as `name` to cursors made from now on."""
-        self._store.register(name, table)
+        self._frames[name] = table
 
     def unregister(self, name: str) -> None:
-        """Forget a registered table."""
-        self._store.unregister(name)
+        """Forget a registered table, if it is one; case is ignored."""
+        for known in [known for known in self._frames if known.lower() == name.lower()]:
+            del self._frames[known]
+
+    def remember(self, what: str, statement: str | None) -> None:
+        """Run a statement on every cursor from now on: one that sets what a connection keeps.
+
+        `what` is what it sets; a later statement about the same thing takes its place, None its
+        absence.
+        """
+        self._prelude.pop(what, None)
+        if statement is not None:
+            self._prelude[what] = statement
 
     def describe(self, sql: str) -> Schema:
         """DuckDB's names and types of a query's columns.

@@ -29,7 +29,6 @@ class Store:
         """
         self.path = path
         self._lock = threading.RLock()
-        self._registered: dict[str, object] = {}
         self._connection: duckdb.DuckDBPyConnection | None = _connect(path)
         try:
             migrate(self._connection, path or ":memory:")
@@ -49,22 +48,9 @@ class Store:
         return self._connection
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A connection of its own for one thread, seeing the registered tables."""
+        """A connection of its own for one thread."""
         with self._lock:
-            cursor = self.connection.cursor()
-            for name, table in self._registered.items():
-                cursor.register(name, table)
-            return cursor
-
-    def register(self, name: str, table: object) -> None:
-        """Make an Arrow table or data frame visible as `name` to cursors made from now on."""
-        with self._lock:
-            self._registered[name] = table
-
-    def unregister(self, name: str) -> None:
-        """Forget a registered table."""
-        with self._lock:
-            self._registered.pop(name, None)
+            return self.connection.cursor()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -89,7 +75,6 @@ class Store:
         """Checkpoint and close; closing twice is fine."""
         with self._lock:
             connection, self._connection = self._connection, None
-            self._registered.clear()
             if connection is not None:
                 connection.close()
 

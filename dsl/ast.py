@@ -417,11 +417,17 @@ class ResetSetting:
 
 @dataclass(frozen=True)
 class PlainSql:
-    """Anything DuckDB does alone; a query with model calls is never one."""
+    """Anything DuckDB does alone, unless it stores a query that calls models.
+
+    `CREATE TABLE … AS query` and `INSERT INTO … query` come with that query and its clauses in
+    `select`, and the text before it in `head`.
+    """
 
     text: str
     tree: exp.Expression | None
     span: Span = field(compare=False)
+    head: str = ""
+    select: Select | None = None
 
 
 Statement = (

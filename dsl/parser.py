@@ -287,6 +287,9 @@ def _plain(line: _Line) -> ast.PlainSql:
     run = line.line[line.at : line.stop]
     tokens = line.tokens[run[0].of : run[-1].of + 1]
     text = line.text[line.span.start : line.span.end]
+    stored = _stored(line)
+    if stored is not None and stored[1].span.end > stored[1].query.span.end:
+        return ast.PlainSql(text, stored[1].query.tree, line.span, *stored)
     _refuse_slo(line)
     try:
         tree: exp.Expression | None = sqlbridge.statement(tokens, line.text).tree
@@ -294,7 +297,44 @@ def _plain(line: _Line) -> ast.PlainSql:
         if error.code == "OC0109":
             raise
         tree = None
-    return ast.PlainSql(text, tree, line.span)
+    return ast.PlainSql(text, tree, line.span, *(stored or ()))
+
+
+def _stored(line: _Line) -> tuple[str, ast.Select] | None:
+    """The query that CREATE TABLE … AS or INSERT INTO … stores, and what stands before it."""
+    at = _stored_query(line)
+    if at is None:
+        return None
+    clauses = clause_start(line.line, at, line.stop) < line.stop
+    try:
+        select = _query(line._replace(at=at))
+    except SyntaxProblem:
+        if clauses:
+            raise
+        return None  # what follows the query may be DuckDB's: RETURNING, ON CONFLICT, …
+    head = line.text[line.span.start : line.line[at].start]
+    return (head, select) if isinstance(select, ast.Select) else None
+
+
+def _stored_query(line: _Line) -> int | None:
+    """Where the stored query begins: behind AS, or at the first query word behind INSERT INTO."""
+    created = line.upper(0) == "CREATE" and any(line.upper(at) == "TABLE" for at in range(1, 5))
+    if not created and line.upper(0) != "INSERT":
+        return None
+    depth = 0
+    for index in range(line.at + 1, line.stop - 1):
+        word, following = line.line[index], line.line[index + 1].upper
+        if word.text == "(":
+            if not created and depth == 0 and following in (_QUERIES - {"TABLE"}):
+                return index
+            depth += 1
+        elif word.text == ")":
+            depth -= 1
+        elif depth == 0 and created and word.upper == "AS":
+            return index + 1
+        elif depth == 0 and not created and word.upper in ("SELECT", "WITH", "FROM"):
+            return index
+    return None
 
 
 def _refuse_slo(line: _Line) -> None:
@@ -305,8 +345,8 @@ def _refuse_slo(line: _Line) -> None:
             "OC0101",
             "unexpected WITH SLO",
             span=Span(line.line[at].start, line.line[at + 1].end),
-            label="only a query of its own takes an SLO",
-            hint="COPY (SELECT … WITH SLO …) TO 'file' keeps a result",
+            label="only a query takes an SLO",
+            hint="CREATE TABLE … AS SELECT … WITH SLO … keeps a result",
         )
 
 

@@ -1,0 +1,199 @@
+"""Plain SQL: what DuckDB does alone, and where it meets model calls.
+
+`CREATE TABLE t AS SELECT model(x) …` and `INSERT INTO t SELECT model(x) …` plan the query and
+stream its rows into one statement of DuckDB's, which keeps all of them or none.
+
+Every statement, and every thread of a run, has a connection of its own. What DuckDB keeps in a
+connection is therefore kept here: `SET`, `USE` and variables are repeated on every connection made
+later; what cannot be repeated (temporary tables, prepared statements) is refused.
+
+Error codes: OC0319 a statement that cannot call models; OC0420 DuckDB refused; OC0421 what would be
+gone with its connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import duckdb
+from sqlglot import exp
+
+from .dsl import ast
+from .dsl.binding.calls import CallSites, own_names
+from .dsl.binding.problems import Place
+from .dsl.binding.view import Context
+from .dsl.tokens import tokenize
+from .errors import OctansError, PlanError, RunError, Span
+from .ir.types import Field, Schema, quote
+from .result import Result
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from .catalog_db.catalog import Catalog
+    from .planning import Run
+    from .session import Session
+
+RELATION = "octans_stored"
+
+
+def stores_calls(session: Session, statement: ast.PlainSql) -> bool:
+    """Is this a query to be planned and stored?
+
+    Raises:
+        PlanError: OC0319, models are called where they cannot be.
+    """
+    ctx = Context(session.catalog)
+    select = statement.select
+    if select is not None:
+        place = own_names(ctx, Place(select.query))
+        if select.slo is not None or CallSites(ctx, place.fragment.tree).calls:
+            return True
+    found = _call(ctx, statement)
+    if found is not None:
+        raise PlanError(
+            f"{_kind(statement)} cannot call models",
+            code="OC0319",
+            span=found,
+            label="a model call",
+            hint="store the answers first, CREATE TABLE answers AS SELECT …, and use that table",
+        )
+    return False
+
+
+def _call(ctx: Context, statement: ast.PlainSql) -> Span | None:
+    """Where the statement calls a model, if it does; by its words where sqlglot has no tree."""
+    tree = statement.tree
+    if tree is not None and not isinstance(tree, exp.Command):
+        calls = CallSites(ctx, tree).calls
+        return (
+            ast.Fragment(tree, statement.text, statement.span).span_of(calls[0]) if calls else None
+        )
+    tokens = tokenize(statement.text)
+    for token, following in pairwise(tokens):
+        if following.text == "(" and ctx.is_call(token.text.lower()):
+            start = statement.span.start + token.start
+            return Span(start, start + token.end - token.start + 1)
+    return None
+
+
+def _kind(statement: ast.PlainSql) -> str:
+    """What the statement is called: CREATE VIEW, UPDATE, EXPLAIN, …."""
+    tree = statement.tree
+    kind = str(tree.args.get("kind") or "").upper() if isinstance(tree, exp.Create) else ""
+    return f"{statement.text.split(None, 1)[0].upper()} {kind}".strip()
+
+
+def write(session: Session, run: Run, fields: Schema, head: str, tail: str = "") -> Result:
+    """Stream a planned query's rows into the DuckDB statement `head query tail`.
+
+    Raises:
+        OctansError: a model failed, or DuckDB refused; nothing is kept then.
+    """
+    names = [f"c{place}" for place in range(len(fields))]
+    query = "SELECT " + ", ".join(
+        f"CAST({name} AS {field.type}) AS {quote(field.name)}"
+        for name, field in zip(names, fields, strict=True)
+    )
+    failure: list[OctansError] = []
+    with session.catalog.cursor() as cursor:
+        cursor.register(RELATION, _reader(run, names, failure))
+        try:
+            written = cursor.execute(f"{head}{query} FROM {RELATION}{tail}").fetchall()
+        except duckdb.Error as error:
+            if failure:
+                raise failure[0] from error
+            raise duckdb_error(error) from error
+        finally:
+            cursor.unregister(RELATION)
+    count = written[0][0] if written and written[0] else 0
+    return Result(message=f"wrote {count} rows", failed=lambda: run.failed)
+
+
+def run_plain(catalog: Catalog, text: str) -> Result:
+    """Run a statement of DuckDB's.
+
+    Raises:
+        RunError: OC0420, DuckDB refuses it; OC0421, it would be gone with its connection.
+    """
+    words = text.split(None, 6)
+    _refuse_lost(words)
+    try:
+        with catalog.cursor() as cursor:
+            found = cursor.sql(text)
+            nothing = found is None or found.columns == ["Success"]
+            result = Result(message="done") if nothing else rows_of(found)
+            _remember(catalog, cursor, text, words)
+    except duckdb.Error as error:
+        raise duckdb_error(error) from error
+    return result
+
+
+def rows_of(relation: duckdb.DuckDBPyRelation) -> Result:
+    """A relation's rows, with DuckDB's types."""
+    schema = tuple(
+        Field(name, str(kind)) for name, kind in zip(relation.columns, relation.types, strict=True)
+    )
+    return Result(relation.to_arrow_table(), schema=schema)
+
+
+def duckdb_error(error: duckdb.Error) -> RunError:
+    """DuckDB's refusal as ours: OC0420, first line as the message."""
+    first, *rest = str(error).strip().splitlines() or ["DuckDB refused"]
+    return RunError(first, code="OC0420", notes=tuple(line for line in rest if line.strip()))
+
+
+def _refuse_lost(words: list[str]) -> None:
+    """Temporary objects and prepared statements would be gone before anyone could use them."""
+    upper = [word.upper() for word in words]
+    created = upper[3:4] if upper[1:3] == ["OR", "REPLACE"] else upper[1:2]
+    temporary = upper[:1] == ["CREATE"] and created in (["TEMP"], ["TEMPORARY"])
+    if not temporary and upper[:1] not in (["PREPARE"], ["EXECUTE"], ["DEALLOCATE"]):
+        return
+    what = "temporary tables, views and macros" if temporary else "prepared statements"
+    raise RunError(
+        f"{what} are refused",
+        code="OC0421",
+        notes=("every statement has a connection of its own, which they would end with",),
+        hint="leave TEMP out, and drop it when it is not needed any more" if temporary else None,
+    )
+
+
+def _remember(
+    catalog: Catalog, cursor: duckdb.DuckDBPyConnection, text: str, words: list[str]
+) -> None:
+    """Repeat on later connections what was set on this one alone."""
+    upper = [word.upper() for word in words]
+    if upper[0] == "USE":
+        catalog.remember("search_path", text)
+    if upper[0] not in ("SET", "RESET"):
+        return
+    rest = words[2:] if upper[1] in ("SESSION", "VARIABLE") else words[1:]
+    name = rest[0].partition("=")[0].lower()
+    if upper[1] == "VARIABLE":
+        catalog.remember(f"variable {name}", text if upper[0] == "SET" else None)
+        return
+    local = "SELECT scope = 'LOCAL' FROM duckdb_settings() WHERE lower(name) = ?"
+    if (True,) in cursor.execute(local, [name]).fetchall():
+        known = "search_path" if name == "schema" else name
+        catalog.remember(known, text if upper[0] == "SET" else None)
+
+
+def _reader(run: Run, names: list[str], failure: list[OctansError]) -> pa.RecordBatchReader:
+    """The run's rows under other names; keeps its error, which DuckDB would turn into text."""
+    import pyarrow as pa
+
+    fields = zip(names, run.schema, strict=True)
+    schema = pa.schema([field.with_name(name) for name, field in fields])
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        try:
+            for batch in run.batches():
+                yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+        except OctansError as error:
+            failure.append(error)
+            raise
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
