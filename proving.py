@@ -76,11 +76,10 @@ class Prover:
                         now=session.now,
                         earlier=earlier,
                         max_candidates=len(earlier) + most,
+                        record=session.catalog.record_proof,
                     )
             finally:
                 runner.close()
-            for proof in found.proofs:
-                session.catalog.record_proof(proof)
             return found
 
         return Promise(constraint, units, len(earlier), prove)

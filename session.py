@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from .catalog_db.catalog import Catalog
 from .dsl import ast
 from .dsl.parser import parse
-from .errors import OctansError, PlanError
+from .errors import CatalogError, OctansError, PlanError, Span
 from .ir.models import Device, Link, Variant, scalar_text
 from .ir.slo import Slo
 from .result import Result
@@ -289,7 +289,10 @@ class Session:
         if name.lower() not in self.catalog.settings:
             return self.plain(f"SET {name} = {_setting_sql(value)}")
         unit = value.dimension if isinstance(value, ast.Quantity) else ""
-        self.catalog.settings.set(name, _setting_value(value), unit=unit)
+        given = _setting_value(value)
+        if name.lower() == "disabled_rules":
+            _check_rules(given, statement.span)
+        self.catalog.settings.set(name, given, unit=unit)
         return Result(message=f"set {name}")
 
     def plain(self, text: str) -> Result:
@@ -314,6 +317,27 @@ def _this_machine() -> Device:
     import os
 
     return Device("cpu", "cpu", count=os.cpu_count() or 1, threads=1)
+
+
+def _check_rules(given: object, span: Span) -> None:
+    """Only rules that exist can be disabled.
+
+    Raises:
+        CatalogError: OC0510.
+    """
+    from .dsl.diagnostics import nearest
+    from .planner.rules import RULE_NAMES
+
+    names = given.split(",") if isinstance(given, str) else given
+    for name in names if isinstance(names, list | tuple) else ():
+        if name.strip() and name.strip() not in RULE_NAMES:
+            raise CatalogError(
+                f"there is no rule {name.strip()}",
+                code="OC0510",
+                span=span,
+                candidates=nearest(name.strip(), RULE_NAMES),
+                hint="EXPLAIN (STEPS) names the rules of a plan; all: " + ", ".join(RULE_NAMES),
+            )
 
 
 def _setting_value(value: SettingValue) -> str | float | tuple[str, ...] | None:

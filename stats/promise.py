@@ -268,6 +268,7 @@ def first_proved(
     now: Callable[[], datetime],
     earlier: Sequence[Proof] = (),
     max_candidates: int = MAX_CANDIDATES,
+    record: Callable[[Proof], None] = lambda proof: None,
 ) -> Search[C]:
     """The first candidate whose held-back result proves `mean score >= threshold`.
 
@@ -282,6 +283,7 @@ def first_proved(
         now: the time, UTC.
         earlier: proofs already made under this promise; their tests are counted.
         max_candidates: how many tests this promise may take in all.
+        record: keeps a proof before its verdict is used, so that no later test forgets this one.
     """
     known = {proof.plan: proof for proof in earlier}
     count = max((proof.i for proof in earlier), default=0)
@@ -309,6 +311,7 @@ def first_proved(
                 threshold=threshold,
                 method=test.method,
             )
+            record(proof)
             known[plan] = proof
             made.append(proof)
         if proof.accepted:
