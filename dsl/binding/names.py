@@ -35,6 +35,8 @@ class ScopeNames:
     def instead(self, node: exp.Expr) -> exp.Expr | None:
         """Subqueries computed below, and groups, aggregates and windows already computed."""
         if id(node) in self.computed:
+            if self.grouped:
+                raise self._ungrouped(node)
             return self.computed[id(node)]
         if self.by_text and not isinstance(node, exp.Literal):
             return self.by_text.get(self.canonical(node))
@@ -119,11 +121,11 @@ class ScopeNames:
         outer = isinstance(self.outer, ScopeNames) and self.outer.knows(column)
         return found is not None or outer
 
-    def _ungrouped(self, column: exp.Column) -> BindError:
+    def _ungrouped(self, node: exp.Expr) -> BindError:
         return self.place.error(
             "OC0228",
-            f"column {column.name} must appear in GROUP BY or inside an aggregate",
-            column,
+            f"{text_of(node)} must appear in GROUP BY or inside an aggregate",
+            node,
         )
 
     def _fields(self, tree: exp.Expr, fields: list[str]) -> exp.Expr:

@@ -137,8 +137,8 @@ class QueryBinder:
 
         def operand(tree: exp.Expr) -> str:
             nonlocal merges
-            nested = isinstance(tree, exp.SetOperation) and tree in self.sites
-            if isinstance(tree, exp.SetOperation) and nested and not tree.args.get("with_"):
+            nested = tree in self.sites and not tree.args.get("with_")
+            if isinstance(tree, exp.SetOperation) and (tree is node or nested):
                 keeps = isinstance(tree, exp.Union) and not tree.args.get("distinct")
                 merges = merges or not keeps
                 left, right = operand(tree.this), operand(tree.expression)

@@ -21,6 +21,7 @@ from .rows import Guards, Rows
 from .trees import (
     field_of,
     function_name,
+    is_aggregate,
     is_not_true,
     is_plan_column,
     is_query,
@@ -86,6 +87,8 @@ class Rewriter:
         done = self.names.instead(node)
         if done is not None:
             return done.copy()
+        if isinstance(node, exp.Window) or is_aggregate(node):
+            guards = ()  # they look at every row, not only at those that get here
         match node:
             case exp.Star() | exp.Column(this=exp.Star()):
                 return self._star(node)

@@ -149,6 +149,8 @@ class Scope:
                         part.name.lower() for part in node.expression.find_all(exp.Identifier)
                     }
                 if isinstance(node, exp.Column):
+                    if not isinstance(node.this, exp.Identifier | exp.Star):
+                        raise self.place.error("OC0228", "this is not a column", node)
                     if node.parts and node.parts[0].name.lower() not in bound:
                         self.names.register(node)
                     continue

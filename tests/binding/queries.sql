@@ -111,3 +111,7 @@ SELECT double(id) IS NULL AS n FROM numbers WHERE double(id) IS NOT NULL LIMIT 1
 SELECT unnest(xs) AS x, double(id) AS d FROM lists ORDER BY d, x
 SELECT classify(glyph) FROM glyphs WHERE id = 2
 SELECT max(classify(glyph).confidence) AS m, classify(glyph).digit AS d FROM glyphs GROUP BY d ORDER BY d
+WITH a AS (SELECT id FROM numbers WHERE id < 2) SELECT double(id) AS d FROM a UNION ALL SELECT k FROM kinds ORDER BY d
+WITH a AS (SELECT double(id) AS d FROM numbers WHERE id < 2) SELECT d FROM a UNION ALL SELECT d + 1 FROM a ORDER BY d
+SELECT IF(is_even(id), double(id), rank() OVER (ORDER BY double(k))) AS c FROM numbers ORDER BY id
+SELECT (SELECT id FROM numbers WHERE id = 3) + double(id) AS d FROM numbers UNION ALL (WITH b AS (SELECT k FROM kinds) SELECT double(k) FROM b) ORDER BY d
