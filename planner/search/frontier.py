@@ -4,8 +4,9 @@ For every plan the returned front has one that is at most (1 + ε) times as larg
 Two ways, both certified:
 
 *Labels*, where they stay few: all undominated partial plans are kept, so the front is exact; at the
-end it is thinned to one plan per cell of a logarithmic grid of step 1 + ε, and the largest factor
-by which a dropped plan was better is the ε reported.
+end it is thinned, first to one plan per cell of a logarithmic grid, then to plans none of which is
+within the factor left of another; the largest factors by which dropped plans were better multiply
+to the ε reported.
 
 *Boxes*, where labels grow beyond a cap: the first objective is minimised under limits on the others
 (`exact.solve`). For limits anywhere in a box between a tight and a loose corner no plan costs less
@@ -81,7 +82,7 @@ def frontier(
     )
     effort = Effort()
     ends = _ends(free, objectives)
-    covered = _labels(free, objectives, epsilon, effort)
+    covered = _labels(free, objectives, math.sqrt(1.0 + epsilon) - 1.0, effort)
     if covered is None:
         points, factor = _boxes(free, objectives, epsilon, effort, ends)
     else:
@@ -89,8 +90,32 @@ def frontier(
         points = [Point(one, tuple(free.value(dim, one) for dim in objectives)) for one in found]
     points = [*points, *ends]
     order = undominated(range(len(points)), [point.values for point in points])
-    front = tuple(sorted((points[at] for at in order), key=lambda point: point.values))
-    return Frontier(tuple(objectives), front, tuple(ends), factor - 1.0, effort)
+    front = sorted((points[at] for at in order), key=lambda point: point.values)
+    front, lost = _thinned(front, ends, (1.0 + epsilon) / factor)
+    return Frontier(tuple(objectives), tuple(front), tuple(ends), factor * lost - 1.0, effort)
+
+
+def _thinned(
+    front: Sequence[Point], ends: Sequence[Point], room: float
+) -> tuple[list[Point], float]:
+    """The points left when each within `room` of a kept one goes, and the factor this loses.
+
+    The ends stay. What is left is what a person, or a later search, looks at.
+    """
+    kept = [point for point in front if point in ends]
+    lost = 1.0
+    for point in front:
+        factor = min((_worse(other, point) for other in kept), default=math.inf)
+        if factor <= max(room, 1.0):
+            lost = max(lost, factor)
+        else:
+            kept.append(point)
+    return sorted(kept, key=lambda point: point.values), lost
+
+
+def _worse(point: Point, than: Point) -> float:
+    """The largest factor by which a point's values exceed another's."""
+    return max(map(_ratio, point.values, than.values))
 
 
 def _labels(
@@ -125,18 +150,21 @@ def _cover(search: Search, epsilon: float, effort: Effort) -> tuple[list[Assignm
     flat = flatten(search.problem, search.data)
     space = search.space(flat, [0.0] * flat.length, 0.0, effort)
     soft = [dim in search.also for dim in space.dims]
+    each = (1.0 + epsilon) ** (1.0 / max(len(space.layers), 1))
     labels: list[Label] = [space.root]
+    factor = 1.0
     for layer in space.layers:
         widest = max(map(len, space.steps[layer.stage]), default=0)
-        if (epsilon and len(labels) * widest > 10 * MAX_LABELS) or effort.labels > 4 * MAX_LABELS:
+        if epsilon and len(labels) * widest > 10 * MAX_LABELS:
             return None
         labels = extend(space, layer, labels, math.inf, space.caps, space.path_caps)
         before = len(labels)
         labels = dominate(labels)
         effort.dominated += before - len(labels)
-    factor = 1.0
-    if epsilon:
-        labels, factor = _grid(labels, soft, math.log1p(epsilon))
+        if epsilon:
+            # Composition is monotone: what a thinned label loses is multiplied, never amplified.
+            labels, used = _grid(labels, soft, math.log(each))
+            factor *= used
     return [search.assignment(flat, label) for label in labels if not label.mask], factor
 
 

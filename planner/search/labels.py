@@ -152,8 +152,13 @@ def layers(problem: Problem, order: Sequence[int], slotted: bool) -> tuple[Layer
 
 
 def _devices(problem: Problem, stages: Sequence[int]) -> tuple[int, ...]:
-    """Devices any of these stages may use, ascending."""
-    return tuple(sorted({d for s in stages for d in problem.stages[s].option_device}))
+    """Devices these stages may wait for, ascending: with fewer slots than stages that use them."""
+    users = [0] * len(problem.slots)
+    for stage in problem.stages:
+        for device in set(stage.option_device):
+            users[device] += 1
+    used = {d for s in stages for d in problem.stages[s].option_device}
+    return tuple(sorted(d for d in used if users[d] > problem.slots[d]))
 
 
 def advance(
@@ -161,7 +166,7 @@ def advance(
 ) -> tuple[float, ...]:
     """The time state after this stage takes `service` seconds on a slot of `device`."""
     offset = layer.offsets[device]
-    start = times[offset]
+    start = times[offset] if offset >= 0 else 0.0
     for parent in layer.parents:
         if times[parent] > start:
             start = times[parent]

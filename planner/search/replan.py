@@ -37,13 +37,16 @@ class Complement:
     """Combinations of all stages but one, by ascending reduced cost.
 
     `costs[i]` is the sum of reduced costs, `sums[i]` the sums by dim, `labels[i]` the two partial
-    plans joined. `floor` is the bound's part of the other stages.
+    plans joined. `floor` is the bound's part of the other stages; `known` are the sums of the last
+    optimum `plan` without the stage: it gives a first plan.
     """
 
     costs: tuple[float, ...]
     sums: tuple[tuple[float, ...], ...]
     labels: tuple[tuple[Label, Label], ...]
     floor: float
+    known: tuple[float, ...]
+    plan: Assignment
 
 
 class Replanner:
@@ -176,7 +179,18 @@ class Replanner:
             tuple(sums[at] for at in kept),
             tuple(pairs[at] for at in kept),
             floor,
+            self._known(space, stage),
+            self.last.assignment if self.last is not None else (),
         )
+
+    def _known(self, space: Space, stage: int) -> tuple[float, ...]:
+        """The sums of the last optimum without one stage."""
+        assert self.last is not None
+        found = []
+        for dim in space.dims:
+            entries = self.search.problem.entries(dim, self.last.assignment)
+            found.append(sum(entries[:stage]) + sum(entries[stage + 1 :]))
+        return tuple(found)
 
     def change(self, place: int, table: StageTable) -> Solution | Effort:
         """Take new entries for one stage and solve again."""
@@ -216,27 +230,35 @@ class Replanner:
             return None
         least = min(weights)
         bound = complement.floor + least
-        best, found = math.inf, None
+        best, found, first = math.inf, None, -1
+        for option, entries in enumerate(zip(*columns, strict=True)):
+            value = entries[goal] + complement.known[goal]
+            if value < best and all(map(le, map(add, entries, complement.known), space.caps)):
+                best, first = value, option
         window = self.window + least
         costs, sums, caps = complement.costs, complement.sums, space.caps
         for option in sorted(range(table.size), key=weights.__getitem__):
             room = min(window, best - complement.floor) - weights[option]
             if room < 0.0:
                 break
-            entries = [column[option] for column in columns]
-            left = list(map(sub, caps, entries))
-            left[goal] = min(left[goal], best - entries[goal])
+            mine = [column[option] for column in columns]
+            left = list(map(sub, caps, mine))
+            left[goal] = min(left[goal], best - mine[goal])
             for at, cost in enumerate(costs):
                 if cost > room:
                     break
                 if all(map(le, sums[at], left)) and sums[at][goal] < left[goal]:
-                    best = entries[goal] + sums[at][goal]
+                    best = mine[goal] + sums[at][goal]
                     left[goal] = sums[at][goal]
                     room = min(room, best - complement.floor - weights[option])
                     found = (option, at)
-        if found is None or best - bound > self.window:
+        if best - bound > self.window:
             return None
-        assignment = self._plan(place, found[0], complement.labels[found[1]])
+        if found is not None:
+            assignment = self._plan(place, found[0], complement.labels[found[1]])
+        else:
+            kept = complement.plan
+            assignment = (*kept[:place], first, *kept[place + 1 :])
         return Solution(assignment, best, bound, Effort(), best)
 
     def _stays_idle(self, place: int, table: StageTable) -> bool:
