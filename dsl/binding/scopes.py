@@ -35,7 +35,7 @@ from .trees import (
     text_of,
     walk_scope,
 )
-from .types import NULL
+from .types import NULL, cast, is_number
 from .view import Context
 
 
@@ -169,17 +169,22 @@ class Scope:
         predicates: list[SqlExpr] = []
         for part in parts:
             predicate = sql_of(self.rewriter.expr(part))
+            if not isinstance(part, exp.Predicate | exp.Not | exp.Connector):
+                predicate = self._boolean(predicate, part)
             predicates.append(predicate)
             self.rows.filter(predicate)
-        types = self.rows.types(predicates, self.place, parts)
-        for part, type_ in zip(parts, types, strict=True):
-            if type_ not in ("BOOLEAN", NULL):
-                raise self.place.error(
-                    "OC0209",
-                    f"a condition must be BOOLEAN, not {type_}",
-                    part,
-                    label=f"this is {type_}",
-                )
+        self.rows.types(predicates, self.place, parts)
+
+    def _boolean(self, value: SqlExpr, node: exp.Expr) -> SqlExpr:
+        """A condition that is no predicate: numbers and texts are cast, as DuckDB does."""
+        type_ = self.rows.types([value], self.place, [node])[0]
+        if type_ in ("BOOLEAN", NULL):
+            return value
+        if is_number(type_) or type_ == "VARCHAR":
+            return cast(value, "BOOLEAN")
+        raise self.place.error(
+            "OC0209", f"a condition must be BOOLEAN, not {type_}", node, label=f"this is {type_}"
+        )
 
     # Groups and windows that calls stand above.
 

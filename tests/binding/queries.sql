@@ -115,3 +115,5 @@ WITH a AS (SELECT id FROM numbers WHERE id < 2) SELECT double(id) AS d FROM a UN
 WITH a AS (SELECT double(id) AS d FROM numbers WHERE id < 2) SELECT d FROM a UNION ALL SELECT d + 1 FROM a ORDER BY d
 SELECT IF(is_even(id), double(id), rank() OVER (ORDER BY double(k))) AS c FROM numbers ORDER BY id
 SELECT (SELECT id FROM numbers WHERE id = 3) + double(id) AS d FROM numbers UNION ALL (WITH b AS (SELECT k FROM kinds) SELECT double(k) FROM b) ORDER BY d
+SELECT id FROM numbers WHERE double(k) ORDER BY id
+SELECT double(id) AS d FROM numbers WHERE (k) AND id < 6 ORDER BY id
