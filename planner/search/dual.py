@@ -14,8 +14,8 @@ before convergence costs only tightness.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ...ir.record import dataclass
 from .prepare import StageData
 from .table import Problem
 

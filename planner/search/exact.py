@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ...ir.record import dataclass
+from .floors import Floors
 from .labels import Effort
 from .prepare import Pattern
 from .single import Search, Solution
@@ -115,8 +117,11 @@ def _best(
     best: Solution | None = None
     upper = proven = math.inf
     total = Effort()
-    for known in problem.measured:
-        if known.classes in forbidden:
+    floors = Floors(problem)
+    goal = problem.goal.terms
+    measured = sorted(problem.measured, key=lambda m: max(floors.bound(m, dim) for dim in goal))
+    for known in measured:
+        if known.classes in forbidden or floors.hopeless(known, problem, upper):
             continue
         small, kept = restrict(problem, known)
         inside = [

@@ -25,10 +25,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from operator import le
 
+from ...ir.record import dataclass
 from .dual import flatten
 from .exact import Infeasible, Solution, class_pattern, restrict, solve
+from .floors import Floors
 from .labels import Effort, Label, dominate, extend, vector_of
 from .prepare import undominated
 from .single import RELATIVE, Search
@@ -82,12 +85,11 @@ def frontier(
     )
     effort = Effort()
     ends = _ends(free, objectives)
-    covered = _labels(free, objectives, math.sqrt(1.0 + epsilon) - 1.0, effort)
+    covered = _labels(free, objectives, math.sqrt(1.0 + epsilon) - 1.0, effort, ends)
     if covered is None:
         points, factor = _boxes(free, objectives, epsilon, effort, ends)
     else:
-        found, factor = covered
-        points = [Point(one, tuple(free.value(dim, one) for dim in objectives)) for one in found]
+        points, factor = covered
     points = [*points, *ends]
     order = undominated(range(len(points)), [point.values for point in points])
     front = sorted((points[at] for at in order), key=lambda point: point.values)
@@ -102,14 +104,19 @@ def _thinned(
 
     The ends stay. What is left is what a person, or a later search, looks at.
     """
-    kept = [point for point in front if point in ends]
+    kept = list(dict.fromkeys(ends))
+    known = set(kept)
+    room = max(room, 1.0)
     lost = 1.0
     for point in front:
-        factor = min((_worse(other, point) for other in kept), default=math.inf)
-        if factor <= max(room, 1.0):
-            lost = max(lost, factor)
-        else:
+        if point in known:
+            continue
+        enough = tuple([value * room for value in point.values])
+        near = next((other for other in kept if all(map(le, other.values, enough))), None)
+        if near is None:
             kept.append(point)
+        else:
+            lost = max(lost, _worse(near, point))
     return sorted(kept, key=lambda point: point.values), lost
 
 
@@ -119,17 +126,33 @@ def _worse(point: Point, than: Point) -> float:
 
 
 def _labels(
-    free: Problem, objectives: Sequence[str], epsilon: float, effort: Effort
-) -> tuple[list[Assignment], float] | None:
-    """Assignments that cover the front and the factor within which they do; None if too many."""
-    found: list[Assignment] = []
+    free: Problem,
+    objectives: Sequence[str],
+    epsilon: float,
+    effort: Effort,
+    ends: Sequence[Point],
+) -> tuple[list[Point], float] | None:
+    """Plans that cover the front and the factor within which they do; None if too many.
+
+    A measured assignment whose floors are covered by plans already found needs no look of its own.
+    """
+    found: list[Point] = list(ends)
     factor = 1.0
-    for known in free.measured:
+    floors = Floors(free)
+    for known in sorted(free.measured, key=lambda m: floors.bound(m, objectives[0])):
+        floor = Point((), tuple(floors.bound(known, dim) for dim in objectives))
+        near = min((_worse(other, floor) for other in found), default=math.inf)
+        if near <= 1.0 + epsilon:
+            factor = max(factor, near)
+            continue
         small, kept = restrict(free, known)
         part = _cover(Search(small, (), objectives), epsilon, effort)
         if part is None:
             return None
-        found += [tuple(k[o] for k, o in zip(kept, one, strict=True)) for one in part[0]]
+        found += [
+            Point(tuple(k[o] for k, o in zip(kept, p.assignment, strict=True)), p.values)
+            for p in part[0]
+        ]
         factor = max(factor, part[1])
     apart = sorted(known.classes for known in free.measured)
     if len(apart) < math.prod(stage.classes for stage in free.stages):
@@ -143,8 +166,8 @@ def _labels(
     return found, factor
 
 
-def _cover(search: Search, epsilon: float, effort: Effort) -> tuple[list[Assignment], float] | None:
-    """Assignments that cover one problem's front; None where labels grow too many."""
+def _cover(search: Search, epsilon: float, effort: Effort) -> tuple[list[Point], float] | None:
+    """Plans that cover one problem's front; None where labels grow too many."""
     if any(not stage.options for stage in search.data):
         return [], 1.0
     flat = flatten(search.problem, search.data)
@@ -165,7 +188,14 @@ def _cover(search: Search, epsilon: float, effort: Effort) -> tuple[list[Assignm
             # Composition is monotone: what a thinned label loses is multiplied, never amplified.
             labels, used = _grid(labels, soft, math.log(each))
             factor *= used
-    return [search.assignment(flat, label) for label in labels if not label.mask], factor
+    done = []
+    for label in labels:
+        if not label.mask:
+            values = dict(zip(space.dims, label.sums, strict=True))
+            values |= {dim: state[0] for dim, state in zip(space.paths, label.times, strict=True)}
+            ordered = tuple([values[dim] for dim in search.also])
+            done.append(Point(search.assignment(flat, label), ordered))
+    return done, factor
 
 
 class _Corners:

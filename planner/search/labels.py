@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from operator import add, gt, le
 from typing import NamedTuple
 
+from ...ir.record import dataclass
 from .dual import Flat, reduced, relax
 from .prepare import undominated
 from .table import Problem

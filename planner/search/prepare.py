@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from operator import le
 
+from ...ir.record import dataclass
 from .table import Problem, StageTable
 
 Vector = tuple[float, ...]

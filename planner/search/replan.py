@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from operator import add, le, sub
 
+from ...ir.record import dataclass
 from .dual import flatten, maximise, reduced
 from .labels import Effort, Label, Space, dominate, extend
 from .prepare import undominated

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ...ir.record import dataclass
 from .dual import Column, Dual, Flat, flatten, maximise, reduced
 from .labels import (
     Effort,

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from ...cost.compose import schedule
+from ...ir.record import dataclass
 
 Assignment = tuple[int, ...]
 """One option index per stage (or one class index per stage, where said)."""
