@@ -16,6 +16,7 @@ from .ir.estimates import Cost, Estimate
 from .ir.explain import Explanation
 from .ir.physical import SqlScan
 from .ir.slo import Constraint
+from .measured import latencies
 from .plain import write
 from .planner.advice import Report
 from .planner.explain.build import Context, Ran, explain
@@ -189,7 +190,12 @@ class Run:
         self._planned = planned
         self._query = query
         session = planned.session
-        environment = replace(session.environment(), cursor=session.catalog.cursors())
+        rows = query.chosen.cost.rows
+        environment = replace(
+            session.environment(),
+            cursor=session.catalog.cursors(),
+            rows_expected=None if rows is None else round(rows.value),
+        )
         self._execution: Execution = run(query.physical, environment)
         self._rows = 0
         self._seconds = 0.0
@@ -253,10 +259,10 @@ class Run:
     @property
     def failed(self) -> int:
         """Rows that failed so far."""
-        return max((node.failed for node in self._execution.actuals.values()), default=0)
+        return self._execution.failed_rows
 
     def totals(self) -> Cost:
-        """What the run took, as points: USD, seconds, rows."""
+        """What the run took, as points: USD, seconds, rows; memory beside other work is unknown."""
         actuals = self._execution.actuals
         stages = self._query.physical.stages
         usd = [actuals[s.fingerprint].cost_usd for s in stages if s.fingerprint in actuals]
@@ -270,6 +276,7 @@ class Run:
             wall=_point(wall, rows),
             throughput=_point(rows / wall, rows) if wall > 0 else None,
             rows=_point(float(rows), rows),
+            **latencies(self._query, self._execution),
         )
 
     def explanation(self) -> Explanation:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from sqlglot import exp
 
+    from .executor.cache import ResultCache
     from .executor.environment import Environment, ProgressSink
     from .ir.estimates import Cost
     from .ir.explain import Explanation
@@ -68,6 +69,7 @@ class Session:
         self._cancel = threading.Event()
         self._caller: FrameType | None = None
         self._advice: str | None = None
+        self._cache: ResultCache | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -156,7 +158,17 @@ class Session:
             cancel=self._cancel,
             progress=self.progress if settings.progress else None,
             base_dir=self.base_dir,
+            cache=self._results() if settings.cache else None,
+            workers=settings.workers,
         )
+
+    def _results(self) -> ResultCache:
+        """The results of calls that this session keeps."""
+        from .executor.cache import ResultCache
+
+        if self._cache is None:
+            self._cache = ResultCache()
+        return self._cache
 
     def devices(self) -> tuple[Device, ...]:
         """The declared devices; without any, this machine's cores, free of charge."""

@@ -27,7 +27,9 @@ DECLARED = {
     "max_profiling_cost": Declared("amount", None, "USD", 0, "the most one ANALYZE may spend"),
     "seed": Declared("whole", 0, "", 0, "of samples and everything else drawn at random"),
     "disabled_rules": Declared("names", (), "", 0, "rewrite rules that are not applied"),
-    "workers": Declared("whole", None, "", 1, "stages that run at once; NULL: one per slot"),
+    "workers": Declared(
+        "whole", None, "", 1, "model calls at once, over all devices; NULL: all slots"
+    ),
     "progress": Declared("switch", True, "", 0, "a progress bar, on terminals"),
     "allow_priors": Declared("switch", False, "", 0, "plan on declared priors where unmeasured"),
     "cache": Declared("switch", False, "", 0, "keep results of calls and use them again"),
@@ -109,7 +111,7 @@ class Settings:
 
     @property
     def workers(self) -> int | None:
-        """Stages at once; None: one per slot."""
+        """Model calls at once over all devices; None: as many as there are slots."""
         return cast("int | None", self.get("workers"))
 
     @property

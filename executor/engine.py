@@ -26,6 +26,7 @@ from .environment import Environment, Failure
 from .failures import cancelled, row_failed
 from .relational import StepWorker, only_selects, scan, stop_after
 from .residual import Shared, Spool, residual
+from .service import ServiceTimes, joint
 from .stages import StageWorker
 from .state import RowsFailed, RunState, derived_columns
 
@@ -103,6 +104,24 @@ class Execution:
         Where equal inputs were called once, a failure stands at the first row that had the input.
         """
         return sorted(self._state.failures, key=lambda failure: failure.row)
+
+    @property
+    def failed_rows(self) -> int:
+        """Distinct source rows on which a call failed, so far."""
+        return self._state.telemetry.failed_rows(self._plan.root)
+
+    def service_times(self) -> ServiceTimes:
+        """How long single rows took at the stages, waiting left out."""
+        meters = self._state.telemetry.stages
+        stages = tuple(stage for stage in self._plan.stages if stage in meters)
+        samples = [meters[stage].service for stage in stages]
+        sources = {_source(stage) for stage in stages}
+        same = len(sources) == 1 and None not in sources
+        return ServiceTimes(
+            tuple(stage.step for stage in stages),
+            joint(samples) if same else None,
+            tuple(sample.seconds for sample in samples),
+        )
 
     @property
     def rows_done(self) -> int:
@@ -222,9 +241,14 @@ class _Builder:
 
 def source_numbered(node: PhysicalNode) -> bool:
     """Whether the node's rows carry the numbers of source rows."""
+    return _source(node) is not None
+
+
+def _source(node: PhysicalNode) -> SqlScan | None:
+    """The scan whose rows the node's rows are; None where something relational lies between."""
     while isinstance(node, Stage | SqlStep | StopAfter):
         node = node.input
-    return isinstance(node, SqlScan)
+    return node if isinstance(node, SqlScan) else None
 
 
 def run(plan: PhysicalPlan, env: Environment) -> Execution:

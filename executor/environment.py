@@ -13,12 +13,14 @@ from ..ir.models import Device, Model, Variant
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+    from .cache import ResultCache
+
 
 class ProgressSink(Protocol):
     """Told about ten times a second how far a run is; drawing it is the caller's business."""
 
     def update(self, rows_done: int, rows_total: int | None, stages: Sequence[str]) -> None:
-        """`rows_total` is None until the source has been read to its end."""
+        """`rows_total` is an estimate until the source has been read, None without one."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,9 @@ class Environment:
     """The outside of a run: a cursor per thread, the declared objects, cancellation, progress.
 
     `cursor` gives a new cursor of the session's connection (one per thread, closed by the engine).
-    `base_dir` is where relative paths of backends start.
+    `base_dir` is where relative paths of backends start. `cache` keeps results of calls beyond the
+    run, None keeps none. `workers` bounds the model calls at once over all devices, None does not.
+    `rows_expected` is the planner's guess of the source's rows, for progress only.
     """
 
     cursor: Callable[[], DuckDBPyConnection]
@@ -45,3 +49,6 @@ class Environment:
     cancel: threading.Event = field(default_factory=threading.Event)
     progress: ProgressSink | None = None
     base_dir: Path = field(default_factory=Path.cwd)
+    cache: ResultCache | None = None
+    workers: int | None = None
+    rows_expected: int | None = None

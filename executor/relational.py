@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..ir.physical import SqlScan, SqlStep, StopAfter
-from ..ir.types import NamedExpr, Schema, names, quote
+from ..ir.types import FAILED, NamedExpr, Schema, names, quote
 from .channels import Stopped, Stream
 from .chunks import (
     MAX_ROWS,
@@ -30,8 +30,6 @@ from .state import RunState
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
-FAILED = "__failed"
-"""BOOLEAN: the row failed under ON ERROR NULL. A residual's inputs have it if its SQL names it."""
 POSITION = "__position"
 NARROW_ROWS, WIDE_ROWS = MAX_ROWS, 1024
 """Rows asked of DuckDB at once: many where a row is small for sure, few where it may be large."""

@@ -17,12 +17,12 @@ import numpy as np
 import pyarrow as pa
 
 from ..ir.physical import PhysicalNode, SqlResidual
-from ..ir.types import ROW, Schema, names
+from ..ir.types import FAILED, ROW, Schema, names
 from .channels import POLL_SECONDS, Stopped, Stream
 from .chunks import Chunk, ChunkSizer, rechunk, row_numbers, with_nulls
-from .relational import FAILED, query_failed, run_query
+from .relational import query_failed, run_query
 from .state import RowsFailed, RunState
-from .telemetry import FlowMeter
+from .telemetry import FlowMeter, is_lookup
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -57,6 +57,7 @@ def feed(
                 state.rows_done = max(state.rows_done, int(chunk.rows[-1]) + 1)
                 if meter is not None:
                     meter.rows_in += len(chunk)
+                    meter.failed_in += int(mask.sum()) if failed else 0
                 yield pa.RecordBatch.from_arrays(columns, schema=arrow)
             if state.on_error == "fail" and state.failures:
                 raise RowsFailed
@@ -86,12 +87,12 @@ class Spool:
         self._name: str | None = None
         self._tables = 0
 
-    def store(self, source: Stream, schema: Schema) -> str:
-        """Write a stream off into a table; its qualified name."""
+    def store(self, source: Stream, schema: Schema, meter: FlowMeter | None = None) -> str:
+        """Write a stream off into a table, its rows counted by `meter`; its qualified name."""
         state = self._state
         cursor = state.cursor()
         table = self._table(cursor)
-        reader = feed(source, schema, state, failed=True)
+        reader = feed(source, schema, state, failed=True, meter=meter)
         try:
             cursor.register("octans_feed", reader)
             cursor.execute(f"CREATE TABLE {table} AS SELECT * FROM octans_feed")
@@ -179,11 +180,11 @@ def residual(
     try:
         for i, (child, source) in enumerate(zip(node.inputs, sources, strict=True)):
             name = f"in{i}"
+            counted = meter if i == 0 else None
             if times_read(node.sql, name) > 1:
-                table = spool.store(source, child.schema)
+                table = spool.store(source, child.schema, counted)
                 cursor.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM {table}")
             else:
-                counted = meter if i == 0 else None
                 cursor.register(
                     name, feed(source, child.schema, state, failed=marked, meter=counted)
                 )
@@ -191,10 +192,11 @@ def residual(
         for chunk in numbered(result, node.fields, sizer):
             meter.rows_out += len(chunk)
             if chunk.failed is not None:
-                meter.failed += int(chunk.failed.sum())
+                meter.failed_out += int(chunk.failed.sum())
+                meter.failed = max(0, meter.failed_out - meter.failed_in)
                 chunk = Chunk(with_nulls(chunk, derived), chunk.rows, chunk.failed)
             yield chunk
-        if marked and len(node.inputs) == 2 and state.on_error == "skip":
+        if is_lookup(node) and state.on_error == "skip":
             # A lookup that keeps the mark loses exactly the rows whose input failed.
             meter.failed = meter.rows_in - meter.rows_out
     except duckdb.Error as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -27,7 +28,7 @@ class LocalRunner:
     """
 
     def __init__(self, env: Environment) -> None:
-        self._env = env
+        self._env = replace(env, cache=None)  # what is measured has to run
         self._models = Models(env.models, env.variants, env.devices, env.base_dir)
 
     def scan(self, scan_: SqlScan) -> pa.Table:

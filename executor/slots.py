@@ -19,16 +19,22 @@ from .failures import not_available, unknown
 
 
 class Slots:
-    """COUNT slots per device; whoever calls a model holds one.
+    """COUNT slots per device; whoever calls a model holds one, and one of the run's `workers`.
 
-    Tokens in a queue: several times cheaper to take than Python's semaphores.
+    Tokens in a queue: several times cheaper to take than Python's semaphores. Nobody waits for a
+    slot while holding a worker, so whoever waits for a worker waits for a call that is running.
     """
 
-    def __init__(self, devices: Mapping[str, Device], stopped: Callable[[], bool]) -> None:
-        self._free: dict[str, SimpleQueue[None]] = {name: SimpleQueue() for name in devices}
-        for name, device in devices.items():
-            for _ in range(device.count):
-                self._free[name].put(None)
+    def __init__(
+        self,
+        devices: Mapping[str, Device],
+        stopped: Callable[[], bool],
+        workers: int | None = None,
+    ) -> None:
+        """`workers` bounds the calls at once over all devices; None: the slots alone do."""
+        self._free = {name: _tokens(device.count) for name, device in devices.items()}
+        slots = sum(device.count for device in devices.values())
+        self._workers = None if workers is None or workers >= slots else _tokens(workers)
         self.stopped = stopped
 
     def take(self, device: str) -> float:
@@ -39,7 +45,16 @@ class Slots:
         """
         if self.stopped():
             raise Stopped
-        free = self._free[device]
+        waited = self._token(self._free[device])
+        if self._workers is not None:
+            try:
+                waited += self._token(self._workers)
+            except BaseException:
+                self._free[device].put(None)
+                raise
+        return waited
+
+    def _token(self, free: SimpleQueue[None]) -> float:
         try:
             free.get_nowait()
         except Empty:
@@ -57,7 +72,16 @@ class Slots:
 
     def give(self, device: str) -> None:
         """Give a slot back."""
+        if self._workers is not None:
+            self._workers.put(None)
         self._free[device].put(None)
+
+
+def _tokens(count: int) -> SimpleQueue[None]:
+    tokens: SimpleQueue[None] = SimpleQueue()
+    for _ in range(count):
+        tokens.put(None)
+    return tokens
 
 
 @dataclass

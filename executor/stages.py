@@ -15,12 +15,15 @@ import pyarrow as pa
 
 from ..ir.physical import Stage
 from .backends.base import Column, OutputReader
+from .cache import StageCache, stage_cache
 from .calls import BatchCaller
 from .channels import Stream
 from .chunks import Chunk, ChunkSizer, Mask, join_batches, with_nulls
 from .elements import Elements, elements_of
 from .environment import Failure
 from .lanes import Lane, WideLane, lane_for
+from .reuse import Reuse, merged, reuse
+from .service import row_seconds
 from .state import RunState
 from .telemetry import StageMeter
 
@@ -33,13 +36,17 @@ MAX_WAITING_ROWS = 1 << 18
 class Waiting:
     """A chunk whose elements are not all answered; `taken` and `done` count them.
 
-    `seconds` is the model time they took."""
+    `answered` are (elements, seconds) of the batches they went out in, `seconds` the model time
+    that was theirs.
+    """
 
     chunk: Chunk
     elements: Elements
+    reused: Reuse | None = None
     taken: int = 0
     done: int = 0
     seconds: float = 0.0
+    answered: list[tuple[int, float]] = field(default_factory=list)
     outputs: list[list[Column]] = field(default_factory=list)
     failed: dict[int, str] = field(default_factory=dict)
 
@@ -71,6 +78,7 @@ class StageWorker:
         self._buffered = self._waiting_rows = self._waiting_bytes = 0
         self._ended = False
         self._next: Waiting | None = None
+        self._cache: StageCache | None = None
 
     def chunks(self) -> Iterator[Chunk]:
         """The answered chunks, in order."""
@@ -78,6 +86,7 @@ class StageWorker:
         schema = state.arrow_schema(stage.outputs)
         self._types = schema.types
         values = [t.value_type if stage.lists is not None else t for t in schema.types]
+        self._values = values
         model = state.models.model(stage)
         inputs = state.arrow_schema(model.inputs)
         reader = OutputReader(
@@ -88,6 +97,10 @@ class StageWorker:
         caller = BatchCaller(
             stage, reader, values, state.slots, first_only=state.on_error == "fail"
         )
+        env = state.env
+        self._cache = stage_cache(env.cache, stage, model, env.variants, env.base_dir, values)
+        if self._cache is not None:
+            self._meter.cache_hits = 0
         batch = max(1, stage.choice.batch)
         loaded = state.models.load_seconds(stage)
         lane: AnyLane = lane_for(stage, state, caller)
@@ -123,7 +136,11 @@ class StageWorker:
             lengths, counts = np.unique(elements.lengths, return_counts=True)
             for length, count in zip(lengths.tolist(), counts.tolist(), strict=True):
                 meter.lengths[length] += count
-        self._waiting.append(Waiting(chunk, elements))
+        reused = None
+        if self._cache is not None:
+            reused = reuse(elements, self._cache)
+            meter.cache_hits = (meter.cache_hits or 0) + reused.hits
+        self._waiting.append(Waiting(chunk, elements, reused))
         self._buffered += elements.count
         self._waiting_rows += len(chunk)
         self._waiting_bytes += chunk.batch.nbytes
@@ -184,6 +201,7 @@ class StageWorker:
                     if start <= position < start + count:
                         waiting.failed[waiting.done + position - start] = message
                 waiting.done += count
+                waiting.answered.append((count, result.seconds))
                 waiting.seconds += result.seconds * count / size
                 start += count
         return bool(self._waiting) and self._waiting[0].done == self._waiting[0].elements.count
@@ -196,6 +214,7 @@ class StageWorker:
             self._waiting_bytes -= waiting.chunk.batch.nbytes
             if self._sizer is not None:
                 self._sizer.report(self._stage.step, len(waiting.chunk), waiting.seconds)
+            self._sample(waiting)
             chunk = self._settle(waiting)
             self._meter.rows_out += len(chunk)
             if len(chunk):
@@ -204,13 +223,33 @@ class StageWorker:
                 self._waiting.clear()
                 return
 
+    def _sample(self, waiting: Waiting) -> None:
+        """Note the service time of the rows that are in the sample."""
+        sample = self._meter.service
+        rows = waiting.chunk.rows
+        drawn = sample.drawn(rows)
+        if len(drawn):
+            called = None if waiting.reused is None else waiting.reused.called
+            batch = max(1, self._stage.choice.batch)
+            times = row_seconds(waiting.elements, drawn, waiting.answered, batch, called)
+            sample.add(rows[drawn], times)
+
     def _settle(self, waiting: Waiting) -> Chunk:
         """Add the outputs; deal with failed rows as ON ERROR says."""
         chunk, elements = waiting.chunk, waiting.elements
-        outputs = elements.outputs(waiting.outputs, self._types)
+        answers, failed = waiting.outputs, waiting.failed
+        if waiting.reused is not None:
+            answers, failed = merged(
+                waiting.reused,
+                answers,
+                self._values,
+                failed,
+                first_only=self._state.on_error == "fail",
+            )
+        outputs = elements.outputs(answers, self._types)
         batch = _append(chunk.batch, self._stage, self._types, outputs)
         reasons = dict(elements.failed)
-        for element, message in waiting.failed.items():
+        for element, message in failed.items():
             reasons.setdefault(elements.row_of(element), message)
         if not reasons:
             return Chunk(batch, chunk.rows, chunk.failed)

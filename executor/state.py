@@ -44,7 +44,7 @@ class RunState:
         self.on_error = on_error
         self.telemetry = Telemetry()
         self.models = models or Models(env.models, env.variants, env.devices, env.base_dir)
-        self.slots = Slots(env.devices, self.stopped)
+        self.slots = Slots(env.devices, self.stopped, env.workers)
         self.failures: list[Failure] = []
         self._max_failures = max_failures
         self.error: BaseException | None = None
@@ -139,7 +139,10 @@ class RunState:
         if sink is None or (now - self._progress_at < 0.1 and not last):
             return
         self._progress_at = now
-        sink.update(self.rows_done, self.rows_total, self.telemetry.lines())
+        total = self.rows_total
+        if total is None and self.rows_done <= (self.env.rows_expected or -1):
+            total = self.env.rows_expected
+        sink.update(self.rows_done, total, self.telemetry.lines())
 
 
 def derived_columns(root: PhysicalNode) -> dict[PhysicalNode, frozenset[str]]:

@@ -6,19 +6,22 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
 from ..ir.explain import NodeActuals
 from ..ir.models import knobs_text
-from ..ir.physical import PhysicalNode, SqlStep, Stage
+from ..ir.physical import PhysicalNode, SqlResidual, SqlStep, Stage
+from ..ir.types import FAILED
 from ..stats.observation import Observation
+from .service import ServiceSample
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..ir.models import Device
+    from ..ir.node import Node
 
 RESERVOIR = 4096
 """Batch latencies kept per stage: a p99 then rests on 40 values at the least."""
@@ -26,7 +29,10 @@ RESERVOIR = 4096
 
 @dataclass
 class StageMeter:
-    """Counters of one stage, written by its coordinating thread alone; seconds, rows, elements."""
+    """Counters of one stage, written by its coordinating thread alone; seconds, rows, elements.
+
+    `elements` were computed; what the cache answered is only in `cache_hits`.
+    """
 
     rows_in: int = 0
     rows_out: int = 0
@@ -40,7 +46,9 @@ class StageMeter:
     failed_elements: int = 0
     when_rows: int = 0
     when_true: int = 0
+    cache_hits: int | None = None
     lengths: Counter[int] = field(default_factory=Counter)
+    service: ServiceSample = field(default_factory=ServiceSample)
     full_batches: int = 0
     latencies: list[float] = field(default_factory=list)
     trace: list[tuple[int, float]] | None = None
@@ -61,10 +69,16 @@ class StageMeter:
 
 @dataclass
 class FlowMeter:
-    """Rows through a node that calls no model; `failed` by calls made once for equal inputs."""
+    """Rows through a node that calls no model.
+
+    Of its first input, `failed_in` were marked as failed, of what it gives `failed_out`; `failed`
+    are those it added: rows whose input was called once for several of them.
+    """
 
     rows_in: int = 0
     rows_out: int = 0
+    failed_in: int = 0
+    failed_out: int = 0
     failed: int = 0
 
 
@@ -105,10 +119,43 @@ class Telemetry:
                 queue_seconds=meter.queue_seconds,
                 load_seconds=meter.load_seconds,
                 failed=meter.failed_rows,
+                cache_hits=meter.cache_hits,
                 latency_p95=_quantile(meter.latencies, 0.95),
                 cost_usd=meter.busy_seconds * price,
             )
         return found
+
+    def failed_rows(self, root: PhysicalNode) -> int:
+        """Distinct source rows on which a call failed.
+
+        A stage calls no row that failed before, so stages one behind the other add up. Calls made
+        once for equal inputs count as the rows that had the input, which the joining of both knows;
+        where it was stopped early, as one row each.
+        """
+        found = 0
+        todo: list[Node] = [root]
+        seen: set[Node] = {root}
+        while todo:
+            node = todo.pop()
+            children: tuple[Node, ...] = node.children
+            if isinstance(node, Stage):
+                found += self._failed_at(node)
+            elif is_lookup(node):
+                left, once = children
+                children = (left,)
+                calls = set(once.postorder()) - set(left.postorder())
+                least = sum(self._failed_at(n) for n in calls if isinstance(n, Stage))
+                flow = self.flows.get(node)
+                found += max(least, 0 if flow is None else flow.failed)
+            for child in children:
+                if child not in seen:
+                    seen.add(child)
+                    todo.append(child)
+        return found
+
+    def _failed_at(self, stage: Stage) -> int:
+        meter = self.stages.get(stage)
+        return 0 if meter is None else meter.failed_rows
 
     def observations(self) -> list[Observation]:
         """What the run says about models and filters, as the catalog keeps it."""
@@ -129,6 +176,11 @@ class Telemetry:
                     )
                 )
         return found
+
+
+def is_lookup(node: Node) -> TypeGuard[SqlResidual]:
+    """Whether it joins the answers of calls made once back to the rows that asked for them."""
+    return isinstance(node, SqlResidual) and FAILED in node.sql and len(node.inputs) == 2
 
 
 def _quantile(values: list[float], q: float) -> float | None:

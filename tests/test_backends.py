@@ -60,9 +60,27 @@ def test_python_passes_knobs_and_options(tmp_path):
         tmp_path, "python", "m.py:make", model=SCALAR, knobs=(("by", 3),), options=(("plus", 1),)
     )
     assert model.call(pa.record_batch({"x": [1.0, 2.0]})) == [4.0, 7.0]
+
+
+def test_memory_is_what_a_load_took_or_unknown_never_nothing(tmp_path):
+    """Also when it fits into memory freed just before, which the system still counts as ours."""
+    (tmp_path / "big.py").write_text(
+        "import numpy as np\n"
+        "def make(megabytes):\n"
+        "    weights = np.ones(megabytes << 17)\n"
+        "    return lambda batch: weights[: batch.num_rows]\n"
+    )
+    freed = [bytes(10_000) for _ in range(4000)]
+    del freed
+    for megabytes, low, high in ((40, 40, 60), (8, 8, 12)):
+        knobs = (("megabytes", megabytes),)
+        took = load(tmp_path, "python", "big.py:make", model=SCALAR, knobs=knobs).memory_bytes
+        assert low << 20 <= took <= high << 20
     assert (
-        load(tmp_path, "python", "m:make", model=SCALAR, knobs=(("by", 3),)).memory_bytes
-        is not None
+        load(
+            tmp_path, "python", "big.py:make", model=SCALAR, knobs=(("megabytes", 0),)
+        ).memory_bytes
+        is None
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -241,15 +242,34 @@ def resident_bytes() -> int | None:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+MEMORY_RESOLUTION = 1 << 20
+"""Growth below it tells nothing: allocators ask the system for memory in pieces of that order."""
+
+
 class MemoryMeter:
-    """How much a load added: the growth of the resident set, at least what is surely there."""
+    """How much a load added: the growth of the resident set, at least what is surely there.
+
+    Memory that was freed before would hide what a load takes, so it is given back to the system
+    first, as far as the C library can. What a load imports counts as its own.
+    """
 
     def __init__(self) -> None:
+        _release_freed()
         self._before = resident_bytes()
 
     def grown(self, at_least: int = 0) -> int | None:
-        """Bytes since construction; `at_least` is a floor such as the file's size."""
+        """Bytes since construction; `at_least` is a floor such as the file's size.
+
+        None where the growth is too small to be told from none, and no floor is known.
+        """
         now = resident_bytes()
-        if self._before is None or now is None:
-            return at_least or None
-        return max(at_least, now - self._before, 0)
+        growth = 0 if self._before is None or now is None else now - self._before
+        return max(at_least, growth if growth >= MEMORY_RESOLUTION else 0) or None
+
+
+def _release_freed() -> None:
+    """Ask Arrow and the C library to give freed memory back; other libraries keep theirs."""
+    pa.default_memory_pool().release_unused()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)

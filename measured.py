@@ -1,0 +1,83 @@
+"""What a run measured about a plan's totals, in the words of the plan's estimates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .cost.compose import run_level, schedule, stage_level
+from .cost.model import LATENCY_LEVELS
+from .ir.estimates import Estimate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .executor.engine import Execution
+    from .executor.service import ServiceTimes
+    from .planner.optimize import PlannedQuery
+
+
+def latencies(query: PlannedQuery, execution: Execution) -> dict[str, Estimate]:
+    """latency_p50, _p95 and _p99 of a row's service time, seconds; nothing where it is unknown.
+
+    Sampled rows are scheduled one by one through the plan's calls and slots, as `latency_p95` is
+    defined. Where stages do not see the same rows (equal inputs called once), each stage's own
+    quantiles are composed as the estimate composes them: an upper bound, like the estimate.
+    """
+    problem = query.problem
+    assignment = problem.assignment(query.chosen.choices)
+    times = execution.service_times()
+    places = {step: place for place, step in enumerate(times.steps)}
+    order = [places.get(stage.step.key) for stage in problem.stages]
+    known = [place for place in order if place is not None]
+    if assignment is None or len(known) < len(order) or not order:
+        return {}
+    parents = [stage.parents for stage in problem.problem.stages]
+    placed = [
+        stage.table.option_device[option]
+        for stage, option in zip(problem.stages, assignment, strict=True)
+    ]
+
+    def finish(service: list[float]) -> float:
+        return schedule(parents, service, placed, problem.problem.slots)
+
+    if times.together is None:
+        return _composed(query, execution, times, known, finish)
+    rows = [finish(row) for row in times.together[:, known].tolist()]
+    return {
+        name: Estimate(value, value, value, len(rows))
+        for name, level in LATENCY_LEVELS.items()
+        if (value := _quantile(rows, level)) is not None
+    }
+
+
+def _composed(
+    query: PlannedQuery,
+    execution: Execution,
+    times: ServiceTimes,
+    known: list[int],
+    finish: Callable[[list[float]], float],
+) -> dict[str, Estimate]:
+    """Stages' own quantiles at the composed level, put through the plan like a row's times."""
+    actuals = execution.actuals
+    stages = {stage.step: stage for stage in query.physical.stages}
+    entered = [actuals[stages[step].fingerprint].rows_in for step in times.steps]
+    rows = max(entered)
+    found = {}
+    for name, level in LATENCY_LEVELS.items():
+        at = stage_level(level, len(known))
+        service = []
+        for place in known:
+            among = run_level(at, entered[place] / rows) if rows else None
+            seconds = None if among is None else _quantile(times.alone[place].tolist(), among)
+            service.append(seconds or 0.0)
+        if rows:
+            value = finish(service)
+            found[name] = Estimate(value, value, value, min(len(own) for own in times.alone))
+    return found
+
+
+def _quantile(values: list[float], level: float) -> float | None:
+    """The quantile of known values; None of none."""
+    import numpy as np
+
+    return float(np.quantile(values, level)) if values else None
