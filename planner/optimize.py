@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from ..cost.model import StageCost
 from ..cost.provider import StatsProvider
@@ -23,6 +23,7 @@ from ..ir.estimates import Cost, Estimate
 from ..ir.logical import Apply, LogicalNode, Source
 from ..ir.models import Device, Model, Variant
 from ..ir.physical import Choice, PhysicalPlan
+from ..ir.record import dataclass
 from ..ir.slo import Constraint, Slo
 from ..ir.types import names
 from ..stats.promise import Proof, Search, levels, required_margin
@@ -153,9 +154,10 @@ def optimize(
     )
     logical, trace = rewrite(plan, context)
     problem, reports = _advised(logical, slo, known, advice)
-    promised = next((c for c in slo.constraints if c.confidence is not None), None)
+    promised = _promised(slo)
     proof: Proof | None = None
     if promised is not None and promises is not None:
+        _best(problem)  # what no plan can reach is no question of rows
         chosen, proof = _proved(problem, promises(promised, problem.steps))
     else:
         chosen = _best(problem)
@@ -174,6 +176,23 @@ def optimize(
         proof=proof,
         seconds=time.perf_counter() - start,
     )
+
+
+def _promised(slo: Slo) -> Constraint | None:
+    """The constraint AT CONFIDENCE.
+
+    Raises:
+        PlanError: OC0316, there are several, or it is on one model: no test here proves that.
+    """
+    found = [c for c in slo.constraints if c.confidence is not None]
+    if len(found) > 1 or any(c.model is not None for c in found):
+        raise PlanError(
+            "one accuracy of the whole can be promised, not "
+            + " and ".join(constraint_text(c) for c in found),
+            code="OC0316",
+            hint="keep AT CONFIDENCE on one constraint; the others hold by their estimates",
+        )
+    return found[0] if found else None
 
 
 def _advised(
@@ -270,9 +289,8 @@ def _proved(problem: PlanProblem, promise: Promise) -> tuple[Candidate, Proof]:
     """The first candidate that is proved.
 
     Raises:
-        PlanError: OC0312 no candidate at all; OC0315 none was proved.
+        PlanError: OC0315 none was proved.
     """
-    _best(problem)
     search = promise.prove(_candidates(problem, promise), MAX_CANDIDATES)
     if search.accepted is not None and search.proof is not None:
         return search.accepted, search.proof
@@ -293,11 +311,13 @@ def _candidates(problem: PlanProblem, promise: Promise) -> Iterator[Candidate]:
     """Plans in the order they are worth testing: the best with a margin, then the most accurate.
 
     The margin is what a candidate needs above the threshold to pass its test with power 1/2; it
-    grows with every test, because levels halve. No held-back result enters this order.
+    grows with every test, because levels halve. No held-back result enters this order, and neither
+    does the number of earlier tests: asked again, a query meets its own proofs in the same order
+    and keeps its plan.
     """
     tried: list[Assignment] = []
     confidence = promise.constraint.confidence or 0.0
-    for test in range(promise.tested + 1, promise.tested + 1 + MAX_CANDIDATES):
+    for test in range(1, promise.tested + 1 + MAX_CANDIDATES):
         threshold = promise.constraint.limit
         margin = required_margin(promise.units, threshold, levels(confidence, test))
         found = _with_accuracy(problem, promise.constraint, threshold + margin, tried)
