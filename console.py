@@ -8,12 +8,12 @@ import os
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from .errors import OctansError
+from .ir.record import dataclass
 
 if TYPE_CHECKING:
     from .progress import ProgressBar

@@ -11,13 +11,14 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, TypeVar, assert_never
 
 import duckdb
 
 from ..errors import CatalogError
 from ..ir.models import Device, Link, Model, Pipeline, Variant
+from ..ir.record import dataclass
 from ..ir.slo import Slo
 from ..ir.types import quote
 from . import codec, problems

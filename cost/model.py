@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 from ..ir.estimates import Cost, Estimate
 from ..ir.models import Device, Variant
+from ..ir.record import dataclass
 from . import compose as formula
 from .compose import Lengths, positive, propagate, share
 from .curves import LEVELS, BatchCurve, batch_curve, quantile_at

@@ -7,13 +7,13 @@ and take no part in equality, so `parse(to_text(x)) == x`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal
 
 from sqlglot import exp
 
 from ..errors import Span
 from ..ir.models import Scalar
+from ..ir.record import dataclass, field
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,10 @@ The work is in `binding/`. All errors are `BindError`s with the codes of `bindin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from sqlglot import exp
 
 from ..ir.logical import LogicalNode, Source
+from ..ir.record import dataclass
 from ..ir.slo import Slo
 from ..ir.types import Schema
 from . import ast

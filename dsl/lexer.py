@@ -14,12 +14,12 @@ terminal, to be read by sqlglot:
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlglot.tokenizer_core import Token, TokenType
 
 from ..errors import Span
+from ..ir.record import dataclass
 from .tokens import CLOSING, OPENING, STRINGS, Word, matching
 
 SIGNS = {

@@ -11,7 +11,6 @@ statements need its words. So a statement is read as `Word`s, each knowing which
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import ClassVar
 
 from sqlglot.dialects.duckdb import DuckDB
@@ -19,6 +18,7 @@ from sqlglot.errors import TokenError
 from sqlglot.tokenizer_core import Token, TokenType
 
 from ..errors import Span, SyntaxProblem
+from ..ir.record import dataclass
 from .problems import problem
 
 STRINGS = frozenset({TokenType.STRING, TokenType.HEREDOC_STRING, TokenType.BYTE_STRING})

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 
 from .estimates import Cost, Estimate
 from .physical import Choice
+from .record import dataclass
 from .slo import Constraint
 
 

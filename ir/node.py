@@ -18,6 +18,8 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self, TypeVar, dataclass_transform
 
+from . import record
+
 N = TypeVar("N", bound="Node")
 
 
@@ -30,7 +32,7 @@ class Value:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        dataclasses.dataclass(frozen=True, eq=False)(cls)
+        record.dataclass(frozen=True, eq=False)(cls)
 
     def __post_init__(self) -> None:
         h = hashlib.blake2b(type(self).__name__.encode(), digest_size=16)

@@ -10,11 +10,11 @@ An item that is not matched or impossible narrows nothing: it is reported, never
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from ..ir.models import Scalar, scalar_text
 from ..ir.physical import Choice
+from ..ir.record import dataclass
 from .explain.advice import matching_keys
 from .problem import Allow, PlanProblem
 from .steps import StepInfo

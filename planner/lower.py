@@ -14,7 +14,6 @@ lowered once, on its own, so that they share it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import assert_never, cast
 
 from ..errors import InternalError
@@ -45,6 +44,7 @@ from ..ir.physical import (
     Stage,
     StopAfter,
 )
+from ..ir.record import dataclass
 from ..ir.types import FAILED, ROW, NamedExpr, Schema, SqlExpr, column, field_named, names
 from . import sql as text
 from .columns import demand, is_column, passed

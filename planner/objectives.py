@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ..cost.model import LATENCY_LEVELS
 from ..errors import PlanError
 from ..ir.estimates import Estimate
 from ..ir.models import Device
+from ..ir.record import dataclass
 from ..ir.slo import HIGHER_IS_BETTER, Constraint, Slo
 from .search.table import Goal, Limit, Scale, StageTable
 

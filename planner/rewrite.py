@@ -8,12 +8,12 @@ that breaks an invariant. No rule's failure is skipped.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Literal, cast
 
 from ..errors import InternalError, RuleError
 from ..ir.logical import LogicalNode
 from ..ir.node import Node
+from ..ir.record import dataclass
 from ..ir.verify import verify
 from .format import format_plan
 from .rules import RULES, Rule, RuleContext

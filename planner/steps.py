@@ -7,7 +7,7 @@ the DAG) is `context_2`, and so on. Choices, estimates and ADVICE are keyed by i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import assert_never, cast
 
 from ..ir.logical import (
@@ -28,6 +28,7 @@ from ..ir.logical import (
     each_of,
     model_call,
 )
+from ..ir.record import dataclass
 from ..ir.types import Schema, SqlExpr
 
 Lineage = dict[str, frozenset[Apply]]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from ..cost.compose import (
     Lengths,
@@ -28,6 +27,7 @@ from ..cost.provider import Given, StatsProvider
 from ..ir.estimates import Estimate
 from ..ir.models import Device, Model, knobs_text
 from ..ir.physical import Choice
+from ..ir.record import dataclass
 from .objectives import Needs
 from .search.table import StageTable
 from .steps import StepInfo

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from ..cost.provider import StatsProvider
 from ..ir.models import Device, Variant, knobs_text
+from ..ir.record import dataclass
 from .problem import settings_of
 
 

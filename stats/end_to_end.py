@@ -9,11 +9,11 @@ that read it, and counts as wrong in the end.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..ir.models import Metric, knobs_text
 from ..ir.physical import Choice, SqlStep, Stage
+from ..ir.record import dataclass
 from ..ir.types import ROW, NamedExpr, SqlExpr
 from .lineage import Chain
 from .observation import assignment_text

@@ -14,9 +14,10 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
+
+from ..ir.record import dataclass
 
 LEVEL = 0.95
 """Coverage of every interval of an `Estimate`."""

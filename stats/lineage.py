@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from ..errors import InternalError
 from ..ir.physical import PhysicalPlan, SqlScan, SqlStep, Stage
+from ..ir.record import dataclass
 
 
 @dataclass(frozen=True)

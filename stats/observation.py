@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from ..ir.estimates import Source
+from ..ir.record import dataclass
 
 
 @dataclass(frozen=True, slots=True)

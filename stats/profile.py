@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from itertools import product, zip_longest
 from threading import Event
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from ..errors import RunError
 from ..ir.models import Metric
 from ..ir.physical import Choice, PhysicalPlan
+from ..ir.record import dataclass
 from .end_to_end import Evaluator, Made, accuracy_scores, made, text_of, truth_of
 from .intervals import clustered_share
 from .ladder import Policy

@@ -32,11 +32,12 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from functools import lru_cache
 from typing import Generic, Literal, TypeVar
 
+from ..ir.record import dataclass
 from .intervals import binomial_tail, clopper_pearson_lower, last_below
 
 Method = Literal["binomial", "betting"]

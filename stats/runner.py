@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from ..ir.physical import SqlScan, SqlStep, Stage
+from ..ir.record import dataclass
 
 if TYPE_CHECKING:
     import pyarrow as pa

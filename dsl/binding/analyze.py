@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from sqlglot import exp
@@ -10,6 +9,7 @@ from sqlglot import exp
 from ...errors import BindError
 from ...ir.logical import LogicalNode, Project, Source
 from ...ir.models import Model, Pipeline
+from ...ir.record import dataclass
 from ...ir.types import Field, NamedExpr, Schema, SqlExpr, column, names, quote
 from .. import ast
 from ..diagnostics import nearest

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from sqlglot import exp
 
 from ...ir.logical import LogicalNode
+from ...ir.record import dataclass
 from .. import ast
 from ..diagnostics import nearest
 from .problems import Place

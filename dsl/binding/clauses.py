@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from sqlglot import exp
 
+from ...ir.record import dataclass
 from .items import Item
 from .problems import Place
 from .shapes import aggregates

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from sqlglot import exp
 
 from ...errors import BindError
+from ...ir.record import dataclass
 from .items import Item, key_of
 from .problems import Place
 from .relations import Key

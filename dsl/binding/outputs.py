@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from sqlglot import exp
 
 from ...ir.logical import Limit, LogicalNode, Order, Project, Residual, Sort
+from ...ir.record import dataclass
 from ...ir.types import ROW, Field, NamedExpr, quote
 from .clauses import Clauses
 from .names import ScopeNames

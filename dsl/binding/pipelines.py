@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sqlglot import exp
 
 from ...ir.models import Model, Pipeline
+from ...ir.record import dataclass
 from ...ir.types import Schema, SqlExpr
 from .. import ast
 from ..diagnostics import nearest

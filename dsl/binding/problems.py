@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 
 import duckdb
 from sqlglot import exp
 
 from ...errors import BindError, Span
+from ...ir.record import dataclass
 from ..ast import Fragment
 from ..diagnostics import nearest
 from .trees import function_name

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from sqlglot import exp
 
 from ...ir.logical import LogicalNode, Residual
+from ...ir.record import dataclass
 from ...ir.types import Field, quote
 from .calls import CallSites
 from .problems import Place

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from sqlglot import exp
 
 from ...ir.logical import LogicalNode
+from ...ir.record import dataclass
 from ...ir.types import Field, Schema
 from .problems import Place
 from .trees import text_of

@@ -7,13 +7,14 @@ COALESCE, it becomes conditional (`When`). Queries inside an expression are comp
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from sqlglot import exp
 
 from ...ir.logical import LogicalNode
 from ...ir.models import Model
+from ...ir.record import dataclass
 from ...ir.types import Schema, quote
 from .arguments import arrange, no_field, typed
 from .problems import Place

@@ -8,11 +8,10 @@ residual, and its values become columns; otherwise one residual does everything 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from sqlglot import exp
 
 from ...ir.logical import Filter, LogicalNode, Residual, Source
+from ...ir.record import dataclass
 from ...ir.types import ROW, SqlExpr, column, names, quote
 from .clauses import Clauses
 from .items import expand

@@ -7,12 +7,13 @@ call is below; the plan of the one subquery; joins; or a residual over everythin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from sqlglot import exp
 
 from ...ir.logical import Join, LogicalNode, Project, Residual, Source
+from ...ir.record import dataclass
 from ...ir.types import Field, NamedExpr, Schema, SqlExpr, column, names, quote
 from ..diagnostics import nearest
 from .problems import Place

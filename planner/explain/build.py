@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 
 from ...ir.estimates import Cost, Estimate
 from ...ir.explain import Explanation, NodeActuals, PlanSummary, Verdict
+from ...ir.record import dataclass
 from ...ir.slo import Constraint, Objective, Slo
 from ...ir.types import SqlExpr
 from .advice import advice_text

@@ -7,7 +7,7 @@ rows. The q-error of rows clamps both sides at one row, as is usual [Leis et al.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import assert_never, cast
 
 from ...cost.model import StageCost
@@ -15,6 +15,7 @@ from ...ir.estimates import Estimate, weakest
 from ...ir.explain import ExplainNode, NodeActuals, QError
 from ...ir.node import parents
 from ...ir.physical import PhysicalNode, SqlResidual, SqlScan, SqlStep, Stage, StopAfter
+from ...ir.record import dataclass
 from ...ir.types import SqlExpr, quote
 
 SQL_LENGTH = 300

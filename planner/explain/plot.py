@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 
 from ...ir.estimates import Cost
+from ...ir.record import dataclass
 from .layout import clean
 from .numbers import quantity, unit_of
 

@@ -7,12 +7,13 @@ options cut down to the variant: the answer is a proof, not a guess.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ...cost.model import StageCost
 from ...ir.estimates import Cost
 from ...ir.models import Knobs, knobs_text
 from ...ir.physical import Choice
+from ...ir.record import dataclass
 from ...ir.slo import HIGHER_IS_BETTER, Slo
 from ..problem import Excluded, PlanProblem
 from ..search.exact import Infeasible, Nearest, solve

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property
 from typing import Protocol, cast
 
 from ...ir.logical import Apply, Filter, Join, Limit, LogicalNode, Project
 from ...ir.models import Model
 from ...ir.node import Node, parents
+from ...ir.record import dataclass
 from ..columns import Demand, demand
 from ..steps import Flow, flows
 
