@@ -11,6 +11,9 @@ from .ir.estimates import Estimate
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from .executor.engine import Execution
     from .executor.service import ServiceTimes
     from .planner.optimize import PlannedQuery
@@ -42,12 +45,22 @@ def latencies(query: PlannedQuery, execution: Execution) -> dict[str, Estimate]:
 
     if times.together is None:
         return _composed(query, execution, times, known, finish)
-    rows = [finish(row) for row in times.together[:, known].tolist()]
+    rows = _finishes(times.together[:, known], finish)
     return {
         name: Estimate(value, value, value, len(rows))
         for name, level in LATENCY_LEVELS.items()
         if (value := _quantile(rows, level)) is not None
     }
+
+
+def _finishes(
+    times: NDArray[np.float64], finish: Callable[[list[float]], float]
+) -> NDArray[np.float64]:
+    """`finish` of each row of `rows x stages`; rows of the same batches are finished once."""
+    import numpy as np
+
+    different, places = np.unique(times, axis=0, return_inverse=True)
+    return np.array([finish(row) for row in different.tolist()])[places.reshape(-1)]
 
 
 def _composed(
@@ -68,7 +81,7 @@ def _composed(
         service = []
         for place in known:
             among = run_level(at, entered[place] / rows) if rows else None
-            seconds = None if among is None else _quantile(times.alone[place].tolist(), among)
+            seconds = None if among is None else _quantile(times.alone[place], among)
             service.append(seconds or 0.0)
         if rows:
             value = finish(service)
@@ -76,8 +89,8 @@ def _composed(
     return found
 
 
-def _quantile(values: list[float], level: float) -> float | None:
+def _quantile(values: NDArray[np.float64], level: float) -> float | None:
     """The quantile of known values; None of none."""
     import numpy as np
 
-    return float(np.quantile(values, level)) if values else None
+    return float(np.quantile(values, level)) if len(values) else None
