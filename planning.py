@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .dsl import ast
@@ -15,6 +15,7 @@ from .errors import OctansError, PlanError, Span
 from .ir.estimates import Cost, Estimate
 from .ir.explain import Explanation
 from .ir.physical import SqlScan
+from .ir.record import dataclass
 from .ir.slo import Constraint
 from .measured import latencies
 from .plain import write
@@ -64,6 +65,8 @@ class Planned:
         if not bound.calls:
             return cls(session, statement, options, bound, None, None)
         stats = statistics(session)
+        for asked in options.why_not:
+            _known_variant(asked, session)
         given = advice if options.advice is None else str(options.advice.value)
         offset = 0 if options.advice is None else options.advice.span.start + 1
         try:
@@ -361,6 +364,28 @@ def _unavailable(session: Session) -> dict[str, str]:
             kind = variant.backend.kind
             found[variant.full_name] = LATER.get(kind, f"there is no backend {kind}")
     return found
+
+
+def _known_variant(asked: ast.WhyNot, session: Session) -> None:
+    """WHY NOT of what does not exist is a misspelling.
+
+    Raises:
+        PlanError: OC0320.
+    """
+    from .dsl.diagnostics import nearest
+
+    name = asked.variant.text
+    if session.catalog.variant(name) is None:
+        names = [variant.full_name for variant in session.catalog.variants()]
+        mine = [other for other in names if other.split(".")[0] == name.split(".")[0]]
+        raise PlanError(
+            f"unknown variant {name}",
+            code="OC0320",
+            span=asked.variant.span,
+            label="no such variant",
+            candidates=nearest(name, names),
+            notes=(f"there are {', '.join(mine)}",) if mine else (),
+        )
 
 
 def _promises(session: Session) -> Any:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from .catalog_db.catalog import Catalog
 from .dsl import ast
 from .dsl.parser import parse
-from .errors import CatalogError, OctansError, PlanError, Span
+from .errors import CatalogError, OctansError, PlanError, RunError, Span
 from .ir.models import Device, Link, Variant, scalar_text
 from .ir.slo import Slo
 from .result import Result
@@ -198,12 +198,18 @@ class Session:
     def _run(self, text: str, name: str | None) -> Iterator[Result]:
         for statement in self._located(lambda: parse(text), text, name):
             self._cancel.clear()
-            yield self._located(lambda s=statement: self._execute(s), text, name)  # type: ignore[misc]
+            yield self._located(lambda s=statement: self._execute(s), text, name, statement.span)  # type: ignore[misc]
 
-    def _located(self, work: Callable[[], T], text: str, name: str | None) -> T:
+    def _located(
+        self, work: Callable[[], T], text: str, name: str | None, span: Span | None = None
+    ) -> T:
+        """Do the work; an error gets its text and, where it has no place, the statement's line."""
         try:
             return work()
         except OctansError as error:
+            if error.span is None and error.source is None and span is not None:
+                line = text[span.start : span.end].split("\n", 1)[0]
+                error.span = Span(span.start, span.start + len(line.rstrip()))
             raise error.in_source(text, name) from error.__cause__
 
     def _queries(self, text: str, name: str | None) -> list[ast.Select]:
@@ -250,7 +256,7 @@ class Session:
             case ast.ResetSetting():
                 name = statement.name.text
                 if name.lower() not in self.catalog.settings:
-                    return self.plain(f"RESET {name}")
+                    return self._plain_setting(name, f"RESET {name}")
                 self.catalog.settings.reset(name)
                 return Result(message=f"reset {name}")
             case ast.PlainSql():
@@ -299,13 +305,22 @@ class Session:
         """Ours, else DuckDB's."""
         name, value = statement.name.text, statement.value
         if name.lower() not in self.catalog.settings:
-            return self.plain(f"SET {name} = {_setting_sql(value)}")
+            return self._plain_setting(name, f"SET {name} = {_setting_sql(value)}")
         unit = value.dimension if isinstance(value, ast.Quantity) else ""
         given = _setting_value(value)
         if name.lower() == "disabled_rules":
             _check_rules(given, statement.span)
         self.catalog.settings.set(name, given, unit=unit)
         return Result(message=f"set {name}")
+
+    def _plain_setting(self, name: str, text: str) -> Result:
+        """DuckDB's settings; one it does not know either may be ours, misspelt."""
+        try:
+            return self.plain(text)
+        except RunError as error:
+            if "unrecognized configuration parameter" in error.message:
+                self.catalog.settings.get(name)  # raises what names ours
+            raise
 
     def plain(self, text: str) -> Result:
         """DuckDB's own work.

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
 
 from ..cost.compose import service_seconds
@@ -23,7 +22,9 @@ from ..ir.estimates import Cost, Estimate
 from ..ir.logical import LogicalNode
 from ..ir.models import Device, Knobs, Model, Variant, knobs_text
 from ..ir.physical import Choice
+from ..ir.record import dataclass
 from ..ir.slo import Slo
+from .explain.numbers import quantity, unit_of
 from .objectives import Needs, goal_of, limits_of, needs_of
 from .search.table import Assignment, Measured, Problem, StageTable
 from .steps import StepInfo, conditioned, steps
@@ -340,11 +341,13 @@ class _Gather:
             slack = soft if constraint.operator == "<=" else -soft
             limit = constraint.replace(limit=constraint.limit + slack)
             if value is None or not limit.allows(value):
-                shown = "unknown" if value is None else f"{value:.4g}"
+                unit = unit_of(constraint.metric)
+                shown = "unknown" if value is None else quantity(value, unit)
                 return (
                     "limit",
-                    f"{constraint.metric}({stage.step.model}) would be {shown}, the limit is "
-                    f"{constraint.limit:.4g}",
+                    f"{constraint.metric}({stage.step.model}) would be {shown} at batch "
+                    f"{call.batch} on {choice.device}, the limit is "
+                    f"{quantity(constraint.limit, unit)}",
                 )
         return "", ""
 
@@ -380,6 +383,8 @@ def _nothing_left(info: StepInfo, gather: _Gather) -> PlanError:
             notes=notes,
             hint=f"{analyze_text(info)}, or SET allow_priors = true to plan on declared priors",
         )
+    # What is measured and was ruled out says more than what was never measured.
+    mine.sort(key=lambda e: e.code != "limit")
     reasons = tuple(dict.fromkeys(f"{e.variant}: {e.reason}" for e in mine))
     return PlanError(f"no choice is left for {info.key}", code="OC0314", notes=reasons[:12])
 

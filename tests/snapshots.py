@@ -8,7 +8,8 @@ A file is a list of cases with an empty line between them:
     ----
     the output, over several lines
 
-Outputs hold no empty line.
+Outputs hold no empty line. Cases of files called `session*.plan` run through a whole session, those
+of the other files through the folders they are about.
 """
 
 from dataclasses import dataclass
@@ -33,10 +34,14 @@ class Case:
         return f"{self.path.stem}: {self.why}"
 
 
-def read_cases(*commands):
+def read_cases(*commands, session=False):
     """All cases of these commands, in file order."""
     return [
-        c for path in sorted(PLANS.glob("*.plan")) for c in _read(path) if c.command in commands
+        case
+        for path in sorted(PLANS.glob("*.plan"))
+        if path.name.startswith("session") == session
+        for case in _read(path)
+        if case.command in commands
     ]
 
 
