@@ -43,21 +43,21 @@ def through(schema: Schema) -> tuple[NamedExpr, ...]:
     return tuple(column(field) for field in schema)
 
 
-def demand(plan: LogicalNode) -> Demand:
+def demand(plan: LogicalNode, *, pruned: bool = True) -> Demand:
     """For every node the columns its readers need; the root's are all needed.
 
-    A call whose outputs nobody needs asks nothing of its input: it will not be evaluated.
+    A call whose outputs nobody needs asks nothing of its input if such calls are `pruned`.
     """
     needed: dict[LogicalNode, frozenset[str]] = {plan: frozenset(names(plan.schema))}
     for any_node in reversed(list(plan.postorder())):
         node = cast(LogicalNode, any_node)
-        for child, columns in _asked(node, needed.get(node, frozenset())):
+        for child, columns in _asked(node, needed.get(node, frozenset()), pruned):
             needed[child] = needed.get(child, frozenset()) | columns
     return needed
 
 
 def _asked(
-    node: LogicalNode, wanted: frozenset[str]
+    node: LogicalNode, wanted: frozenset[str], pruned: bool
 ) -> tuple[tuple[LogicalNode, frozenset[str]], ...]:
     """What a node asks of its inputs when these columns of it are wanted."""
     match node:
@@ -65,7 +65,8 @@ def _asked(
             return ()
         case Apply(input=below, call=call, outputs=outputs):
             made = frozenset(names(outputs))
-            used = frozenset(columns_used(call)) if wanted & made else frozenset()
+            made_for_nobody = pruned and not wanted & made
+            used = frozenset() if made_for_nobody else frozenset(columns_used(call))
             return ((below, (wanted - made) | used),)
         case Filter(input=below, predicate=predicate):
             return ((below, wanted | frozenset(predicate.columns)),)

@@ -92,7 +92,7 @@ class _Lowering:
         self.choices = choices
         self.models = models
         self.keys = keys(plan)
-        self.needed = demand(plan)
+        self.needed = demand(plan, pruned=False)  # what is in the plan runs
         self.readers = parents(plan)
         self.done: dict[LogicalNode, Lowered] = {}
 

@@ -95,7 +95,7 @@ class RuleContext:
 
     @cached_property
     def _demand(self) -> Demand:
-        return demand(self.root)
+        return demand(self.root, pruned="prune_calls" not in self.disabled)
 
     @cached_property
     def _limited(self) -> frozenset[LogicalNode]:
