@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +16,15 @@ from .ir.explain import Explanation
 from .ir.physical import SqlScan
 from .ir.record import dataclass
 from .ir.slo import Constraint
+from .knowing import estimated_rows, knowledge, statistics
 from .measured import latencies
 from .plain import write
 from .planner.advice import Report
+from .planner.explain.advice import advice_text
 from .planner.explain.build import Context, Ran, explain
 from .planner.explain.why_not import why_not
 from .planner.format import format_plan
-from .planner.optimize import InfeasibleSlo, Knowledge, PlannedQuery, Promise, optimize
+from .planner.optimize import InfeasibleSlo, PlannedQuery, Promise, optimize
 from .planner.problem import Missing
 from .planner.steps import StepInfo, filter_subject
 from .result import Result, render_explanation
@@ -223,7 +224,7 @@ class Run:
         plan = catalog.record_plan(
             query.physical.fingerprint,
             self._planned.bound.text,
-            advice=self._planned.explain().advice,
+            advice=advice_text(query.chosen.choices),
             reason="chosen by the exact search",
             estimates=numbers(query.chosen.cost),
             subjects={step.context.split(".")[0] for step in query.problem.steps},
@@ -294,76 +295,7 @@ class Run:
         return self._planned.explain(ran)
 
 
-# --- what planning knows --------------------------------------------------------------------------
-
-
-def statistics(session: Session) -> Statistics:
-    """Everything measured of what is declared now."""
-    catalog = session.catalog
-    return Statistics(
-        catalog.observations(),
-        variants=catalog.variants(),
-        allow_priors=catalog.settings.allow_priors,
-    )
-
-
-def knowledge(session: Session, stats: Statistics) -> Knowledge:
-    """The planner's view of a session."""
-    catalog = session.catalog
-    models = {model.name: model for model in catalog.models()}
-    return Knowledge(
-        stats=stats,
-        models=models,
-        variants={name: catalog.variants(name) for name in models},
-        devices=session.devices(),
-        rows=lambda sql: estimated_rows(session, sql),
-        unavailable=_unavailable(session),
-        disabled_rules=frozenset(catalog.settings.disabled_rules),
-    )
-
-
-def estimated_rows(session: Session, sql: str) -> Estimate | None:
-    """DuckDB's own estimate of a query's rows: exact for a bare scan, a guess under a filter."""
-    import duckdb
-
-    try:
-        with session.catalog.cursor() as cursor:
-            found = cursor.execute(f"EXPLAIN (FORMAT json) {sql}").fetchall()
-    except duckdb.Error:
-        return None
-    rows, filtered = _cardinality(json.loads(found[0][1])[0]) if found else (None, True)
-    if rows is None:
-        return None
-    return Estimate(rows, 0.0 if filtered else rows, rows, 0, "modelled")
-
-
-def _cardinality(node: Mapping[str, Any]) -> tuple[float | None, bool]:
-    """The topmost estimate in a DuckDB plan, and whether anything filters below it."""
-    info = node.get("extra_info") or {}
-    text = str(info.get("Estimated Cardinality", "")).lstrip("~")
-    children = [_cardinality(child) for child in node.get("children", ())]
-    filtered = "Filters" in info or "FILTER" in str(node.get("name", "")) or len(children) > 1
-    filtered = filtered or any(below for _, below in children)
-    if text.isdigit():
-        return float(text), filtered
-    known = [rows for rows, _ in children if rows is not None]
-    return (max(known) if known else None), filtered
-
-
-def _unavailable(session: Session) -> dict[str, str]:
-    """Variants that cannot run here: a backend of a later version, a derivation."""
-    from .executor.kinds import KINDS, LATER
-
-    found = {}
-    for variant in session.catalog.variants():
-        if variant.derivation is not None:
-            found[variant.full_name] = (
-                f"BY {variant.derivation.transform} comes with a later version"
-            )
-        elif variant.backend is not None and variant.backend.kind not in KINDS:
-            kind = variant.backend.kind
-            found[variant.full_name] = LATER.get(kind, f"there is no backend {kind}")
-    return found
+# --- the edges of planning ------------------------------------------------------------------------
 
 
 def _known_variant(asked: ast.WhyNot, session: Session) -> None:
