@@ -10,8 +10,8 @@ loss and latency fall, almost linearly: the hardest kind of knapsack).
 CP-SAT runs with 2 workers, in the fastest of its formulations on each instance: exactly-one
 Booleans with linear sums; the same after dropping dominated choices; the same with a hint from a
 greedy plan; element constraints (on the first two instances of a full run: they take some 100 times
-as long). `cpsat_ratio` is our time ÷ the peer's best. The re-plan changes one stage's numbers by up to 20 % and solves again, to
-the same proven optimum as from scratch.
+as long). `cpsat_ratio` is our time ÷ the peer's best. The re-plan changes one stage's numbers by up
+to 20 % and solves again, to the same proven optimum as from scratch.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Batch curves are monotone and never extrapolated; intervals propagate as documented."""
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -25,7 +26,7 @@ def test_curves_never_fall_and_keep_the_weighted_mean(points):
     estimates = [Estimate(v, v * 0.9, v * 1.1, n) for v, n in points]
     curve = batch_curve(list(zip(batches, estimates, strict=True)))
     values = [seconds.value for seconds in curve.seconds]
-    assert all(a <= b + 1e-12 for a, b in zip(values, values[1:], strict=False))
+    assert all(a <= b + 1e-12 for a, b in pairwise(values))
     weighted = sum(v * n for v, n in points)
     kept = sum(v * n for v, (_, n) in zip(values, points, strict=True))
     assert kept == pytest.approx(weighted)
