@@ -27,16 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the arguments behind the program's name; the process's own when None.
     """
-    if argv is not None:
-        return _main(list(argv))
-    gc.set_threshold(GARBAGE_AFTER)
-    try:
-        return _main(sys.argv[1:])
-    finally:
-        gc.freeze()  # the process ends: a last search for cycles would take as long as planning
-
-
-def _main(arguments: list[str]) -> int:
+    if argv is None:
+        gc.set_threshold(GARBAGE_AFTER)
+    arguments = list(sys.argv[1:] if argv is None else argv)
     request = plain(arguments)
     if request is not None:
         return guarded(lambda: serve(request))
