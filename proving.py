@@ -54,7 +54,8 @@ class Prover:
     def promise(self) -> Promise:
         """What can be proved here."""
         session, constraint = self._session, self._constraint
-        fingerprint = f"{self._subject}@{self._version}:{self._run}:{constraint.fingerprint}"
+        rows = _fingerprint(self._table)
+        fingerprint = f"{self._subject}@{self._version}:{rows}:{constraint.fingerprint}"
         earlier = session.catalog.proofs(fingerprint)
         clusters = clusters_of(self._table)
         units = self._table.num_rows if clusters is None else len(set(clusters))
@@ -150,7 +151,26 @@ def _answers(candidate: Candidate) -> str:
     """A candidate's identity under a promise: what decides its answers, not its batch or device."""
     from .stats.end_to_end import text_of
 
-    return text_of(candidate.choices)
+    versions = (f"{key}@{choice.version}" for key, choice in sorted(candidate.choices.items()))
+    return f"{text_of(candidate.choices)} {' '.join(versions)}"
+
+
+def _fingerprint(table: pa.Table) -> str:
+    """The identity of held-back rows: an ANALYZE that held back the same ones makes no new test.
+
+    Otherwise analysing again would forget how many candidates they have already seen.
+    """
+    from hashlib import blake2b
+
+    import pyarrow as pa
+
+    digest = blake2b(digest_size=16)
+    rows = table.drop_columns(["__row", "__role"]).combine_chunks()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    digest.update(memoryview(sink.getvalue()))
+    return digest.hexdigest()
 
 
 def _subject(infos: Sequence[StepInfo], constraint: Constraint) -> str:
