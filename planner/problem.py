@@ -27,8 +27,9 @@ from ..ir.slo import Slo
 from .explain.numbers import quantity, unit_of
 from .objectives import Needs, goal_of, limits_of, needs_of
 from .search.table import Assignment, Measured, Problem, StageTable
+from .stage_plan import StagePlan
 from .steps import StepInfo, conditioned, steps
-from .tabulate import StagePlan, tabulate
+from .tabulate import tabulate
 from .totals import plan_cost
 
 Allow = Callable[[StepInfo, Choice], str | None]

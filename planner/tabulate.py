@@ -9,7 +9,7 @@ replaced step is owned by the first that replaces it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from ..cost.compose import (
     Lengths,
@@ -27,65 +27,15 @@ from ..cost.provider import Given, StatsProvider
 from ..ir.estimates import Estimate
 from ..ir.models import Device, Model, knobs_text
 from ..ir.physical import Choice
-from ..ir.record import dataclass
 from .objectives import Needs
 from .search.table import StageTable
+from .stage_plan import Class, Factor, StagePlan
 from .steps import StepInfo
 
 UNKNOWN_LOSS = 700.0
 """-log accuracy where it is unknown and not asked for: such a choice never looks accurate."""
 UNKNOWN_RATE = Estimate(1.0, 0.0, 1.0, 0, "prior")
 """A share nothing is known of: all rows, the upper bound."""
-
-Class = tuple[str, str]
-"""Variant full name and knobs text."""
-
-
-@dataclass(frozen=True)
-class Factor:
-    """What a step multiplies accuracy by: a formula of estimates. `known` is False without them."""
-
-    parts: tuple[Estimate, ...]
-    formula: Callable[[Sequence[float]], float]
-    known: bool = True
-
-    @property
-    def value(self) -> float:
-        """The formula at the point values."""
-        return self.formula([part.value for part in self.parts])
-
-
-@dataclass(frozen=True)
-class StagePlan:
-    """What one stage's table was made from. `g` indexes the classes of `table.given`.
-
-    Attributes:
-        step: the step.
-        choices: per option.
-        calls: per option.
-        classes: (variant, knobs text) of every class.
-        lengths, length_n: of its EACH list.
-        flows: `[g]`, its place in the plan.
-        factors: `[g][class]`, its factor of the accuracy.
-        qualities: `[g][class]`, the quality where it ran.
-        table: the floats.
-    """
-
-    step: StepInfo
-    choices: tuple[Choice, ...]
-    calls: tuple[Call, ...]
-    classes: tuple[Class, ...]
-    lengths: Lengths | None
-    length_n: int
-    flows: tuple[Flow, ...]
-    factors: tuple[tuple[Factor, ...], ...]
-    qualities: tuple[tuple[Estimate | None, ...], ...]
-    table: StageTable
-
-    @property
-    def class_texts(self) -> tuple[str, ...]:
-        """`variant(knobs)` of every class, as assignment texts have it."""
-        return tuple(f"{variant}({knobs})" for variant, knobs in self.classes)
 
 
 def tabulate(

@@ -10,7 +10,7 @@ from ..cost.model import LATENCY_LEVELS, Call, StageCost, stage_cost
 from ..ir.estimates import Cost, Estimate
 from ..ir.models import Device
 from .search.table import Assignment, Problem
-from .tabulate import Factor, StagePlan
+from .stage_plan import Factor, StagePlan
 
 
 def plan_cost(
