@@ -22,7 +22,7 @@ from ..ir.estimates import Cost, Estimate
 from ..ir.logical import LogicalNode
 from ..ir.models import Device, Knobs, Model, Variant, knobs_text
 from ..ir.physical import Choice
-from ..ir.record import dataclass
+from ..ir.record import dataclass, field
 from ..ir.slo import Slo
 from .explain.numbers import quantity, unit_of
 from .objectives import Needs, goal_of, limits_of, needs_of
@@ -30,7 +30,7 @@ from .search.table import Assignment, Measured, Problem, StageTable
 from .stage_plan import StagePlan
 from .steps import StepInfo, conditioned, steps
 from .tabulate import tabulate
-from .totals import plan_cost
+from .totals import Parts, plan_cost
 
 Allow = Callable[[StepInfo, Choice], str | None]
 """Why a choice is ruled out from outside (advice); None where it is not."""
@@ -93,6 +93,7 @@ class PlanProblem:
     notes: tuple[str, ...]
     measured: Mapping[Assignment, Mapping[str, Estimate]]
     devices: tuple[Device, ...]
+    _parts: Parts = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def choices(self, assignment: Assignment) -> dict[str, Choice]:
         """The choice of every step by key."""
@@ -120,6 +121,7 @@ class PlanProblem:
             assignment,
             self.rows,
             self.measured.get(self.problem.classes(assignment)),
+            self._parts,
         )
 
 

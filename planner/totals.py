@@ -12,6 +12,9 @@ from ..ir.models import Device
 from .search.table import Assignment, Problem
 from .stage_plan import Factor, StagePlan
 
+Parts = dict[tuple[int, int, int, int], StageCost]
+"""Stage costs by stage, option, class given and own class: plans of one problem share most."""
+
 
 def plan_cost(
     problem: Problem,
@@ -20,10 +23,12 @@ def plan_cost(
     assignment: Assignment,
     rows: Estimate | None,
     measured: Mapping[str, Estimate] | None,
+    known: Parts,
 ) -> tuple[Cost, dict[str, StageCost]]:
     """The plan's cost per source row (totals for `rows`), and each step's by key.
 
-    An end-to-end accuracy in `measured` beats the composed one. Unknown numbers are None.
+    An end-to-end accuracy in `measured` beats the composed one. Unknown numbers are None. Stage
+    costs are looked up in `known`, and left there.
     """
     classes = problem.classes(assignment)
     count = len(stages)
@@ -33,9 +38,12 @@ def plan_cost(
     calls: list[Call] = []
     for place, (stage, option) in enumerate(zip(stages, assignment, strict=True)):
         g = problem.given_index(place, classes)
-        quality = stage.qualities[g][classes[place]]
         calls.append(stage.calls[option])
-        parts.append(stage_cost(stage.calls[option], stage.flows[g], levels, quality))
+        key = (place, option, g, classes[place])
+        if key not in known:
+            quality = stage.qualities[g][classes[place]]
+            known[key] = stage_cost(stage.calls[option], stage.flows[g], levels, quality)
+        parts.append(known[key])
         factors.append(stage.factors[g][classes[place]])
     placed = [stage.table.option_device[o] for stage, o in zip(stages, assignment, strict=True)]
     cost = _sum([part.cost.cost for part in parts])
