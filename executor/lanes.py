@@ -15,7 +15,8 @@ from typing import Generic, TypeVar
 import pyarrow as pa
 
 from ..ir.physical import Stage
-from .backends.base import LoadedModel, threads_imposed
+from .backends.base import LoadedModel
+from .backends.threads import threads_imposed
 from .calls import BatchCaller, BatchResult
 from .channels import POLL_SECONDS, Stopped
 from .state import RunState

@@ -30,6 +30,7 @@ class LocalRunner:
     def __init__(self, env: Environment) -> None:
         self._env = replace(env, cache=None)  # what is measured has to run
         self._models = Models(env.models, env.variants, env.devices, env.base_dir)
+        self._types: dict[str, pa.DataType] = {}
 
     def scan(self, scan_: SqlScan) -> pa.Table:
         """The scan's rows in source order, with `__row`.
@@ -104,6 +105,15 @@ class LocalRunner:
             memory_bytes=meter.memory_bytes,
         )
 
+    def load(self, stage: Stage) -> None:
+        """Load the stage's variant, which stays loaded.
+
+        Raises:
+            RunError: it cannot run here.
+        """
+        with self._models.borrow(stage):
+            return
+
     def now(self) -> datetime:
         """The time, UTC."""
         return datetime.now(UTC)
@@ -115,7 +125,9 @@ class LocalRunner:
     def _state(self, stages: tuple[Stage, ...]) -> RunState:
         if self._env.cancel.is_set():
             raise cancelled(0)
-        return RunState(self._env, "null", stages, models=self._models, max_failures=2**31)
+        return RunState(
+            self._env, "null", stages, models=self._models, types=self._types, max_failures=2**31
+        )
 
 
 def _one_batch(table: pa.Table) -> pa.RecordBatch:

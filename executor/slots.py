@@ -14,6 +14,7 @@ from ..ir.models import Device, Model, Variant
 from ..ir.physical import Stage
 from .backends import backend_for
 from .backends.base import LoadedModel, LoadRequest
+from .backends.threads import threads_imposed
 from .channels import POLL_SECONDS, Stopped
 from .failures import not_available, unknown
 
@@ -150,7 +151,8 @@ class Models:
             if loaded is None:
                 began = time.perf_counter()
                 assert request.variant.backend is not None
-                loaded = backend_for(request.variant.backend.kind).load(request)
+                with threads_imposed(request.device.threads):
+                    loaded = backend_for(request.variant.backend.kind).load(request)
                 shelf.load_seconds += time.perf_counter() - began
                 if shelf.memory_bytes is None:
                     shelf.memory_bytes = loaded.memory_bytes

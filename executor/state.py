@@ -37,9 +37,10 @@ class RunState:
         stages: Iterable[Stage],
         *,
         models: Models | None = None,
+        types: dict[str, pa.DataType] | None = None,
         max_failures: int = MAX_FAILURES,
     ) -> None:
-        """`models` lends loaded variants that outlive the run."""
+        """`models` lends loaded variants and `types` known Arrow types that outlive the run."""
         self.env = env
         self.on_error = on_error
         self.telemetry = Telemetry()
@@ -54,7 +55,7 @@ class RunState:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._cursors: list[DuckDBPyConnection] = []
-        self._types: dict[str, pa.DataType] = {}
+        self._types = {} if types is None else types
         self._undo: list[Callable[[], None]] = []
         self._progress_at = 0.0
 

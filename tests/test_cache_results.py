@@ -176,7 +176,8 @@ def test_a_file_named_by_an_option_belongs_to_the_artefact(world):
     weights = world.base / "weights.txt"
     (world.base / "file.py").write_text(
         "def make(weights):\n"
-        f"    by = int(open({str(world.base)!r} + '/' + weights).read())\n"
+        f"    with open({str(world.base)!r} + '/' + weights) as file:\n"
+        "        by = int(file.read())\n"
         "    return lambda batch: [x * by for x in batch.column('x').to_pylist()]\n"
     )
     backend = Backend("python", "file.py:make", (("weights", "weights.txt"),))

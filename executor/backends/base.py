@@ -1,11 +1,10 @@
-"""What every backend shares: the interface, checked outputs, threads, memory."""
+"""What every backend shares: the interface, checked outputs, memory."""
 
 from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -215,22 +214,6 @@ def _numpy(values: pa.Array) -> np.ndarray[Any, Any]:
 def _no_nulls(column: pa.Array) -> None:
     if column.null_count:
         raise RowFailed("the argument is NULL")
-
-
-@contextmanager
-def threads_imposed(threads: int | None) -> Iterator[None]:
-    """Hold BLAS and OpenMP pools to a device's THREADS while in the block; None leaves them.
-
-    OpenMP keeps the number per thread, OpenBLAS per process: enter it in the calling thread, after
-    the model's libraries are loaded.
-    """
-    if threads is None:
-        yield
-        return
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(limits=threads):
-        yield
 
 
 def resident_bytes() -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +15,8 @@ import pyarrow as pa
 from ..failures import cannot_load, describe
 from .base import Answer, LoadedModel, LoadRequest, MemoryMeter
 
+_RUNNING = threading.RLock()
+"""Held while a file runs as a module: another stage must not find it half made."""
 EXPECTED = "the target is 'module:factory' or 'path/to/file.py:factory'"
 
 
@@ -87,8 +90,11 @@ def _from_file(path: Path, variant: str) -> ModuleType:
         raise cannot_load(variant, f"there is no file {path}")
     stamp = path.stat()
     name = f"_octans_{abs(hash((str(path), stamp.st_mtime_ns, stamp.st_size))):x}"
-    if name in sys.modules:
-        return sys.modules[name]
+    with _RUNNING:
+        return sys.modules[name] if name in sys.modules else _run_file(name, path, variant)
+
+
+def _run_file(name: str, path: Path, variant: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise cannot_load(variant, f"{path} is not a Python file")
