@@ -96,3 +96,29 @@ def test_the_check_sees_what_is_loaded():
         check=True,
     )
     assert "numpy" in json.loads(done.stdout.splitlines()[-1])[1]
+
+
+@pytest.mark.parametrize(
+    ("statement", "status", "lines"),
+    [("SELECT * FROM range(50000)", 0, 50001), ("SELECT nope", 1, 0)],
+)
+def test_a_process_that_ends_at_once_has_said_everything(statement, status, lines):
+    done = subprocess.run(
+        [sys.executable, "-m", "octans", "--format", "csv", "-c", statement],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, len(done.stdout.splitlines())) == (status, lines)
+    assert ("OC0420" in done.stderr) == (status == 1)
+
+
+def test_a_process_that_ends_at_once_has_closed_its_catalog(tmp_path):
+    catalog = tmp_path / "c.duckdb"
+    declare = "CREATE MODEL m (x INTEGER) RETURNS (y INTEGER)"
+    subprocess.run(
+        [sys.executable, "-m", "octans", "--catalog", str(catalog), "-c", declare], check=True
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["c.duckdb"], "no log is left to replay"
+    with octans.connect(catalog) as session:
+        assert session.sql("SELECT name FROM octans.models").fetchall() == [("m",)]
