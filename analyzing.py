@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+import duckdb
+
 from .dsl import ast
 from .dsl.binder import BoundAnalyze, bind_analyze
 from .dsl.printer import to_text
 from .errors import OctansError, PlanError, RunError
 from .ir.logical import LogicalNode
 from .ir.models import Device, Knobs, Variant
-from .ir.physical import Choice, PhysicalPlan
+from .ir.physical import Choice, PhysicalPlan, Stage
+from .ir.types import quote
+from .plain import duckdb_error
 from .planner.lower import lower
 from .planner.steps import StepInfo, conditioned, steps
 from .result import Result
@@ -21,6 +25,7 @@ from .stats.sampling import sample, split
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from .executor.runner import LocalRunner
     from .session import Session
     from .stats.profile import ProfiledStep, ProfileResult, Request
     from .stats.runner import StageRun
@@ -36,7 +41,8 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
     """Profile a pipeline or a model and record what was seen.
 
     Raises:
-        OctansError: the statement does not bind, the sample is empty, a reference cannot run.
+        OctansError: the statement does not bind, the sample is empty, no variant of a model runs;
+            OC0402 cancelled, with what was measured kept.
     """
     catalog = session.catalog
     bound = bind_analyze(statement, catalog)
@@ -49,6 +55,9 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
     except OctansError as error:
         catalog.finish_run(run, status="failed", error=error.message)
         raise
+    except KeyboardInterrupt:
+        catalog.finish_run(run, status="cancelled")
+        raise
     catalog.record(result.observations)
     catalog.flush()
     catalog.finish_run(
@@ -58,6 +67,12 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
         usd=result.usd,
         details={"left_out": list(result.left_out), "notes": list(result.notes)},
     )
+    if result.stopped == "cancelled":
+        raise RunError(
+            f"ANALYZE was cancelled; {len(result.observations)} observations are kept",
+            code="OC0402",
+            notes=(f"left out: {', '.join(result.left_out)}",),
+        )
     return _summary(bound, table, result)
 
 
@@ -83,16 +98,26 @@ def clusters_of(table: pa.Table) -> list[Any] | None:
 
 
 def base_choices(
-    infos: tuple[StepInfo, ...], session: Session
+    infos: tuple[StepInfo, ...], session: Session, broken: Mapping[str, str] | None = None
 ) -> tuple[dict[str, Choice], dict[str, Choice]]:
-    """For every step its reference choice (BASE, else the first variant), and the BASE ones."""
+    """For every step its reference choice (BASE, else the first variant), and the BASE ones.
+
+    Variants known to be `broken` are neither.
+
+    Raises:
+        RunError: OC0431, all variants of a model are broken.
+    """
+    broken = broken or {}
     reference, base = {}, {}
     for info in infos:
-        options = choices(info.model, session)
+        options = [c for c in choices(info.model, session) if c.variant not in broken]
+        if not options:
+            notes = tuple(broken[v.full_name] for v in session.catalog.variants(info.model))
+            raise RunError(f"no variant of {info.model} can run", code="OC0431", notes=notes)
         by_name = {choice.variant: choice for choice in reversed(options)}
         variants = session.catalog.variants(info.model)
         declared = next((v.full_name for v in variants if v.base), None)
-        if declared is not None:
+        if declared in by_name:
             base[info.key] = by_name[declared]
         reference[info.key] = base.get(info.key, options[0])
     return reference, base
@@ -139,22 +164,29 @@ def _sampled(session: Session, bound: BoundAnalyze) -> pa.Table:
     import pyarrow as pa
 
     seed = session.catalog.settings.seed
-    columns = [f'{named.expr.text} AS "{named.name}"' for named in bound.inputs]
+    columns = [f"{named.expr.text} AS {quote(named.name)}" for named in bound.inputs]
     columns += [
-        f'{label.expr.expr.text} AS "{label_column(label.context, label.output)}"'
+        f"{label.expr.expr.text} AS {quote(label_column(label.context, label.output))}"
         for label in bound.labels
     ]
     columns.append(f"{bound.cluster.text if bound.cluster else 'NULL'} AS __cluster")
-    with session.catalog.cursor() as cursor:
-        ((counted,),) = cursor.execute(f"SELECT count(*) FROM ({bound.using})").fetchall()
-        places = sample(counted, bound.sample, seed)
-        if not places:
-            raise RunError("USING gives no rows to analyze", code="OC0430")
-        cursor.register("octans_places", pa.table({"place": pa.array(places, pa.int64())}))
-        table: pa.Table = cursor.sql(
-            f"SELECT {', '.join(columns)} FROM (SELECT *, row_number() OVER () - 1 AS __place "
-            f"FROM ({bound.using})) JOIN octans_places ON __place = place ORDER BY __place"
-        ).to_arrow_table()
+    if bound.sample == 0:
+        raise RunError("SAMPLE 0 leaves no rows to analyze", code="OC0430")
+    try:
+        with session.catalog.cursor() as cursor:
+            ((counted,),) = cursor.execute(f"SELECT count(*) FROM ({bound.using})").fetchall()
+            places = sample(counted, bound.sample, seed)
+            if not places:
+                raise RunError("USING gives no rows to analyze", code="OC0430")
+            drawn = pa.table({"__drawn": pa.array(places, pa.int64())})
+            cursor.register("octans_drawn", drawn)
+            table: pa.Table = cursor.sql(
+                f"SELECT {', '.join(columns)} FROM "
+                f"(SELECT *, row_number() OVER () - 1 AS __place FROM ({bound.using})) "
+                "JOIN octans_drawn ON __place = __drawn ORDER BY __place"
+            ).to_arrow_table()
+    except duckdb.Error as error:
+        raise duckdb_error(error) from error
     rows = table.num_rows
     roles = split(rows, clusters_of(table), HELD_BACK_SHARE, seed)
     table = table.add_column(0, "__row", pa.array(range(rows), pa.int64()))
@@ -176,7 +208,7 @@ def _profiled(session: Session, bound: BoundAnalyze, table: pa.Table, run: int) 
         with session.visible(SEARCH_ROWS, search):
             body = bound.body(SEARCH_ROWS, ())
             return profile(
-                profile_request(session, bound.subject, body, search, run),
+                _loadable_request(session, bound.subject, body, search, run, runner),
                 runner,
                 limits=Limits(
                     seconds=bound.budget_seconds,
@@ -190,15 +222,51 @@ def _profiled(session: Session, bound: BoundAnalyze, table: pa.Table, run: int) 
         runner.close()
 
 
+def _loadable_request(
+    session: Session,
+    subject: str,
+    body: LogicalNode,
+    rows: pa.Table,
+    run: int | None,
+    runner: LocalRunner,
+) -> Request:
+    """A request whose reference choices can run: a variant that cannot must not stop the others.
+
+    Raises:
+        RunError: OC0431, all variants of a model are broken.
+    """
+    broken: dict[str, str] = {}
+    while True:
+        request = profile_request(session, subject, body, rows, run, broken)
+        stage = next((s for s in request.plan.stages if not _loads(runner, s, broken)), None)
+        if stage is None:
+            return request
+
+
+def _loads(runner: LocalRunner, stage: Stage, broken: dict[str, str]) -> bool:
+    """Can its variant run here? Why not is kept in `broken`."""
+    try:
+        runner.load(stage)
+    except RunError as error:
+        broken[stage.choice.variant] = error.message
+        return False
+    return True
+
+
 def profile_request(
-    session: Session, subject: str, body: LogicalNode, rows: pa.Table, run: int | None
+    session: Session,
+    subject: str,
+    body: LogicalNode,
+    rows: pa.Table,
+    run: int | None,
+    broken: Mapping[str, str] | None = None,
 ) -> Request:
     """What to measure of a subject: its plan over kept rows, every choice, labels, clusters."""
     from .stats.profile import Request
 
     catalog = session.catalog
     found = steps(body)
-    reference, base = base_choices(found, session)
+    reference, base = base_choices(found, session, broken)
     options = {info.key: choices(info.model, session) for info in found}
     infos = conditioned(found, {key: len(o) for key, o in options.items()})
     pipeline = catalog.pipeline(subject)
@@ -289,9 +357,9 @@ def _summary(bound: BoundAnalyze, table: pa.Table, result: ProfileResult) -> Res
                 "device": device,
                 "best_batch": batch,
                 "us_per_element": round(seconds * 1e6, 2),
-                "quality": None if seen_quality is None else seen_quality.value,
-                "low": None if seen_quality is None else seen_quality.low,
-                "high": None if seen_quality is None else seen_quality.high,
+                "quality": None if seen_quality is None else round(seen_quality.value, 4),
+                "low": _rounded(None if seen_quality is None else seen_quality.low),
+                "high": _rounded(None if seen_quality is None else seen_quality.high),
                 "n": None if seen_quality is None else seen_quality.n,
             }
         )
@@ -304,6 +372,10 @@ def _summary(bound: BoundAnalyze, table: pa.Table, result: ProfileResult) -> Res
     return Result(pa.Table.from_pylist(rows, schema), message=_message(bound, table, result))
 
 
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
 def _message(bound: BoundAnalyze, table: pa.Table, result: ProfileResult) -> str:
     """One line for the whole, and one for everything worth knowing."""
     held = sum(role == "held_back" for role in table.column("__role").to_pylist())
@@ -314,4 +386,6 @@ def _message(bound: BoundAnalyze, table: pa.Table, result: ProfileResult) -> str
     ]
     if result.stopped is not None:
         lines.append(f"stopped: {result.stopped}; left out: {', '.join(result.left_out)}")
+    if bound.features:
+        lines.append("note: FEATURES does not guide the sample yet: rows are drawn uniformly")
     return "\n".join([*lines, *(f"note: {note}" for note in result.notes)])

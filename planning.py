@@ -238,7 +238,8 @@ class Run:
                 yield batch
             status = "done"
         except OctansError as error:
-            status, problem = "failed", error.message
+            status = "cancelled" if error.code == "OC0402" else "failed"
+            problem = error.message
             raise
         finally:
             self._seconds, self._read = time.perf_counter() - start, True

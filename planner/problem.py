@@ -389,7 +389,13 @@ def _nothing_left(info: StepInfo, gather: _Gather) -> PlanError:
     # What is measured and was ruled out says more than what was never measured.
     mine.sort(key=lambda e: e.code != "limit")
     reasons = tuple(dict.fromkeys(f"{e.variant}: {e.reason}" for e in mine))
-    return PlanError(f"no choice is left for {info.key}", code="OC0314", notes=reasons[:12])
+    ungraded = any(e.code == "no_quality" for e in mine)
+    return PlanError(
+        f"no choice is left for {info.key}",
+        code="OC0314",
+        notes=reasons[:12],
+        hint=f"{analyze_text(info)} LABELS (…), or declare a BASE variant" if ungraded else None,
+    )
 
 
 def _end_to_end(

@@ -170,8 +170,8 @@ def profile(
             piece()
         except Unaffordable as refused:
             left_out.append(f"{label}: {refused}")
-        except Stopped as stop:
-            stopped = str(stop)
+        except (Stopped, KeyboardInterrupt) as stop:
+            stopped = str(stop) or "cancelled"
             left_out += [label for label, _ in pieces[place:]]
             break
     if progress is not None and stopped is None:
