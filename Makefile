@@ -12,7 +12,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Octans needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; say: make PYTHON=python3.11 …" if sys.version_info < (3, 11) else 0)'
 	@echo "Installing into $(VENV) (once, a minute or two) …"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) '$(TORCH)'
+	@$(PIP) $(TORCH)
 	@$(PIP) -e '.[dev]'
 	@touch $@
 
