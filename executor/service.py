@@ -2,7 +2,8 @@
 
 A row's time at a stage is the model time of the batch that answered it, times ceil(elements / b)
 under EACH: waiting for slots, for a batch to fill and for other stages is not in it, as
-`latency_p95` is defined. Rows are drawn by a hash of their number, so every stage draws the same.
+`latency_p95` is defined. Rows are drawn by their number, so every stage draws the same: those that
+a power of three divides, which no batch size of a power of two keeps step with.
 """
 
 from __future__ import annotations
@@ -16,10 +17,8 @@ from numpy.typing import NDArray
 from .chunks import Rows
 from .elements import Elements
 
-SAMPLE_ROWS = 4096
-"""Rows kept at most, at least half as many of a large input: its p99 rests on 20 rows."""
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-"""Fibonacci hashing [Knuth, TAOCP 3, 6.4]: successive numbers spread evenly over 64 bits."""
+SAMPLE_ROWS = 6000
+"""Rows kept at most, at least a third of it of a large input: its p99 rests on 20 rows."""
 
 Seconds = NDArray[np.float64]
 
@@ -38,26 +37,31 @@ class ServiceTimes:
 
 
 class ServiceSample:
-    """Row numbers and seconds at one stage; every 2^`halvings`-th row, by hash."""
+    """Row numbers and seconds at one stage, of every `stride`-th source row."""
 
     def __init__(self) -> None:
-        self.halvings = 0
+        self.stride = 1
         self._rows: list[Rows] = []
         self._seconds: list[Seconds] = []
         self._count = 0
 
     def drawn(self, rows: Rows) -> Rows:
-        """Which of these rows are in the sample, as positions."""
-        return np.flatnonzero(_drawn(rows, self.halvings))
+        """Which of these rows, ascending, are in the sample, as positions."""
+        first, last = -(-int(rows[0]) // self.stride), int(rows[-1]) // self.stride
+        if last - first >= len(rows):
+            return np.asarray(np.flatnonzero(rows % self.stride == 0))
+        wanted = np.arange(first, last + 1) * self.stride
+        places = np.searchsorted(rows, wanted)
+        return np.asarray(places[rows[places] == wanted])
 
     def add(self, rows: Rows, seconds: Seconds) -> None:
-        """Keep drawn rows, pairwise; halve the sample when it is full."""
+        """Keep drawn rows, pairwise; keep a third of them when they are too many."""
         self._rows.append(rows)
         self._seconds.append(seconds)
         self._count += len(rows)
         while self._count > SAMPLE_ROWS:
-            self.halvings += 1
-            kept, times = self.of(self.halvings)
+            self.stride *= 3
+            kept, times = self.of(self.stride)
             self._rows, self._seconds, self._count = [kept], [times], len(kept)
 
     @property
@@ -65,20 +69,13 @@ class ServiceSample:
         """Seconds of all rows in the sample."""
         return np.concatenate([np.zeros(0), *self._seconds])
 
-    def of(self, halvings: int) -> tuple[Rows, Seconds]:
-        """Rows and seconds after so many halvings, which are at least those made."""
+    def of(self, stride: int) -> tuple[Rows, Seconds]:
+        """Rows and seconds of every `stride`-th source row, a multiple of the sample's own."""
         if not self._rows:
             return np.zeros(0, np.int64), np.zeros(0)
         rows, seconds = np.concatenate(self._rows), np.concatenate(self._seconds)
-        kept = _drawn(rows, halvings)
+        kept = rows % stride == 0
         return rows[kept], seconds[kept]
-
-
-def _drawn(rows: Rows, halvings: int) -> NDArray[np.bool_]:
-    if halvings == 0:
-        return np.ones(len(rows), np.bool_)
-    hashed = (rows.astype(np.uint64) * _GOLDEN) >> np.uint64(64 - halvings)
-    return np.asarray(hashed == 0)
 
 
 def joint(samples: Sequence[ServiceSample]) -> NDArray[np.float64]:
@@ -86,13 +83,13 @@ def joint(samples: Sequence[ServiceSample]) -> NDArray[np.float64]:
 
     The rows are those of the first stage.
     """
-    halvings = max(sample.halvings for sample in samples)
-    rows, first = samples[0].of(halvings)
+    stride = max(sample.stride for sample in samples)
+    rows, first = samples[0].of(stride)
     found = np.zeros((len(rows), len(samples)))
     found[:, 0] = first
     order = np.argsort(rows)
     for place, sample in enumerate(samples[1:], 1):
-        other, seconds = sample.of(halvings)
+        other, seconds = sample.of(stride)
         at = np.searchsorted(rows, other, sorter=order)
         known = at < len(rows)
         at = order[at[known]]
