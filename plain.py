@@ -13,8 +13,8 @@ gone with its connection.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -51,32 +51,39 @@ def stores_calls(session: Session, statement: ast.PlainSql) -> bool:
         place = own_names(ctx, Place(select.query))
         if select.slo is not None or CallSites(ctx, place.fragment.tree).calls:
             return True
-    found = _call(ctx, statement)
-    if found is not None:
-        raise PlanError(
-            f"{_kind(statement)} cannot call models",
-            code="OC0319",
-            span=found,
-            label="a model call",
-            hint="store the answers first, CREATE TABLE answers AS SELECT …, and use that table",
-        )
-    return False
-
-
-def _call(ctx: Context, statement: ast.PlainSql) -> Span | None:
-    """Where the statement calls a model, if it does; by its words where sqlglot has no tree."""
     tree = statement.tree
     if tree is not None and not isinstance(tree, exp.Command):
         calls = CallSites(ctx, tree).calls
-        return (
-            ast.Fragment(tree, statement.text, statement.span).span_of(calls[0]) if calls else None
-        )
-    tokens = tokenize(statement.text)
-    for token, following in pairwise(tokens):
-        if following.text == "(" and ctx.is_call(token.text.lower()):
+        if calls:
+            fragment = ast.Fragment(tree, statement.text, statement.span)
+            raise _misplaced(statement, fragment.span_of(calls[0]))
+    return False
+
+
+def explained_refusal(session: Session, statement: ast.PlainSql, error: RunError) -> OctansError:
+    """DuckDB does not know our models as functions: say so where only its refusal tells of a call.
+
+    sqlglot has no tree of such statements (EXPLAIN CREATE, PREPARE, …).
+    """
+    found = re.search(r"Function with name \"?(\w+)\"? does not exist", error.message)
+    if found is None or not Context(session.catalog).is_call(found[1].lower()):
+        return error
+    for token in tokenize(statement.text):
+        if token.text.lower() == found[1].lower():
             start = statement.span.start + token.start
-            return Span(start, start + token.end - token.start + 1)
-    return None
+            return _misplaced(statement, Span(start, start + len(token.text)))
+    return error
+
+
+def _misplaced(statement: ast.PlainSql, span: Span) -> PlanError:
+    """OC0319."""
+    return PlanError(
+        f"{_kind(statement)} cannot call models",
+        code="OC0319",
+        span=span,
+        label="a model call",
+        hint="store the answers first, CREATE TABLE answers AS SELECT …, and use that table",
+    )
 
 
 def _kind(statement: ast.PlainSql) -> str:

@@ -287,13 +287,16 @@ class Session:
 
     def _plain_sql(self, statement: ast.PlainSql) -> Result:
         """DuckDB's work, but for a stored query that calls models."""
-        from .plain import stores_calls
+        from .plain import explained_refusal, stores_calls
 
         if stores_calls(self, statement) and statement.select is not None:
             return self._plan(statement.select).store(statement.head)
         if statement.tree is not None:
             self._see_frames(statement.tree)
-        return self.plain(statement.text)
+        try:
+            return self.plain(statement.text)
+        except RunError as error:
+            raise explained_refusal(self, statement, error) from error.__cause__
 
     def _describe(self, statement: ast.Describe) -> Result:
         from .plain import rows_of

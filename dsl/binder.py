@@ -72,6 +72,8 @@ def bind_select(stmt: ast.Select, catalog: CatalogView) -> BoundQuery:
         source = Source(f"({text})", ())
         return BoundQuery(source, (), slo, stmt.on_error, text, calls=False)
     bound = QueryBinder(ctx, place, sites).bind(place.fragment.tree, Ctes())
+    if not bound.fields:
+        raise place.error("OC0228", "SELECT without a selection list", place.fragment.tree)
     asked = accuracy_asked(stmt.slo, slo)
     if ctx.undefined is not None and asked is not None:
         raise place.error(
