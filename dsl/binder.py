@@ -74,6 +74,8 @@ def bind_select(stmt: ast.Select, catalog: CatalogView) -> BoundQuery:
     bound = QueryBinder(ctx, place, sites).bind(place.fragment.tree, Ctes())
     if not bound.fields:
         raise place.error("OC0228", "SELECT without a selection list", place.fragment.tree)
+    if not all(field.name for field in bound.fields):
+        raise place.error("OC0228", "a column needs a name that is not empty", place.fragment.tree)
     asked = accuracy_asked(stmt.slo, slo)
     if ctx.undefined is not None and asked is not None:
         raise place.error(

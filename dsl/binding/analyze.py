@@ -159,6 +159,10 @@ class _Over:
     def bind(self, name: str, fragment: ast.Fragment) -> NamedExpr:
         place = Place(fragment)
         _refuse_calls(self.ctx, place, "ANALYZE")
+        if isinstance(fragment.tree, exp.Star | exp.Columns) or fragment.tree.find(exp.Columns):
+            raise place.error(
+                "OC0228", "one value is wanted here, not several columns", fragment.tree
+            )
 
         def one(node: exp.Expr) -> exp.Expr:
             if not isinstance(node, exp.Column) or is_plan_column(node):
