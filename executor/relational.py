@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..ir.physical import SqlScan, SqlStep, StopAfter
-from ..ir.types import FAILED, NamedExpr, Schema, names, quote
+from ..ir.types import NamedExpr, Schema, names, quote
 from .channels import Stopped, Stream
 from .chunks import (
     MAX_ROWS,
@@ -113,7 +113,7 @@ class StepWorker:
         if node.predicate is not None:
             used.update(node.predicate.columns)
         self._needs = [name for name in names(node.input.schema) if name in used]
-        self._queries: dict[tuple[bool, pa.Schema], tuple[_OneChunk, DuckDBPyRelation]] = {}
+        self._queries: dict[pa.Schema, tuple[_OneChunk, DuckDBPyRelation]] = {}
         self._cursor: DuckDBPyConnection | None = None
 
     def chunks(self, source: Stream) -> Iterator[Chunk]:
@@ -146,24 +146,20 @@ class StepWorker:
         return Chunk(with_nulls(made, self._derived), chunk.rows, chunk.failed)
 
     def _ask(self, chunk: Chunk) -> pa.RecordBatch:
-        failed = chunk.failed is not None and bool(chunk.failed.any())
         part = chunk.batch.select(self._needs)
         part = part.append_column(POSITION, pa.array(np.arange(len(chunk), dtype=np.int64)))
-        if failed:
-            part = part.append_column(FAILED, pa.array(chunk.failed))
-        key = (failed, part.schema)
         try:
-            if key not in self._queries:
-                self._queries[key] = self._bind(part, failed)
-            holder, relation = self._queries[key]
+            if part.schema not in self._queries:
+                self._queries[part.schema] = self._bind(part)
+            holder, relation = self._queries[part.schema]
             holder.batch = part
             table = relation.to_arrow_table()
         except duckdb.Error as error:
             raise query_failed(self._state, error) from error
         return join_batches(table.to_batches() or [pa.RecordBatch.from_pylist([], table.schema)])
 
-    def _bind(self, part: pa.RecordBatch, failed: bool) -> tuple[_OneChunk, DuckDBPyRelation]:
-        """A failed row stays unless the predicate is FALSE whatever its missing outputs are."""
+    def _bind(self, part: pa.RecordBatch) -> tuple[_OneChunk, DuckDBPyRelation]:
+        """A failed row stays where the predicate is TRUE with NULL for its outputs, as in SQL."""
         if self._cursor is None:
             self._cursor = self._state.cursor()
         holder = _OneChunk(part)
@@ -172,10 +168,7 @@ class StepWorker:
         items = [f"({c.expr.text}) AS {quote(c.name)}" for c in self._computed]
         sql = f"SELECT {', '.join([POSITION, *items])} FROM {name}"
         if self._node.predicate is not None:
-            text = self._node.predicate.text
-            sql += f" WHERE ({text})"
-            if failed:
-                sql += f" OR ({FAILED} AND ({text}) IS NULL)"
+            sql += f" WHERE ({self._node.predicate.text})"
         return holder, self._cursor.sql(sql)
 
 

@@ -199,7 +199,7 @@ def test_null_keeps_the_row_without_any_model_output(world):
             *(column(Field(n, "BIGINT")) for n in ("x", "a", "k", "b")),
             NamedExpr("c", expr('COALESCE("b", 0)', "b"), "BIGINT"),
         ),
-        expr('"b" >= 0', "b"),
+        expr('"b" >= 0 OR "b" IS NULL', "b"),
     )
     third = stage(after, name="d", arg="x")
     execution = world.run(third, "null")
@@ -211,10 +211,23 @@ def test_null_keeps_the_row_without_any_model_output(world):
     assert execution.actuals[second.fingerprint].failed == 1
 
 
-def test_null_drops_a_failed_row_that_a_filter_surely_drops(world):
+@pytest.mark.parametrize(
+    ("predicate", "kept"),
+    [
+        ('"y" >= 0', [0, 1, 3, 4, 5, 6, 8, 9]),
+        ('"y" < 0', []),
+        ('NOT ("y" < 0)', [0, 1, 3, 4, 5, 6, 8, 9]),
+        ('"y" >= 0 AND "x" > 5', [6, 8, 9]),
+        ('"y" IS NULL', [2, 7]),
+        ('"y" < 0 OR "x" = 2', [2]),
+    ],
+)
+def test_null_drops_a_failed_row_where_a_predicate_is_not_true(world, predicate, kept):
+    """As SQL's WHERE does with NULL; the failure stays counted."""
     first = stage(numbers(10), "m.picky", bad="2,7")
-    kept = SqlStep(first, first_columns(), expr('"y" >= 0 AND "x" > 5', "x", "y"))
-    assert world.run(kept, "null").read_all().column("x").to_pylist() == [6, 7, 8, 9]
+    execution = world.run(SqlStep(first, first_columns(), expr(predicate, "x", "y")), "null")
+    assert execution.read_all().column("x").to_pylist() == kept
+    assert execution.failed_rows == 2
 
 
 def test_skip_drops_and_counts(world):

@@ -8,9 +8,9 @@ calls not yet made (our choice).
 
     σ_q(Apply_b(σ_p(Apply_a(X)))) = σ_p(Apply_a(σ_q(Apply_b(X))))      b reads no output of a
 
-Precondition: no predicate is volatile; under ON ERROR NULL nothing is reordered, because a failed
-row is kept unless a filter before the failure drops it. Unknown cost or selectivity: the written
-order stays.
+Precondition: no predicate is volatile; under ON ERROR NULL nothing is reordered, because a failing
+call takes the answers of all others with it: a filter sees them before that call, NULL after it.
+Unknown cost or selectivity: the written order stays.
 Counter-example: a call on the answer of another cannot go first.
 [Hellerstein, Stonebraker, "Predicate Migration: Optimizing Queries with Expensive Predicates",
 SIGMOD 1993; Ibaraki, Kameda, "On the Optimal Nesting Order for Computing N-Relational Joins",

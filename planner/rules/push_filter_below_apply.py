@@ -3,9 +3,9 @@
     σ_p(Apply(X, call)) = Apply(σ_p(X), call)          p reads no output of the call
 
 Precondition: p is not volatile, and nobody else reads the unfiltered answers; under ON ERROR NULL p
-reads no call's answers at all, since a failed row is kept unless a filter before the failure drops
-it. Failures of rows that
-p drops are no failures any more, as in DuckDB, where a dropped row's expressions are not computed.
+reads no call's answers at all, since a failing call takes the answers of all others with it: p sees
+them before the call and NULL after it. Failures of rows that p drops are no failures any more, as
+in DuckDB, where a dropped row's expressions are not computed.
 Counter-example: `WHERE digits.confidence > 0.9` needs the answer.
 [Chaudhuri, Shim, "Optimization of Queries with User-Defined Predicates", TODS 1999]
 """
