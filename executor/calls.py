@@ -75,7 +75,7 @@ class BatchCaller:
             return self._reader.read(model.call(batch), batch.num_rows), ""
         except (RunError, Stopped):
             raise
-        except Exception as error:  # noqa: BLE001 -- a model may raise anything; it is counted
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- a model may raise anything
             return None, describe(error)
 
     def _bisect(self, model: LoadedModel, batch: pa.RecordBatch, error: str) -> BatchResult:

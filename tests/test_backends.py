@@ -62,6 +62,20 @@ def test_python_passes_knobs_and_options(tmp_path):
     assert model.call(pa.record_batch({"x": [1.0, 2.0]})) == [4.0, 7.0]
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("import sys\nsys.exit(3)\n", "running quits.py raised SystemExit: 3"),
+        ("def make():\n    raise SystemExit('no licence')\n", "make raised SystemExit: no licence"),
+    ],
+)
+def test_a_python_model_that_exits_while_loading_cannot_be_loaded(tmp_path, text, problem):
+    (tmp_path / "quits.py").write_text(text)
+    with pytest.raises(RunError, match=problem) as caught:
+        load(tmp_path, "python", "quits.py:make", model=SCALAR)
+    assert caught.value.code == "OC0406"
+
+
 def test_memory_is_what_a_load_took_or_unknown_never_nothing(tmp_path):
     """Also when it fits into memory freed just before, which the system still counts as ours."""
     (tmp_path / "big.py").write_text(

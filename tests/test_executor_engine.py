@@ -230,6 +230,15 @@ def test_null_drops_a_failed_row_where_a_predicate_is_not_true(world, predicate,
     assert execution.failed_rows == 2
 
 
+def test_a_call_that_exits_fails_like_any_other(world):
+    root = stage(numbers(10), "m.quits", bad=4, batch=4)
+    execution = world.run(root, "null")
+    assert execution.read_all().column("y").to_pylist() == [0, 1, 2, 3, None, 5, 6, 7, 8, 9]
+    assert [failure.message for failure in execution.failures] == ["SystemExit: 3"]
+    with pytest.raises(RunError, match="row 4: SystemExit: 3"):
+        world.run(root).read_all()
+
+
 def test_skip_drops_and_counts(world):
     root = stage(numbers(10), "m.picky", bad="2,7", batch=4)
     execution = world.run(root, "skip")

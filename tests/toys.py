@@ -37,6 +37,13 @@ def picky(bad=(), together=None):
         return {"y": [None if x is None else 2 * x for x in xs]}
     return call
 
+def quits(bad):
+    def call(batch):
+        if bad in batch.column("x").to_pylist():
+            raise SystemExit(3)
+        return batch.column("x")
+    return call
+
 def pair():
     def call(batch):
         a, b = batch.column("a"), batch.column("b")
@@ -82,7 +89,7 @@ class World:
         )
         self.models = {"m": one, "p": two}
         self.variants = {}
-        for name in ("double", "picky", "slow", "short", "nameless", "words"):
+        for name in ("double", "picky", "slow", "short", "nameless", "words", "quits"):
             self.variants[f"m.{name}"] = Variant("m", name, Backend("python", f"models.py:{name}"))
         self.variants["p.pair"] = Variant("p", "pair", Backend("python", "models.py:pair"))
         self.devices = {"cpu": Device("cpu", "cpu", 2, 1, usd_per_hour=3600.0)}

@@ -54,7 +54,7 @@ class PythonBackend:
             raise cannot_load(name, f"{module_name} has no function {factory_name}", EXPECTED)
         try:
             function = factory(**request.options, **dict(request.knobs))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise cannot_load(name, f"{factory_name} raised {describe(error)}") from error
         if not callable(function):
             kind = type(function).__name__
@@ -80,7 +80,7 @@ def _module(name: str, request: LoadRequest) -> ModuleType:
             hint = f"it is neither importable nor a file below {request.base_dir}"
             raise cannot_load(variant, f"there is no module {name}", hint) from error
         raise cannot_load(variant, f"importing {name} raised {describe(error)}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise cannot_load(variant, f"importing {name} raised {describe(error)}") from error
 
 
@@ -102,7 +102,7 @@ def _run_file(name: str, path: Path, variant: str) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise cannot_load(variant, f"running {path.name} raised {describe(error)}") from error
     return module
