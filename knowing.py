@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .ir.estimates import Estimate
+from .ir.models import Device, Variant
 from .planner.optimize import Knowledge
 from .stats.statistics import Statistics
 
@@ -54,11 +55,26 @@ def estimated_rows(session: Session, sql: str) -> Estimate | None:
     return Estimate(rows, 0.0 if filtered else rows, rows, 0, "modelled")
 
 
+def misplaced(variant: Variant, device: Device) -> str | None:
+    """Why a variant cannot run on a device; None where it can.
+
+    The backends of this version compute on the CPU. Only recorded answers may be replayed as if on
+    any device: whose times they are is in the recording.
+    """
+    replayed = variant.backend is not None and variant.backend.kind == "replay"
+    if device.kind == "cpu" or replayed:
+        return None
+    return f"no backend of this version computes on KIND {device.kind}"
+
+
 def _cardinality(node: Mapping[str, Any]) -> tuple[float | None, bool]:
     """The topmost estimate in a DuckDB plan, and whether anything filters below it."""
     info = node.get("extra_info") or {}
     text = str(info.get("Estimated Cardinality", "")).lstrip("~")
     children = [_cardinality(child) for child in node.get("children", ())]
+    limit = str(info.get("Limit", ""))
+    if limit.isdigit() and len(children) == 1 and children[0][0] is not None:
+        return min(children[0][0], float(limit)), children[0][1]
     filtered = "Filters" in info or "FILTER" in str(node.get("name", "")) or len(children) > 1
     filtered = filtered or any(below for _, below in children)
     if text.isdigit():

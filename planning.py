@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from .dsl import ast
 from .dsl.advice import parse_advice
 from .dsl.binder import BoundQuery, bind_select
-from .errors import OctansError, PlanError, Span
+from .errors import OctansError, PlanError, RunError, Span
 from .ir.estimates import Cost, Estimate
 from .ir.explain import Explanation
 from .ir.physical import SqlScan
 from .ir.record import dataclass
 from .ir.slo import Constraint
-from .knowing import estimated_rows, knowledge, statistics
+from .knowing import estimated_rows, knowledge, misplaced, statistics
 from .measured import latencies
 from .plain import write
 from .planner.advice import Report
@@ -194,6 +194,7 @@ class Run:
         self._planned = planned
         self._query = query
         session = planned.session
+        _placed_here(session, query)
         rows = query.chosen.cost.rows
         environment = replace(
             session.environment(),
@@ -350,6 +351,24 @@ def _obeyed(reports: Sequence[Report]) -> None:
     refused = [str(report) for report in reports if report.outcome != "matched"]
     if refused:
         raise PlanError("advice cannot be followed", code="OC0317", notes=tuple(refused))
+
+
+def _placed_here(session: Session, query: PlannedQuery) -> None:
+    """Refuse to run what was planned for a device that no backend here computes on.
+
+    Raises:
+        RunError: OC0409.
+    """
+    devices = {device.name: device for device in session.devices()}
+    variants = {variant.full_name: variant for variant in session.catalog.variants()}
+    for key, choice in query.chosen.choices.items():
+        why = misplaced(variants[choice.variant], devices[choice.device])
+        if why is not None:
+            raise RunError(
+                f"{key} is planned on {choice.device}, which cannot be used here: {why}",
+                code="OC0409",
+                hint=f"DROP DEVICE {choice.device}, or advise DEVICE({key} …)",
+            )
 
 
 def _within_settings(session: Session, query: PlannedQuery) -> None:

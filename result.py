@@ -202,7 +202,8 @@ class Result:
         box = StringIO()
         with redirect_stdout(box):
             self._relation().show(max_rows=max_rows, max_width=max_width)
-        return "\n".join([box.getvalue().rstrip("\n"), *self._failure_note()])
+        told = [self.message] if self.message else []
+        return "\n".join([box.getvalue().rstrip("\n"), *told, *self._failure_note()])
 
     def __repr__(self) -> str:
         return self.to_text()

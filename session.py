@@ -211,6 +211,9 @@ class Session:
                 line = text[span.start : span.end].split("\n", 1)[0]
                 error.span = Span(span.start, span.start + len(line.rstrip()))
             raise error.in_source(text, name) from error.__cause__
+        except RecursionError as error:
+            deep = PlanError("an expression is nested too deeply", code="OC0109", span=span)
+            raise deep.in_source(text, name) from error
 
     def _queries(self, text: str, name: str | None) -> list[ast.Select]:
         found = []

@@ -37,7 +37,7 @@ from .rewrite import TraceEntry, rewrite
 from .rules import RuleContext
 from .search.exact import Solution, solve
 from .search.frontier import frontier
-from .search.table import Assignment, Goal, Limit
+from .search.table import Assignment, Goal, Limit, Problem
 from .sql import source_sql
 from .steps import StepInfo
 from .weights import Weights
@@ -153,7 +153,7 @@ def optimize(
         disabled=known.disabled_rules,
     )
     logical, trace = rewrite(plan, context)
-    problem, reports = _advised(logical, slo, known, advice)
+    problem, reports = _advised(logical, slo, known, advice, steady=on_error == "fail")
     promised = _promised(slo)
     proof: Proof | None = None
     if promised is not None and promises is not None:
@@ -196,9 +196,13 @@ def _promised(slo: Slo) -> Constraint | None:
 
 
 def _advised(
-    logical: LogicalNode, slo: Slo, known: Knowledge, advice: Sequence[Item]
+    logical: LogicalNode, slo: Slo, known: Knowledge, advice: Sequence[Item], *, steady: bool
 ) -> tuple[PlanProblem, tuple[Report, ...]]:
-    """The problem, narrowed to what the advice leaves."""
+    """The problem, narrowed to what the advice leaves.
+
+    `steady` leaves out choices that failed when measured; where a step has no other, they stay, and
+    are noted.
+    """
     rows = source_rows(logical, known)
 
     def build(allow: Allow | None) -> PlanProblem:
@@ -212,9 +216,15 @@ def _advised(
             rows=rows,
             unavailable=known.unavailable,
             allow=allow,
+            steady=steady,
         )
 
-    problem = build(None)
+    try:
+        problem = build(None)
+    except PlanError:
+        if not steady:
+            raise
+        return _advised(logical, slo, known, advice, steady=False)
     if not advice:
         return problem, ()
     allow, reports = restrict(problem, advice)
@@ -230,7 +240,12 @@ def source_rows(logical: LogicalNode, known: Knowledge) -> Estimate | None:
             below = below.children[0]  # type: ignore[assignment]
         if isinstance(below, Source):
             whole = below.replace(limit=None, offset=0)
-            rows = known.rows(source_sql(whole, frozenset(names(whole.schema))))
+            columns = frozenset(names(whole.schema))
+            rows = known.rows(source_sql(whole, columns))
+            if rows is not None and whole.predicates:
+                # DuckDB guesses what a filter keeps; it keeps no more than there is.
+                base = known.rows(source_sql(whole.replace(predicates=()), columns))
+                rows = replace(rows, high=rows.high if base is None else base.high)
             if rows is not None:
                 found.append(_limited(rows, below))
     return max(found, key=lambda rows: rows.value, default=None)
@@ -256,22 +271,24 @@ def _best(problem: PlanProblem) -> Candidate:
     """
     solution = solve(problem.problem)
     if isinstance(solution, Solution):
-        return _candidate(problem, _cheapest_of_best(problem, solution))
+        return _candidate(problem, _cheapest_of_best(problem.problem, solution))
     raise infeasible(problem, solution)
 
 
-def _cheapest_of_best(problem: PlanProblem, best: Solution) -> Assignment:
+def _cheapest_of_best(
+    problem: Problem, best: Solution, tried: Sequence[Assignment] = ()
+) -> Assignment:
     """Among the plans that are as good by the objective, the cheapest.
 
     Many plans are equally accurate: batch sizes and devices change no answer.
     """
-    goal = problem.problem.goal
+    goal = problem.goal
     if goal.terms == ("cost",):
         return best.assignment
-    reached = max(problem.problem.value(term, best.assignment) for term in goal.terms)
+    reached = max(problem.value(term, best.assignment) for term in goal.terms)
     as_good = Limit(goal.terms, reached + ROUNDING * max(abs(reached), ROUNDING))
-    tied = replace(problem.problem, limits=(*problem.problem.limits, as_good), goal=Goal(("cost",)))
-    found = solve(tied, explain=False)
+    tied = replace(problem, limits=(*problem.limits, as_good), goal=Goal(("cost",)))
+    found = solve(tied, forbidden=tried, explain=False)
     return found.assignment if isinstance(found, Solution) else best.assignment
 
 
@@ -342,15 +359,19 @@ def _with_accuracy(
     limits = limits_of(
         problem.slo.replace(constraints=tighter), problem.devices, problem.problem.stages
     )
-    found = solve(replace(problem.problem, limits=limits), forbidden=tried, explain=False)
-    return found.assignment if isinstance(found, Solution) else None
+    return _best_untried(replace(problem.problem, limits=limits), tried)
+
+
+def _best_untried(problem: Problem, tried: Sequence[Assignment]) -> Assignment | None:
+    """The best plan that was not tested yet, the cheapest of those equally good."""
+    found = solve(problem, forbidden=tried, explain=False)
+    return _cheapest_of_best(problem, found, tried) if isinstance(found, Solution) else None
 
 
 def _most_accurate(problem: PlanProblem, tried: Sequence[Assignment]) -> Assignment | None:
     """The plan within the limits with the highest estimate."""
     goal = replace(problem.problem.goal, terms=("loss",), scale="loss")
-    found = solve(replace(problem.problem, goal=goal), forbidden=tried, explain=False)
-    return found.assignment if isinstance(found, Solution) else None
+    return _best_untried(replace(problem.problem, goal=goal), tried)
 
 
 __all__ = [

@@ -136,6 +136,7 @@ def build_problem(
     rows: Estimate | None = None,
     unavailable: Mapping[str, str] | None = None,
     allow: Allow | None = None,
+    steady: bool = False,
 ) -> PlanProblem:
     """Tabulate every choice of every step of a plan.
 
@@ -149,6 +150,7 @@ def build_problem(
         rows: source rows of the query, for totals.
         unavailable: variant full name → why it cannot run (its backend is missing).
         allow: rules choices out (advice).
+        steady: leave out what ever failed while it was measured (one failure ends the query).
 
     Raises:
         PlanError: a step has no choice left, or the SLO asks for what cannot be planned.
@@ -156,16 +158,12 @@ def build_problem(
     infos = steps(plan)
     needs = needs_of(slo, rows)
     model = CostModel(stats, {d.name: d for d in devices}, _by_name(variants))
-    gather = _Gather(model, needs, slo, unavailable or {}, allow)
+    gather = _Gather(model, needs, slo, unavailable or {}, allow, steady=steady)
     calls = [gather.options(info, variants.get(info.model, ()), devices) for info in infos]
     for info, found in zip(infos, calls, strict=True):
         if not found:
             raise _nothing_left(info, gather)
-    answers = {
-        info.key: len({(choice.variant, choice.knobs) for choice, _ in found})
-        for info, found in zip(infos, calls, strict=True)
-    }
-    infos = conditioned(infos, answers)
+    infos = conditioned(infos, answers_of(infos, variants))
     notes: list[str] = list(gather.notes)
     stages = tabulate(infos, calls, stats, models, devices, needs, rows, notes)
     kept = gather.limited(stages, models)
@@ -204,6 +202,20 @@ def build_problem(
     )
 
 
+def answers_of(
+    infos: Sequence[StepInfo], variants: Mapping[str, Sequence[Variant]]
+) -> dict[str, int]:
+    """How many ways to answer are declared for each step: its variants times their knobs.
+
+    Declared, not left over: advice and limits narrow the choices of a step, but not which step's
+    choice the rates were measured under.
+    """
+    return {
+        info.key: sum(len(settings_of(variant)) for variant in variants.get(info.model, ()))
+        for info in infos
+    }
+
+
 def settings_of(variant: Variant) -> tuple[Knobs, ...]:
     """Every combination of a variant's knob values, knobs sorted by name."""
     domains = sorted(variant.knobs, key=lambda domain: domain.name)
@@ -227,7 +239,10 @@ class _Gather:
         slo: Slo,
         unavailable: Mapping[str, str],
         allow: Allow | None,
+        *,
+        steady: bool,
     ) -> None:
+        self.steady = steady
         self.model = model
         self.needs = needs
         self.slo = slo
@@ -259,6 +274,10 @@ class _Gather:
         found: list[tuple[Choice, Call]] = []
         unmeasured: list[tuple[str, str]] = []
         for device in devices:
+            unsteady = self._unsteady(info, name, text, device)
+            if unsteady is not None:
+                self._exclude(info, name, knobs, device.name, None, "failures", unsteady)
+                continue
             calls = self.model.calls(info.context, name, text, device.name)
             if isinstance(calls, Unplannable):
                 if calls.code == "no_statistics":
@@ -278,6 +297,17 @@ class _Gather:
         if len(unmeasured) == len(devices):
             self.missing.append(Missing(info.key, name, knobs, analyze_text(info)))
         return found
+
+    def _unsteady(self, info: StepInfo, name: str, knobs: str, device: Device) -> str | None:
+        """Why a choice that failed when it was measured is left out where one failure ends all."""
+        failure = self.model.stats.failure(info.context, name, knobs, device.name)
+        if failure is None or failure.value <= 0.0:
+            return None
+        share = f"{name} failed on {failure.value:.2%} of the elements measured"
+        if self.steady:
+            return f"{share}, and ON ERROR FAIL stops at the first"
+        self.notes.append(f"{info.key}: {share}")
+        return None
 
     def _unfit(self, info: StepInfo, choice: Choice, call: Call) -> tuple[str, str]:
         """Why this choice cannot be planned: ('', '') where it can."""

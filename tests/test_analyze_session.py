@@ -157,7 +157,8 @@ def test_without_labels_the_base_variant_is_the_truth(session):
 def test_without_labels_and_base_no_quality_is_made_up(session):
     variants(session, "lonely", a=0.9, b=0.8)
     rows, message = analyzed(session, f"MODEL lonely USING ({ROWS}) SAMPLE 50")
-    assert len(rows) == 4
+    assert {device for *_, device in rows} == {"cpu"}, "nothing here computes on the gpu"
+    assert len(rows) == 2
     assert "no label for y, and lonely has no BASE variant" in message
     assert not qualities(session, "lonely")
     with pytest.raises(OctansError, match="no choice is left") as caught:
@@ -230,6 +231,31 @@ def test_a_model_with_several_outputs(session):
         "LABELS (z := z) SAMPLE 100",
     )
     assert 0.7 < rows["refine.fast", "", "cpu"]["quality"] < 1.0
+
+
+def test_labels_that_are_null_are_counted(session):
+    using = "SELECT id AS x, CASE WHEN id % 4 > 0 THEN truth END AS truth FROM numbers"
+    _, message = analyzed(session, f"MODEL guess USING ({using}) LABELS (y := truth) SAMPLE 400")
+    assert "note: 100 of 400 labels of guess.y are NULL" in message
+    (details,) = session.sql("SELECT details FROM octans.runs ORDER BY id DESC LIMIT 1").fetchone()
+    assert "are NULL" in str(details)
+
+
+def test_what_was_measured_stays_when_a_reference_fails(session):
+    session.sql(
+        "CREATE MODEL late (y BIGINT) RETURNS (z BIGINT) QUALITY exact_match(z);"
+        "CREATE VARIANT late.only USING python('session_world:wrong_type') BASE;"
+        "CREATE PIPELINE both (x BIGINT) RETURNS (z BIGINT) QUALITY exact_match(z) AS "
+        "BEGIN first := guess(x); RETURN late(first); END"
+    )
+    with pytest.raises(RunError):
+        session.sql(f"ANALYZE PIPELINE both USING ({ROWS}) LABELS (z := truth) SAMPLE 100")
+    assert {o.metric for o in session.catalog.observations({"both.first"})} >= {
+        "latency",
+        "quality",
+    }
+    status = session.sql("SELECT status FROM octans.runs ORDER BY id DESC LIMIT 1").fetchone()
+    assert status == ("failed",)
 
 
 def test_a_pipeline_measures_steps_conditions_and_the_whole(session):

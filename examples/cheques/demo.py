@@ -242,8 +242,8 @@ class Narrator:
             self.print(result.text)
             return
         if result.has_rows:
-            self.print(repr(result))
-        if result.message and not result.message.startswith("created"):
+            self.print(result.to_text())
+        elif result.message and not result.message.startswith("created"):
             self.print(result.message)
 
     def table(self, rows: Sequence[Measured]) -> None:
