@@ -211,21 +211,31 @@ class Evaluator:
         return columns
 
 
+@dataclass(frozen=True)
+class Truth:
+    """What is right, `n` values; `unknown` are `n` booleans: nothing says what is right there."""
+
+    values: pa.ChunkedArray
+    unknown: np.ndarray
+
+
 def accuracy_scores(
     evaluator: Evaluator,
     assignment: Mapping[str, Choice],
     metric: Metric,
-    truth: pa.ChunkedArray,
+    truth: Truth,
     clusters: Sequence[Hashable] | None,
 ) -> Scored:
     """One score per row of the sample under the assignment; failed rows are wrong.
 
-    This is what accuracy means end to end, on search rows for estimates and on held-back rows for
-    the test of a promise.
+    So are rows whose truth is unknown because BASE failed on them: else a plan that fails where
+    BASE does would look faultless. This is what accuracy means end to end, on search rows for
+    estimates and on held-back rows for the test of a promise.
     """
     state = evaluator.final(assignment)
     answers = state.table.column(metric.output)
-    return row_scores(metric, answers, truth, state.failed_in(), clusters)
+    wrong = state.failed_in() | truth.unknown
+    return row_scores(metric, answers, truth.values, wrong, clusters)
 
 
 def truth_of(
@@ -233,8 +243,13 @@ def truth_of(
     metric: Metric,
     label: pa.ChunkedArray | None,
     base: Mapping[str, Choice] | None,
-) -> pa.ChunkedArray | None:
+) -> Truth | None:
     """The label, else the answers of the assignment made of BASE variants, else nothing."""
-    if label is not None or base is None:
-        return label
-    return evaluator.final(base).table.column(metric.output)
+    import numpy as np
+
+    if label is not None:
+        return Truth(label, np.zeros(evaluator.rows, dtype=bool))
+    if base is None:
+        return None
+    state = evaluator.final(base)
+    return Truth(state.table.column(metric.output), state.failed_in())

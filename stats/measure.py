@@ -141,8 +141,9 @@ class Measure:
     ) -> str | None:
         """Share of right answers where the stage ran (and `keep`, `rows` booleans, is true).
 
-        Against the step's label, else against the BASE variant's answers on the same inputs, on the
-        rows where that one did not fail. Where there is no truth, the reason.
+        Against the step's label, else against the BASE variant's answers on the same inputs; rows
+        that failed, here or in the BASE that is the truth, are wrong. Where there is no truth, the
+        reason.
         """
         import numpy as np
         import pyarrow as pa
@@ -164,14 +165,15 @@ class Measure:
         state = self.evaluator.before(key, own)
         ran = self.evaluator.live(stage, state)
         ran = ran if keep is None else ran & keep
-        ran[list(unknown)] = False
         failed = np.zeros(self.evaluator.rows, dtype=bool)
         failed[list(outputs.failed)] = True
+        wrong = failed.copy()
+        wrong[list(unknown)] = True
         places = np.flatnonzero(ran)
         index = pa.array(places)
         scored = self._scored(
             stage, metric, outputs.columns[column].take(index), truth.take(index),
-            failed[places], state.table.take(index), places,
+            wrong[places], state.table.take(index), places,
         )  # fmt: skip
         interval = clustered_share(scored.scores, scored.clusters)
         text = assignment_text({condition[0]: made(condition[1])}) if condition else ""
