@@ -3,10 +3,13 @@
 import importlib.util
 import itertools
 import math
+import random
 from pathlib import Path
 
 import pytest
 from octans.planner.search.frontier import OBJECTIVES, frontier
+from octans.planner.search.single import Targets
+from octans.planner.search.table import Problem, StageTable
 
 _spec = importlib.util.spec_from_file_location(
     "random_problems", Path(__file__).with_name("test_search_exact.py")
@@ -67,3 +70,48 @@ def test_boxes_cover_too(monkeypatch):
                     for point in found.points
                 ), (seed, one)
     assert tried > 20
+
+
+def fan(calls):
+    """Many calls of a chain of three stages with two variants and two batches, on two slots."""
+    parts = ((1, 10.0, 0.186, 0.015), (2, 11.0, 0.128, 0.009), (3, 10.4, 0.0726, 0.003))
+    stages = []
+    for call in range(calls):
+        for at, (seconds, slower, worst, best) in enumerate(parts):
+            took = [1e-3 * seconds * f for f in (1.0, 2.5, slower, 2.5 * slower)]
+            rows = {
+                "cost": ((took[0], took[1] / 16, took[2], took[3] / 16),),
+                "latency_p95": (tuple(took),),
+                "loss": ((worst, worst, best, best),),
+            }
+            parents = (3 * call + at - 1,) if at else ()
+            stages.append(
+                StageTable(f"{call}.{at}", 2, (0, 0, 1, 1), (0, 0, 0, 0), parents, (), rows)
+            )
+    return Problem(tuple(stages), (2,), paths=("latency_p95",))
+
+
+def test_many_calls_stop_by_effort_with_an_honest_factor():
+    """Labels that hardly grow with the gap made the next target overflow; boxes took minutes."""
+    rng = random.Random(7)
+    for calls in (6, 20):
+        problem = fan(calls)
+        found = frontier(problem)
+        assert found.effort.labels < 50_000
+        factor = 1.0 + found.epsilon + 1e-9
+        for _ in range(100):
+            one = tuple(rng.randrange(4) for _ in problem.stages)
+            values = [problem.value(dim, one) for dim in OBJECTIVES]
+            assert any(
+                all(p <= factor * v for p, v in zip(point.values, values, strict=True))
+                for point in found.points
+            )
+
+
+def test_targets_rise_by_four_at_most():
+    targets = Targets(1.0, 2.0, known=True)
+    targets.rise(1000)
+    for labels in (1001, 1002, 1003):
+        gap = targets.gap
+        targets.rise(labels)
+        assert targets.gap == pytest.approx(4.0 * gap)

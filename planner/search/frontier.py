@@ -12,7 +12,7 @@ to the ε reported.
 (`exact.solve`). For limits anywhere in a box between a tight and a loose corner no plan costs less
 than the optimum at the loose corner; a plan found is within a factor of all of them if it is within
 it of that cost and of the tight corner. The box with the worst factor is halved until all are
-within 1 + ε or the solves are used up; the worst factor left is the ε reported
+within 1 + ε or the effort is used up; the worst factor left is the ε reported
 [after Chalmet, Lemonidis & Elzinga 1986 and Laumanns, Thiele & Zitzler 2006 (ε-constraint
 partitions); halving the worst box is our choice].
 
@@ -33,7 +33,7 @@ from .dual import flatten
 from .exact import Infeasible, Solution, class_pattern, restrict, solve
 from .floors import Floors
 from .labels import Effort, Label, dominate, extend, vector_of
-from .prepare import undominated
+from .prepare import layout, undominated
 from .single import RELATIVE, Search
 from .table import Assignment, Goal, Limit, Problem
 
@@ -43,6 +43,11 @@ MAX_LABELS = 5_000
 """Labels made by one way before the other is taken (our choice: about 20 ms)."""
 MAX_SOLVES = 100
 """Solves spent on boxes (our choice: about a second at 12 stages of 200 options)."""
+FEW_STAGES = 6
+"""Stages waiting for slots up to which labels are as cheap as sums (our choice, measured)."""
+MAX_EFFORT = 200_000
+"""Labels spent on boxes, each counted once per stage where stages wait for slots: its state then
+grows with the stages (our choice: about a second). What is left uncovered shows in ε."""
 
 
 @dataclass(frozen=True)
@@ -176,9 +181,11 @@ def _cover(search: Search, epsilon: float, effort: Effort) -> tuple[list[Point],
     each = (1.0 + epsilon) ** (1.0 / max(len(space.layers), 1))
     labels: list[Label] = [space.root]
     factor = 1.0
+    weight = len(space.layers) if search.plan.slotted else 1
+    most = 4 * MAX_LABELS * FEW_STAGES if search.plan.slotted else 10 * MAX_LABELS
     for layer in space.layers:
         widest = max(map(len, space.steps[layer.stage]), default=0)
-        if epsilon and len(labels) * widest > 10 * MAX_LABELS:
+        if epsilon and len(labels) * widest * weight > most:
             return None
         labels = extend(space, layer, labels, math.inf, space.caps, space.path_caps)
         before = len(labels)
@@ -211,6 +218,14 @@ class _Corners:
         self.points: dict[Assignment, Point] = {}
         self.known: dict[tuple[float, ...], float] = {}
         self.solves = 0
+        self.labels = 0
+        slotted = layout(problem, objectives).slotted
+        self.weight = len(problem.stages) if slotted else 1
+
+    @property
+    def spent(self) -> bool:
+        """Is the effort allowed used up?"""
+        return self.solves >= MAX_SOLVES or self.labels * self.weight >= MAX_EFFORT
 
     def best(self, loose: tuple[float, ...]) -> float:
         """No plan with the others within `loose` has less of the first; inf where there is none."""
@@ -221,6 +236,7 @@ class _Corners:
             problem = replace(self.problem, limits=(*self.problem.limits, *limits))
             found = solve(problem, explain=False, tolerance=self.tolerance, most=MAX_LABELS)
             self.solves += 1
+            self.labels += found.effort.labels
             self.effort.labels += found.effort.labels
             self.known[loose] = found.effort.reached
             if isinstance(found, Solution):
@@ -270,7 +286,7 @@ def _boxes(
     while True:
         graded = [(corners.factor(corners.best(high), low), low, high) for low, high in boxes]
         worst, low, high = max(graded, key=lambda box: box[0])
-        if worst <= 1.0 + epsilon or corners.solves >= MAX_SOLVES:
+        if worst <= 1.0 + epsilon or corners.spent:
             return list(corners.points.values()), worst
         boxes = [box for box in boxes if box != (low, high)]
         boxes += [half for half in _halves(low, high) if corners.best(half[1]) < math.inf]

@@ -44,6 +44,8 @@ WIDE_FROM = 4000
 """After this many labels (about 20 ms) the search goes on in numpy arrays."""
 FEW_LABELS = 50
 """Below this many labels a round costs nothing worth saving."""
+_LEAST_EXPONENT = math.log(3.0) / math.log(4.0)
+"""Labels that grow more slowly with the gap than this: the next gap is 4 times as wide."""
 
 
 @dataclass(frozen=True)
@@ -347,7 +349,8 @@ class Targets:
         if self.before is not None and labels > self.before[1]:
             gap, fewer = self.before
             exponent = math.log(labels / fewer) / math.log(self.gap / gap)
-            factor = min(max(3.0 ** (1.0 / exponent), 1.2), 4.0)
+            # A factor of 4 at most: exponents near 0 would overflow.
+            factor = max(3.0 ** (1.0 / max(exponent, _LEAST_EXPONENT)), 1.2)
         self.before = (self.gap, labels)
         self.gap *= factor
 
