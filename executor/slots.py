@@ -13,7 +13,7 @@ from queue import Empty, SimpleQueue
 from ..ir.models import Device, Model, Variant
 from ..ir.physical import Stage
 from .backends import backend_for
-from .backends.base import LoadedModel, LoadRequest
+from .backends.base import LoadedModel, LoadRequest, import_lazily_loaded
 from .backends.threads import threads_imposed
 from .channels import POLL_SECONDS, Stopped
 from .failures import not_available, unknown
@@ -149,9 +149,10 @@ class Models:
         with shelf.lock:
             loaded = shelf.shared or (shelf.idle.pop() if shelf.idle else None)
             if loaded is None:
-                began = time.perf_counter()
                 assert request.variant.backend is not None
+                import_lazily_loaded()
                 with threads_imposed(request.device.threads):
+                    began = time.perf_counter()
                     loaded = backend_for(request.variant.backend.kind).load(request)
                 shelf.load_seconds += time.perf_counter() - began
                 if shelf.memory_bytes is None:

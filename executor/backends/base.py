@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -214,6 +216,17 @@ def _numpy(values: pa.Array) -> np.ndarray[Any, Any]:
 def _no_nulls(column: pa.Array) -> None:
     if column.null_count:
         raise RowFailed("the argument is NULL")
+
+
+@functools.cache
+def import_lazily_loaded() -> None:
+    """Have pyarrow import pandas, where there is one, now and not in the first call that is timed.
+
+    It does so at its first `array` and, once more, `to_pandas`: 0.4 s, paid once per process.
+    """
+    batch = pa.record_batch({"x": pa.array([0])})
+    with contextlib.suppress(ImportError):
+        batch.to_pandas()
 
 
 def resident_bytes() -> int | None:
