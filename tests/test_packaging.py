@@ -164,4 +164,4 @@ def test_the_wheel_works_in_an_empty_environment(wheel, tmp_path):
     assert "Traceback" not in story
     assert (told / "cheques.duckdb").exists()
     assert not list(elsewhere.iterdir()), "the demo writes into its own folder only"
-    assert not (tmp_path / "nobody" / "octans").exists()
+    assert not (tmp_path / "nobody" / "octans" / "cheques").exists()
