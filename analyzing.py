@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import product
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -13,20 +13,24 @@ from .dsl.binder import BoundAnalyze, bind_analyze
 from .dsl.printer import to_text
 from .errors import OctansError, PlanError, RunError
 from .ir.logical import LogicalNode
-from .ir.models import Device, Knobs, Variant
+from .ir.models import Device
 from .ir.physical import Choice, PhysicalPlan, Stage
 from .ir.types import quote
+from .knowing import misplaced
 from .plain import duckdb_error
 from .planner.lower import lower
+from .planner.problem import answers_of, settings_of
 from .planner.steps import StepInfo, conditioned, steps
 from .result import Result
 from .stats.sampling import sample, split
+from .summary import summary
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from .executor.runner import LocalRunner
     from .session import Session
+    from .stats.observation import Observation
     from .stats.profile import ProfiledStep, ProfileResult, Request
     from .stats.runner import StageRun
 
@@ -48,17 +52,23 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
     bound = bind_analyze(statement, catalog)
     session.declare_devices()
     run = catalog.begin_run("analyze", to_text(statement))
+    measured: list[Observation] = []
     try:
         table = _sampled(session, bound)
         catalog.save_sample(bound.subject, bound.version, run, table)
-        result = _profiled(session, bound, table, run)
+        result = _profiled(session, bound, table, run, measured)
     except OctansError as error:
+        catalog.record(measured)
+        catalog.flush()
         catalog.finish_run(run, status="failed", error=error.message)
         raise
     except KeyboardInterrupt:
+        catalog.record(measured)
+        catalog.flush()
         catalog.finish_run(run, status="cancelled")
         raise
-    catalog.record(result.observations)
+    result = replace(result, notes=(*_null_labels(table), *result.notes))
+    catalog.record(measured)
     catalog.flush()
     catalog.finish_run(
         run,
@@ -73,7 +83,7 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
             code="OC0402",
             notes=(f"left out: {', '.join(result.left_out)}",),
         )
-    return _summary(bound, table, result)
+    return summary(bound, table, result)
 
 
 def label_column(context: str, output: str) -> str:
@@ -136,21 +146,25 @@ def choices(model: str, session: Session) -> tuple[Choice, ...]:
             code="OC0331",
             hint=f"CREATE VARIANT {model}.name USING python('module:factory')",
         )
-    return tuple(
+    found = tuple(
         Choice(variant.full_name, knobs, 1, device.name, version=variant.version)
         for variant in variants
-        for knobs in settings(variant)
+        for knobs in settings_of(variant)
         for device in session.devices()
+        if misplaced(variant, device) is None
     )
-
-
-def settings(variant: Variant) -> tuple[Knobs, ...]:
-    """Every combination of a variant's knob values."""
-    names = [knob.name for knob in variant.knobs]
-    return tuple(
-        tuple(sorted(zip(names, values, strict=True)))
-        for values in product(*(knob.values for knob in variant.knobs))
-    )
+    if not found:
+        raise PlanError(
+            f"no variant of {model} can run on a declared device",
+            code="OC0331",
+            notes=tuple(
+                f"{variant.full_name} on {device.name}: {misplaced(variant, device)}"
+                for variant in variants
+                for device in session.devices()
+            ),
+            hint="CREATE DEVICE cpu (KIND cpu, …)",
+        )
+    return found
 
 
 def body_plan(session: Session, body: LogicalNode, reference: Mapping[str, Choice]) -> PhysicalPlan:
@@ -193,8 +207,24 @@ def _sampled(session: Session, bound: BoundAnalyze) -> pa.Table:
     return table.add_column(1, "__role", pa.array(roles))
 
 
-def _profiled(session: Session, bound: BoundAnalyze, table: pa.Table, run: int) -> ProfileResult:
-    """Profile on the search rows."""
+def _null_labels(table: pa.Table) -> Iterator[str]:
+    """What to say of NULL labels: an unlabelled row looks like one whose answer is NULL."""
+    for (context, output), label in labels_of(table).items():
+        if label.null_count:
+            yield (
+                f"{label.null_count} of {len(label)} labels of {context}.{output} are NULL: only "
+                "the answer NULL is right there; leave rows without a label out of USING"
+            )
+
+
+def _profiled(
+    session: Session,
+    bound: BoundAnalyze,
+    table: pa.Table,
+    run: int,
+    measured: list[Observation],
+) -> ProfileResult:
+    """Profile on the search rows; `measured` gets every observation as it is made."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -217,6 +247,7 @@ def _profiled(session: Session, bound: BoundAnalyze, table: pa.Table, run: int) 
                     cancelled=session.environment().cancel,
                 ),
                 progress=_progress(session),
+                keep=measured,
             )
     finally:
         runner.close()
@@ -268,7 +299,8 @@ def profile_request(
     found = steps(body)
     reference, base = base_choices(found, session, broken)
     options = {info.key: choices(info.model, session) for info in found}
-    infos = conditioned(found, {key: len(o) for key, o in options.items()})
+    variants = {info.model: catalog.variants(info.model) for info in found}
+    infos = conditioned(found, answers_of(found, variants))
     pipeline = catalog.pipeline(subject)
     declared = pipeline or catalog.model(subject)
     version = declared.version if declared is not None else 1
@@ -330,62 +362,3 @@ def _progress(session: Session) -> Any:
         sink.update(done, total, (f"ANALYZE {label}",))
 
     return tell
-
-
-def _summary(bound: BoundAnalyze, table: pa.Table, result: ProfileResult) -> Result:
-    """What was measured, a row a choice: its best batch size and its quality."""
-    import pyarrow as pa
-
-    best: dict[tuple[str, str, str, str], tuple[float, int]] = {}
-    quality = {}
-    for seen in result.observations:
-        key = (seen.subject, seen.variant or "", seen.knobs)
-        if seen.metric == "latency" and seen.statistic == "mean" and seen.batch:
-            per_element = (seen.value / seen.batch, seen.batch)
-            at = (*key, seen.device or "")
-            best[at] = min(best.get(at, per_element), per_element)
-        elif seen.metric == "quality" and seen.given is None:
-            quality[key] = seen
-    rows: list[dict[str, object]] = []
-    for (subject, variant, knobs, device), (seconds, batch) in best.items():
-        seen_quality = quality.get((subject, variant, knobs))
-        rows.append(
-            {
-                "step": subject,
-                "variant": variant,
-                "knobs": knobs,
-                "device": device,
-                "best_batch": batch,
-                "us_per_element": round(seconds * 1e6, 2),
-                "quality": None if seen_quality is None else round(seen_quality.value, 4),
-                "low": _rounded(None if seen_quality is None else seen_quality.low),
-                "high": _rounded(None if seen_quality is None else seen_quality.high),
-                "n": None if seen_quality is None else seen_quality.n,
-            }
-        )
-    schema = pa.schema(
-        [(name, pa.string()) for name in ("step", "variant", "knobs", "device")]
-        + [("best_batch", pa.int64()), ("us_per_element", pa.float64())]
-        + [(name, pa.float64()) for name in ("quality", "low", "high")]
-        + [("n", pa.int64())]
-    )
-    return Result(pa.Table.from_pylist(rows, schema), message=_message(bound, table, result))
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
-
-
-def _message(bound: BoundAnalyze, table: pa.Table, result: ProfileResult) -> str:
-    """One line for the whole, and one for everything worth knowing."""
-    held = sum(role == "held_back" for role in table.column("__role").to_pylist())
-    lines = [
-        f"analyzed {bound.kind} {bound.subject}: {table.num_rows - held} rows searched, "
-        f"{held} held back, {len(result.observations)} observations, {result.seconds:.1f} s, "
-        f"{result.usd:.6f} USD"
-    ]
-    if result.stopped is not None:
-        lines.append(f"stopped: {result.stopped}; left out: {', '.join(result.left_out)}")
-    if bound.features:
-        lines.append("note: FEATURES does not guide the sample yet: rows are drawn uniformly")
-    return "\n".join([*lines, *(f"note: {note}" for note in result.notes)])

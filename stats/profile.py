@@ -128,6 +128,7 @@ def profile(
     policy: Policy | None = None,
     progress: Progress | None = None,
     pick: Pick | None = None,
+    keep: list[Observation] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> ProfileResult:
     """Measure everything the planner needs to know of a pipeline or a model.
@@ -139,6 +140,8 @@ def profile(
         policy: how long each batch size is measured.
         progress: told before each piece of work.
         pick: asked for assignments where there are more than `MAX_ASSIGNMENTS`.
+        keep: gets every observation as it is made, so that an error does not lose the earlier
+            ones.
         clock: seconds, monotonic.
 
     Raises:
@@ -153,7 +156,7 @@ def profile(
         cancelled=limits.cancelled,
         clock=clock,
     )
-    observations: list[Observation] = []
+    observations: list[Observation] = [] if keep is None else keep
     notes: list[str] = []
     stopped: str | None = None
     try:

@@ -255,6 +255,34 @@ def test_a_reference_that_cannot_run_is_an_error():
         profile(request(DATA), Broken(DATA))
 
 
+def test_what_was_measured_before_an_error_is_kept():
+    class Broken(FakeRunner):
+        def run_stage(self, stage, table):
+            if stage.model == "again":
+                raise RunError("out of memory", code="OC0401")
+            return super().run_stage(stage, table)
+
+    kept = []
+    with pytest.raises(RunError):
+        profile(request(DATA), Broken(DATA), keep=kept)
+    assert Statistics(kept).quality("p.read", "read.base", "").value == 1.0
+
+
+def test_where_base_fails_the_end_to_end_answer_is_wrong():
+    """NULL for NULL would be right, were it an answer."""
+    runner = FakeRunner(DATA)
+    runner.failing["read.base"] = {tuple(DATA[0]), tuple(DATA[1])}
+    only = {"p.again": [Choice("again.good")]}
+    without = request(DATA, labels={}, choices={**request(DATA).choices, **only})
+    found = Statistics(profile(without, runner).observations)
+    for text, metrics in found.end_to_end("p").items():
+        right = [
+            result(text.split("read=")[1][:-2], "again.good", d) == number(d) for d in DATA[2:]
+        ]
+        assert metrics["accuracy"].n == len(DATA)
+        assert metrics["accuracy"].value == pytest.approx(sum(right) / len(DATA))
+
+
 def test_many_assignments_are_picked_by_the_caller(monkeypatch):
     monkeypatch.setattr("octans.stats.profile.MAX_ASSIGNMENTS", 4)
     asked = []
