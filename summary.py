@@ -1,0 +1,72 @@
+"""What ANALYZE answers: a row for every choice it measured, and what is worth knowing besides."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .dsl.binder import BoundAnalyze
+from .result import Result
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from .stats.profile import ProfileResult
+
+
+def summary(bound: BoundAnalyze, table: pa.Table, result: ProfileResult) -> Result:
+    """What was measured, a row a choice: its best batch size and its quality."""
+    import pyarrow as pa
+
+    best: dict[tuple[str, str, str, str], tuple[float, int]] = {}
+    quality = {}
+    for seen in result.observations:
+        key = (seen.subject, seen.variant or "", seen.knobs)
+        if seen.metric == "latency" and seen.statistic == "mean" and seen.batch:
+            per_element = (seen.value / seen.batch, seen.batch)
+            at = (*key, seen.device or "")
+            best[at] = min(best.get(at, per_element), per_element)
+        elif seen.metric == "quality" and seen.given is None:
+            quality[key] = seen
+    rows: list[dict[str, object]] = []
+    for (subject, variant, knobs, device), (seconds, batch) in best.items():
+        seen_quality = quality.get((subject, variant, knobs))
+        rows.append(
+            {
+                "step": subject,
+                "variant": variant,
+                "knobs": knobs,
+                "device": device,
+                "best_batch": batch,
+                "us_per_element": round(seconds * 1e6, 2),
+                "quality": None if seen_quality is None else round(seen_quality.value, 4),
+                "low": _rounded(None if seen_quality is None else seen_quality.low),
+                "high": _rounded(None if seen_quality is None else seen_quality.high),
+                "n": None if seen_quality is None else seen_quality.n,
+            }
+        )
+    schema = pa.schema(
+        [(name, pa.string()) for name in ("step", "variant", "knobs", "device")]
+        + [("best_batch", pa.int64()), ("us_per_element", pa.float64())]
+        + [(name, pa.float64()) for name in ("quality", "low", "high")]
+        + [("n", pa.int64())]
+    )
+    return Result(pa.Table.from_pylist(rows, schema), message=_message(bound, table, result))
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _message(bound: BoundAnalyze, table: pa.Table, result: ProfileResult) -> str:
+    """One line for the whole, and one for everything worth knowing."""
+    held = sum(role == "held_back" for role in table.column("__role").to_pylist())
+    lines = [
+        f"analyzed {bound.kind} {bound.subject}: {table.num_rows - held} rows searched, "
+        f"{held} held back, {len(result.observations)} observations, {result.seconds:.1f} s, "
+        f"{result.usd:.6f} USD"
+    ]
+    if result.stopped is not None:
+        lines.append(f"stopped: {result.stopped}; left out: {', '.join(result.left_out)}")
+    if bound.features:
+        lines.append("note: FEATURES does not guide the sample yet: rows are drawn uniformly")
+    return "\n".join([*lines, *(f"note: {note}" for note in result.notes)])
