@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
-from .analyzing import clusters_of, profile_request
+from .analyzing import base_choices, clusters_of, label_column, profile_request
 from .dsl import ast
 from .dsl.binder import bind_select
 from .dsl.parser import parse_one
 from .errors import PlanError
 from .ir.models import Metric
+from .ir.physical import Choice
 from .ir.slo import Constraint
 from .ir.types import quote
 from .planner.optimize import Candidate, Promise
 from .planner.steps import StepInfo
-from .stats.promise import Scored, Search, first_proved, levels, minimum_rows
+from .stats.promise import Scored, Search, Truth, first_proved, levels, minimum_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from .executor.cache import ResultCache
     from .executor.runner import LocalRunner
     from .session import Session
 
@@ -37,6 +40,7 @@ class Prover:
         """
         self._session = session
         self._constraint = constraint
+        self._infos = tuple(infos)
         self._subject = _subject(infos, constraint)
         pipeline = session.catalog.pipeline(self._subject)
         model = session.catalog.model(self._subject)
@@ -52,10 +56,16 @@ class Prover:
         self._table = self._held_back()
 
     def promise(self) -> Promise:
-        """What can be proved here."""
+        """What can be proved here.
+
+        Tests are counted per subject, held-back rows and confidence: neither another limit nor an
+        ANALYZE that holds the same rows back starts anew.
+        """
         session, constraint = self._session, self._constraint
         rows = _fingerprint(self._table)
-        fingerprint = f"{self._subject}@{self._version}:{rows}:{constraint.fingerprint}"
+        fingerprint = f"{self._subject}:{rows}:{constraint.confidence!r}"
+        truth = self._truth()
+        identity = self._identity(truth)
         earlier = session.catalog.proofs(fingerprint)
         clusters = clusters_of(self._table)
         units = self._table.num_rows if clusters is None else len(set(clusters))
@@ -72,10 +82,11 @@ class Prover:
                         self._evaluation(runner),
                         constraint.limit,
                         constraint.confidence or 0.0,
-                        fingerprint=_answers,
+                        fingerprint=identity,
                         promise=fingerprint,
                         now=session.now,
                         earlier=earlier,
+                        truth=truth,
                         max_candidates=len(earlier) + most,
                         record=session.catalog.record_proof,
                     )
@@ -84,6 +95,41 @@ class Prover:
             return found
 
         return Promise(constraint, units, len(earlier), prove)
+
+    def _truth(self) -> Truth:
+        """What the held-back rows are scored against."""
+        labelled = label_column(self._subject, self._metric.output) in self._table.column_names
+        return "labels" if labelled else "base"
+
+    def _identity(self, truth: Truth) -> Callable[[Candidate], str]:
+        """A candidate's identity: what decides its answers and what they are compared to.
+
+        Versions of what is declared and the files it names, so that whatever has changed is tested
+        anew; not batch or device, which change no answer.
+        """
+        models = (self._session.catalog.model(info.model) for info in self._infos)
+        versions = {model.name: model.version for model in models if model is not None}
+        versions[self._subject] = self._version
+        parts = [f"{name}@{version}" for name, version in sorted(versions.items())]
+        if truth == "base":
+            _, base = base_choices(self._infos, self._session)
+            parts.append(f"against {self._answers(base)}")
+        fixed = " ".join(parts)
+        return lambda candidate: f"{self._answers(candidate.choices)} {fixed}"
+
+    def _answers(self, chosen: Mapping[str, Choice]) -> str:
+        """What decides the answers of these choices."""
+        from .stats.end_to_end import text_of
+
+        return " ".join(
+            [
+                text_of(chosen),
+                *(
+                    f"{key}@{choice.version}:{_artefact(self._session, choice.variant)}"
+                    for key, choice in sorted(chosen.items())
+                ),
+            ]
+        )
 
     def _metric_of(self, metric: Metric | None) -> Metric:
         if metric is None:
@@ -147,12 +193,31 @@ def _select(query: str) -> ast.Select:
     return statement
 
 
-def _answers(candidate: Candidate) -> str:
-    """A candidate's identity under a promise: what decides its answers, not its batch or device."""
-    from .stats.end_to_end import text_of
+def _artefact(session: Session, name: str) -> str:
+    """The hash of the files a variant names; `-` where it names none or they cannot be read.
 
-    versions = (f"{key}@{choice.version}" for key, choice in sorted(candidate.choices.items()))
-    return f"{text_of(candidate.choices)} {' '.join(versions)}"
+    Loading what cannot be read will say so.
+    """
+    from hashlib import blake2b
+
+    from .executor.cache import artefact
+
+    variant = session.catalog.variant(name)
+    if variant is None or variant.backend is None:
+        return "-"
+    try:
+        found = artefact(_digests(), variant.backend, session.base_dir)
+    except OSError:
+        return "-"
+    return "-" if found is None else blake2b(found, digest_size=16).hexdigest()
+
+
+@cache
+def _digests() -> ResultCache:
+    """Hashes of files by their status: large weights are read once a process."""
+    from .executor.cache import ResultCache
+
+    return ResultCache()
 
 
 def _fingerprint(table: pa.Table) -> str:

@@ -190,10 +190,10 @@ def stage_cache(
     if any(other.volatile for other in variants.values() if other.model == model.name):
         return None
     try:
-        artefact = _artefact(cache, variant.backend, base_dir)
+        found = artefact(cache, variant.backend, base_dir)
     except OSError:
         return None
-    if artefact is None:
+    if found is None:
         return None
     parts = (
         variant.backend.kind,
@@ -206,10 +206,10 @@ def stage_cache(
         *(f"{name} {kind}" for name, kind in zip(stage.produce, types, strict=True)),
     )
     texts = (part.encode() for part in parts)
-    return StageCache(cache, artefact + b"".join(len(t).to_bytes(8) + t for t in texts))
+    return StageCache(cache, found + b"".join(len(t).to_bytes(8) + t for t in texts))
 
 
-def _artefact(cache: ResultCache, backend: Backend, base_dir: Path) -> bytes | None:
+def artefact(cache: ResultCache, backend: Backend, base_dir: Path) -> bytes | None:
     """The hash of what is called; None where it has no file.
 
     Raises:

@@ -8,6 +8,11 @@ accepted is at most the sum of the levels, 1-c (union bound). It holds as long a
 next candidate knows of earlier tests only that they failed: scores on held-back rows must never
 enter an estimate that ranks plans.
 
+Tests are counted per held-back rows and confidence, over all thresholds: asking for 0.8000001 after
+0.8 is no first test. A candidate is tested once, and its lower bound at that level answers every
+threshold from then on. This costs nothing: with chance 1 - level the bound is at most the true
+mean, and then no threshold that it reaches is above the truth, whichever are asked for.
+
 The test of one candidate is exact at any sample size:
 
 - independent rows scored 0 or 1: the binomial test (accepted when the Clopper–Pearson lower bound
@@ -32,7 +37,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Generic, Literal, TypeVar
@@ -41,6 +46,7 @@ from ..ir.record import dataclass
 from .intervals import binomial_tail, clopper_pearson_lower, last_below
 
 Method = Literal["binomial", "betting"]
+Truth = Literal["labels", "base"]
 C = TypeVar("C")
 
 BETS = tuple((j + 0.5) / 32 for j in range(32))
@@ -78,9 +84,12 @@ class Tested:
 class Proof:
     """The i-th test under one promise, as the catalog keeps it.
 
-    `promise` is the fingerprint of what is promised and of the held-back rows; `plan` that of the
-    plan tested; `right` the total score over `n` independent units; `bound` the lower bound at
-    confidence 1 - `level`.
+    `promise` is the fingerprint of the subject, the held-back rows and the confidence; `plan` that
+    of the plan tested; `right` the total score over `n` independent units; `bound` the lower bound
+    at confidence 1 - `level`. `accepted` is for `threshold`, see `judged` for another one.
+
+    `truth` is what the rows were scored against. The catalog does not keep it: it follows from the
+    held-back rows, which have labels or have none.
     """
 
     promise: str
@@ -94,14 +103,21 @@ class Proof:
     at: datetime
     threshold: float
     method: Method = "binomial"
+    truth: Truth = "labels"
+
+    def judged(self, threshold: float, truth: Truth) -> Proof:
+        """The same test's verdict on another threshold."""
+        return replace(self, threshold=threshold, accepted=self.bound >= threshold, truth=truth)
 
     def text(self) -> str:
         """For EXPLAIN."""
         unit = "rows" if self.method == "binomial" else "units"
         verdict = "proved" if self.accepted else "not proved"
+        against = " against the BASE variants' answers, no labels" if self.truth == "base" else ""
         return (
-            f"{verdict} on {self.n} held-back {unit}: {self.right / max(self.n, 1):.4f}, "
-            f"lower bound {self.bound:.4f} at level {self.level:.2g} (test {self.i})"
+            f"{verdict} on {self.n} held-back {unit}{against}: "
+            f"{self.right / max(self.n, 1):.4f}, lower bound {self.bound:.4f} "
+            f"at level {self.level:.2g} (test {self.i})"
         )
 
 
@@ -128,7 +144,8 @@ def test_candidate(
     else:
         bound = _betting_bound(units, alpha)
         accepted = bool(units) and log_capital(units, threshold) >= -math.log(alpha)
-        bound = max(bound, threshold) if accepted else min(bound, threshold)
+    # The bound is found by iteration; here it is known exactly on which side of it this one lies.
+    bound = max(bound, threshold) if accepted else min(bound, math.nextafter(threshold, 0.0))
     return Tested(len(units), right, bound, accepted, method)
 
 
@@ -268,6 +285,7 @@ def first_proved(
     promise: str,
     now: Callable[[], datetime],
     earlier: Sequence[Proof] = (),
+    truth: Truth = "labels",
     max_candidates: int = MAX_CANDIDATES,
     record: Callable[[Proof], None] = lambda proof: None,
 ) -> Search[C]:
@@ -278,15 +296,17 @@ def first_proved(
         evaluate: scores on all held-back rows, called at most once per candidate tested.
         threshold: what is promised.
         confidence: c.
-        fingerprint: a candidate's identity: one tested before keeps its verdict and is not
-            tested again.
-        promise: the identity of the promise and its held-back rows; kept in the proofs.
+        fingerprint: a candidate's identity: one tested before keeps its bound and is not tested
+            again.
+        promise: the identity of the held-back rows and the confidence; kept in the proofs.
         now: the time, UTC.
-        earlier: proofs already made under this promise; their tests are counted.
+        earlier: proofs already made under this promise, for whatever threshold; their tests are
+            counted.
+        truth: what the scores are against.
         max_candidates: how many tests this promise may take in all.
         record: keeps a proof before its verdict is used, so that no later test forgets this one.
     """
-    known = {proof.plan: proof for proof in earlier}
+    known = {proof.plan: proof.judged(threshold, truth) for proof in earlier}
     count = max((proof.i for proof in earlier), default=0)
     made: list[Proof] = []
     for candidate in candidates:
@@ -311,6 +331,7 @@ def first_proved(
                 at=now(),
                 threshold=threshold,
                 method=test.method,
+                truth=truth,
             )
             record(proof)
             known[plan] = proof

@@ -1,5 +1,6 @@
 """AT CONFIDENCE through a whole session: a promise was proved on rows nobody planned with."""
 
+import octans
 import pytest
 import session_world
 from octans.errors import PlanError
@@ -123,13 +124,106 @@ def test_asked_again_an_accepted_plan_is_kept_without_a_test():
         assert len(proofs(session)) == len({p["plan"] for p in proofs(session)})
 
 
-def test_another_limit_is_another_promise():
+def test_another_limit_is_no_new_test():
+    """One bound answers every limit: else the next digit would be another first chance."""
+    with make([0.97], rows=600) as session:
+        session.explain(query(0.8))
+        (proof,) = proofs(session)
+        bound = proof["bound"]
+        plan = session.explain(query(bound - 1e-6))
+        assert "proved on 150 held-back rows" in plan.verdicts[0].guarantee
+        with pytest.raises(PlanError) as caught:
+            session.explain(query(bound + 1e-6))
+        assert caught.value.code == "OC0315"
+        assert proofs(session) == [proof]
+        session.explain(query(0.8, 0.9))
+        assert [p["i"] for p in proofs(session)] == [1, 1]
+
+
+def test_tests_are_counted_across_limits_and_redefinitions():
+    with make(NEAR, rows=800) as session:
+        for limit in (0.9, 0.9000001, 0.91):
+            with pytest.raises(PlanError):
+                session.sql(query(limit))
+        before = len(proofs(session))
+        session.sql(
+            "CREATE OR REPLACE VARIANT guess.v4 USING python('session_world:guess', "
+            "accuracy := 0.921, salt := 's4')"
+        )
+        session.sql(ANALYZE.format(table="rows", more="SAMPLE 800"))
+        with pytest.raises(PlanError):
+            session.sql(query(0.9))
+        made = proofs(session)
+        assert sorted(p["i"] for p in made) == list(range(1, len(made) + 1))
+        assert len({p["plan"] for p in made}) == len(made) > before > 1
+        assert len({p["promise"] for p in made}) == 1
+
+
+DOUBLE = """
+def double():
+    return lambda batch: [{factor} * x for x in batch.column("x").to_pylist()]
+"""
+
+
+@pytest.mark.parametrize("labels", ["LABELS (y := truth)", ""])
+def test_a_changed_file_is_tested_anew(tmp_path, labels):
+    """The proof was of what the file said then, not of its name."""
+    (tmp_path / "base.py").write_text(DOUBLE.format(factor=2))
+    (tmp_path / "doubling.py").write_text(DOUBLE.format(factor=2))
+    with octans.connect(tmp_path / "catalog", base_dir=tmp_path) as session:
+        session.sql(
+            "CREATE MODEL guess (x BIGINT) RETURNS (y BIGINT) QUALITY exact_match(y);"
+            "CREATE VARIANT guess.only USING python('doubling.py:double');"
+            "CREATE VARIANT guess.reference USING python('base.py:double') BASE;"
+            "CREATE TABLE rows AS SELECT range AS id, 2 * range AS truth FROM range(1, 401);"
+            "ANALYZE MODEL guess USING (SELECT id AS x, truth FROM rows) "
+            f"{labels} SAMPLE 400"
+        )
+        for _ in range(2):
+            session.sql(f"EXPLAIN (ADVICE 'VARIANT(guess only)') {query(0.9)}")
+        (proof,) = proofs(session)
+        assert proof["accepted"]
+    (tmp_path / "doubling.py").write_text(DOUBLE.format(factor=3))
+    with octans.connect(tmp_path / "catalog", base_dir=tmp_path) as session:
+        with pytest.raises(PlanError) as caught:
+            session.sql(f"EXPLAIN (ADVICE 'VARIANT(guess only)') {query(0.9)}")
+        assert caught.value.code == "OC0315"
+        assert [(p["i"], p["accepted"]) for p in proofs(session)] == [(1, True), (2, False)]
+
+
+def test_a_proof_without_labels_says_what_it_is_against():
     with make([0.99], rows=600) as session:
-        session.explain(query(0.9))
-        session.explain(query(0.91))
-        session.explain(query(0.9, 0.9))
-        assert [p["i"] for p in proofs(session)] == [1, 1, 1]
-        assert len({p["promise"] for p in proofs(session)}) == 3
+        session.sql(
+            "CREATE VARIANT guess.b USING python('session_world:guess', accuracy := 1.0) BASE;"
+            "ANALYZE MODEL guess USING (SELECT id AS x FROM rows) SAMPLE 600"
+        )
+        for _ in range(2):
+            (verdict, *_) = session.explain(query(0.9)).verdicts
+            assert "rows against the BASE variants' answers, no labels: " in verdict.guarantee
+        session.sql(ANALYZE.format(table="rows", more="SAMPLE 600"))
+        (verdict, *_) = session.explain(query(0.9)).verdicts
+        assert "BASE" not in verdict.guarantee
+
+
+def test_where_base_fails_everything_is_wrong():
+    """On search rows as on held-back ones: neither drops the row, which would flatter all."""
+    with make([1.0], rows=400) as session:
+        session.sql(
+            "CREATE VARIANT guess.b USING python('session_world:picky') BASE;"
+            "ANALYZE MODEL guess USING (SELECT id AS x FROM rows) SAMPLE 400"
+        )
+        search = session.catalog.sample("guess", 2, "search").column("x").to_pylist()
+        (seen,) = (
+            o
+            for o in session.catalog.observations({"guess"})
+            if o.metric == "quality" and o.variant == "guess.v0"
+        )
+        assert seen.n == len(search) == 300
+        assert seen.value == pytest.approx(sum(x % 10 != 7 for x in search) / 300)
+        session.explain(query(0.7))
+        (proof,) = proofs(session)
+        assert proof["n"] == 100
+        assert proof["right"] == sum(x % 10 != 7 for x in held_back(session))
 
 
 def test_the_same_rows_held_back_again_remember_their_tests():

@@ -171,6 +171,27 @@ def test_earlier_tests_count_and_are_not_repeated():
     assert third.proofs == ()
 
 
+def test_one_bound_answers_every_threshold():
+    rng = np.random.default_rng(6)
+    for scores in ([1.0] * 96 + [0.0] * 4, rng.beta(20, 1, 100).tolist()):
+        first = search("a", lambda name, s=scores: Scored(s), threshold=0.8)
+        bound = first.proof.bound
+        for threshold in (0.5, 0.8, bound - 1e-6, bound + 1e-6, 0.99):
+            again = search("a", None, threshold=threshold, earlier=first.proofs)
+            assert again.proofs == ()
+            assert (again.accepted is not None) == (bound >= threshold)
+            if again.proof is not None:
+                assert (again.proof.threshold, again.proof.i) == (threshold, 1)
+
+
+def test_a_test_that_failed_stays_failed_at_its_own_threshold():
+    rng = np.random.default_rng(7)
+    for _ in range(50):
+        scores = rng.beta(20, 1, 60).tolist()
+        tested = check(scores, None, 0.95, 0.025)
+        assert tested.accepted == (tested.bound >= 0.95)
+
+
 def test_tests_are_limited():
     found = search(range(100), lambda name: answers(50, 100), max_candidates=5)
     assert len(found.proofs) == 5
