@@ -18,7 +18,7 @@ CALLS = []
 
 DEVICES = """
 CREATE DEVICE cpu (KIND cpu, COUNT 2, THREADS 1, MEMORY 1 GB, PRICE 0.36 USD PER HOUR);
-CREATE DEVICE gpu (KIND cuda, COUNT 1, MEMORY 2 GB, PRICE 3.6 USD PER HOUR);
+CREATE DEVICE big (KIND cpu, COUNT 1, THREADS 2, MEMORY 2 GB, PRICE 3.6 USD PER HOUR);
 """
 
 MODELS = """
@@ -54,7 +54,7 @@ GUESS = (
     ("guess.tuned", "accuracy := 0.85", "cpu", 0.003, 0.85, 1e6),
     ("guess.tuned", "accuracy := 0.92", "cpu", 0.008, 0.92, 1e6),
     ("guess.best", "", "cpu", 0.030, 0.99, 4e8),
-    ("guess.best", "", "gpu", 0.002, 0.99, 4e8),
+    ("guess.best", "", "big", 0.002, 0.99, 4e8),
 )
 REFINE = (
     ("refine.fast", "", "cpu", 0.002, 0.90, 1e6),
