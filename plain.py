@@ -8,14 +8,15 @@ connection is therefore kept here: `SET`, `USE` and variables are repeated on ev
 later; what cannot be repeated (temporary tables, prepared statements) is refused.
 
 Error codes: OC0319 a statement that cannot call models; OC0420 DuckDB refused; OC0421 what would be
-gone with its connection.
+gone with its connection. OC0402, cancelled, is the executor's.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 import duckdb
 from sqlglot import exp
@@ -37,6 +38,55 @@ if TYPE_CHECKING:
     from .session import Session
 
 RELATION = "octans_stored"
+POLL_SECONDS = 0.05
+"""How late Ctrl-C or a cancellation reaches DuckDB; a twentieth of the promised second."""
+
+T = TypeVar("T")
+
+
+def stoppable(
+    cancel: threading.Event, cursor: duckdb.DuckDBPyConnection, work: Callable[[], T]
+) -> T:
+    """Do a cursor's work in a thread of its own, so that Ctrl-C and `cancel` stop it.
+
+    DuckDB looks for Ctrl-C in the main thread only, not while it pulls from our reader, and tells
+    of it as a RuntimeError.
+
+    Raises:
+        RunError: OC0402, stopped.
+        KeyboardInterrupt: Ctrl-C as the work was done, or a second one.
+    """
+    done: list[T] = []
+    failed: list[BaseException] = []
+    ended = threading.Event()  # a `join` that Ctrl-C interrupts takes the thread for dead
+
+    def run() -> None:
+        try:
+            done.append(work())
+        except BaseException as error:  # noqa: BLE001 -- raised again by the waiting thread
+            failed.append(error)
+        ended.set()
+
+    interrupted = False
+    threading.Thread(target=run, name="octans-duckdb", daemon=True).start()
+    while True:
+        try:
+            while not ended.wait(POLL_SECONDS):
+                if cancel.is_set():
+                    cursor.interrupt()  # again: one that comes before the query starts is lost
+            break
+        except KeyboardInterrupt:
+            if interrupted:
+                raise
+            interrupted = True
+            cancel.set()
+    if not failed:
+        if interrupted:
+            raise KeyboardInterrupt
+        return done[0]
+    if isinstance(failed[0], duckdb.InterruptException):
+        raise RunError("cancelled", code="OC0402") from failed[0]
+    raise failed[0]
 
 
 def stores_calls(session: Session, statement: ast.PlainSql) -> bool:
@@ -107,35 +157,41 @@ def write(session: Session, run: Run, fields: Schema, head: str, tail: str = "")
     failure: list[OctansError] = []
     with session.catalog.cursor() as cursor:
         cursor.register(RELATION, _reader(run, names, failure))
+        text = f"{head}{query} FROM {RELATION}{tail}"
         try:
-            written = cursor.execute(f"{head}{query} FROM {RELATION}{tail}").fetchall()
-        except duckdb.Error as error:
+            written = stoppable(session.cancelled, cursor, lambda: cursor.execute(text).fetchall())
+        except (duckdb.Error, RunError) as error:
             if failure:
                 raise failure[0] from error
-            raise duckdb_error(error) from error
+            raise error if isinstance(error, RunError) else duckdb_error(error) from error
         finally:
             cursor.unregister(RELATION)
     count = written[0][0] if written and written[0] else 0
     return Result(message=f"wrote {count} rows", failed=lambda: run.failed)
 
 
-def run_plain(catalog: Catalog, text: str) -> Result:
-    """Run a statement of DuckDB's.
+def run_plain(catalog: Catalog, text: str, cancel: threading.Event) -> Result:
+    """Run a statement of DuckDB's until it ends or `cancel` is set.
 
     Raises:
-        RunError: OC0420, DuckDB refuses it; OC0421, it would be gone with its connection.
+        RunError: OC0402, stopped; OC0420, DuckDB refuses it; OC0421, it would be gone with its
+            connection.
     """
     words = text.split(None, 6)
     _refuse_lost(words)
+
+    def run() -> Result:
+        found = cursor.sql(text)
+        nothing = found is None or found.columns == ["Success"]
+        result = Result(message="done") if nothing else rows_of(found)
+        _remember(catalog, cursor, text, words)
+        return result
+
     try:
         with catalog.cursor() as cursor:
-            found = cursor.sql(text)
-            nothing = found is None or found.columns == ["Success"]
-            result = Result(message="done") if nothing else rows_of(found)
-            _remember(catalog, cursor, text, words)
+            return stoppable(cancel, cursor, run)
     except duckdb.Error as error:
         raise duckdb_error(error) from error
-    return result
 
 
 def rows_of(relation: duckdb.DuckDBPyRelation) -> Result:

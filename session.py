@@ -66,7 +66,8 @@ class Session:
         self.catalog = catalog
         self.base_dir = Path.cwd() if base_dir is None else Path(base_dir)
         self.progress: ProgressSink | None = None
-        self._cancel = threading.Event()
+        self.cancelled = threading.Event()
+        """Set while the running statement is to stop; cleared by the next one."""
         self._caller: FrameType | None = None
         self._advice: str | None = None
         self._cache: ResultCache | None = None
@@ -89,7 +90,7 @@ class Session:
 
     def cancel(self) -> None:
         """Stop the running statement; it raises OC0402."""
-        self._cancel.set()
+        self.cancelled.set()
 
     # --- statements -------------------------------------------------------------------------
 
@@ -155,7 +156,7 @@ class Session:
             models={model.name: model for model in self.catalog.models()},
             variants={v.full_name: v for v in self.catalog.variants()},
             devices={device.name: device for device in self.devices()},
-            cancel=self._cancel,
+            cancel=self.cancelled,
             progress=self.progress if settings.progress else None,
             base_dir=self.base_dir,
             cache=self._results() if settings.cache else None,
@@ -197,7 +198,7 @@ class Session:
 
     def _run(self, text: str, name: str | None) -> Iterator[Result]:
         for statement in self._located(lambda: parse(text), text, name):
-            self._cancel.clear()
+            self.cancelled.clear()
             yield self._located(lambda s=statement: self._execute(s), text, name, statement.span)  # type: ignore[misc]
 
     def _located(
@@ -336,7 +337,7 @@ class Session:
         """
         from .plain import run_plain
 
-        return run_plain(self.catalog, text)
+        return run_plain(self.catalog, text, self.cancelled)
 
     def _see_frames(self, tree: exp.Expression | ast.Fragment) -> None:
         """Register the data frames of the caller's scope that a query names as tables."""

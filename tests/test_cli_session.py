@@ -4,9 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
+import octans as octans_package
 import pytest
+from octans.errors import RunError
 
 MODELS = """
 import time
@@ -74,6 +77,49 @@ def test_ctrl_c_stops_a_run_cleanly_and_reports_what_was_done(place):
     assert b"OC0402" in errors
     assert b"finished rows" in errors
     assert took < 5
+
+
+COUNTING = "SELECT count(*) FROM range(100000000000) t(a) WHERE hash(a) = 1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"CREATE TABLE kept AS {QUERY}",
+        f"COPY ({QUERY}) TO 'kept.csv'",
+        COUNTING,
+        f"CREATE TABLE kept AS {COUNTING}",
+    ],
+)
+@pytest.mark.parametrize("how", ["ctrl-c", "cancel"])
+def test_what_duckdb_writes_or_does_alone_stops_within_a_second(place, monkeypatch, text, how):
+    """DuckDB neither heeds Ctrl-C while it pulls from our reader nor tells of it as we do."""
+    monkeypatch.syspath_prepend(str(place))
+    monkeypatch.chdir(place)
+    with octans_package.connect() as session:
+        session.sql(SETUP)
+        stop = session.cancel if how == "cancel" else lambda: os.kill(os.getpid(), signal.SIGINT)
+        timer = threading.Timer(1.0, stop)
+        timer.start()
+        begun = time.monotonic()
+        with pytest.raises(RunError) as caught:
+            session.sql(text)
+        assert time.monotonic() - begun < 2.2
+        assert caught.value.code == "OC0402"
+        assert session.tables() == ()
+        assert session.sql("SELECT 1").fetchall() == [(1,)]
+        statuses = session.sql("SELECT status FROM octans.runs WHERE kind = 'query'").fetchall()
+        assert statuses == ([("cancelled",)] if QUERY in text else [])
+
+
+def test_ctrl_c_ends_a_statement_of_duckdbs_with_130(place):
+    with started(place, "-c", COUNTING) as process:
+        time.sleep(3)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"OC0402" in errors
+    assert b"Traceback" not in errors
 
 
 def test_a_pipe_closed_in_the_middle_of_a_stream_ends_silently(place):
