@@ -59,6 +59,14 @@ class Relation:
     alias: str | None
     schema: Schema
     bound: Bound | None = None
+    function: str | None = None
+    """A table function's name, which its one column also has where an alias renames it."""
+
+    def column(self, lower: str) -> str | None:
+        """The column of that lower-case name, as it is written."""
+        if len(self.schema) == 1 and self.function == lower:
+            return self.schema[0].name
+        return name_in(self.schema, lower)
 
 
 @dataclass(frozen=True)
@@ -81,14 +89,21 @@ def name_in(schema: Schema, lower: str) -> str | None:
 
 def alias_of(item: exp.Expr) -> str | None:
     """The name an item of FROM has for the rest of the query."""
-    if item.alias:
-        return str(item.alias)
+    return str(item.alias) if item.alias else function_of(item)
+
+
+def function_of(item: exp.Expr) -> str | None:
+    """The name of an item of FROM without an alias: the table's or the table function's."""
+    if isinstance(item, exp.Unnest):
+        return "unnest"
     if isinstance(item, exp.Table):
         this = item.this
         if isinstance(this, exp.Identifier):
             return str(this.name)
         if isinstance(this, exp.Anonymous):
             return str(this.name)
+        if isinstance(this, exp.GenerateSeries):
+            return "range" if this.args.get("is_end_exclusive") else "generate_series"
         return this.sql_name().lower() if isinstance(this, exp.Func) else None
     return None
 

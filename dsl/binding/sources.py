@@ -17,7 +17,17 @@ from ...ir.record import dataclass
 from ...ir.types import Field, NamedExpr, Schema, SqlExpr, column, names, quote
 from ..diagnostics import nearest
 from .problems import Place
-from .relations import Bound, Ctes, Key, Relation, alias_of, name_in, renamed, same_name
+from .relations import (
+    Bound,
+    Ctes,
+    Key,
+    Relation,
+    alias_of,
+    function_of,
+    name_in,
+    renamed,
+    same_name,
+)
 from .rewriting import from_input
 from .rows import describe_over
 from .trees import field_of, is_plan_column, is_query, is_volatile, plan_column, text_of
@@ -71,7 +81,7 @@ class Sources:
         for skip in range(min(2, len(parts) - 1)):
             for index, relation in enumerate(self.relations):
                 if relation.alias is not None and relation.alias.lower() == lower[skip]:
-                    name = name_in(relation.schema, lower[skip + 1])
+                    name = relation.column(lower[skip + 1])
                     if name is not None:
                         return Key(index, name), list(parts[skip + 2 :])
         found = [
@@ -285,7 +295,10 @@ class Sources:
         visible = [(index, item) for index, item in enumerate(self.items) if self._seen(index)]
         for index, item in visible:
             alias = self._alias(item, index)
-            self.relations.append(Relation(alias, (), self.plans.get(id(item))))
+            own = None
+            if isinstance(item, exp.Unnest) or isinstance(item.this, exp.GenerateSeries):
+                own = function_of(item)
+            self.relations.append(Relation(alias, (), self.plans.get(id(item)), own))
         self._nulls = ""
         if not self.items:
             return
@@ -314,7 +327,7 @@ class Sources:
                 bound = renamed(relation.bound, alias, self.place)
                 self.relations[index] = Relation(relation.alias, bound.fields, bound)
             else:
-                self.relations[index] = Relation(relation.alias, schema)
+                self.relations[index] = Relation(relation.alias, schema, None, relation.function)
 
     def _seen(self, index: int) -> bool:
         """SEMI and ANTI joins' right sides give no columns."""

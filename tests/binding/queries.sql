@@ -117,3 +117,7 @@ SELECT IF(is_even(id), double(id), rank() OVER (ORDER BY double(k))) AS c FROM n
 SELECT (SELECT id FROM numbers WHERE id = 3) + double(id) AS d FROM numbers UNION ALL (WITH b AS (SELECT k FROM kinds) SELECT double(k) FROM b) ORDER BY d
 SELECT id FROM numbers WHERE double(k) ORDER BY id
 SELECT double(id) AS d FROM numbers WHERE (k) AND id < 6 ORDER BY id
+SELECT double(id), range FROM numbers, range(2) WHERE id < 3 ORDER BY id, range
+SELECT double(a.range), double(b.range) FROM range(3) a, range(2) b
+SELECT double(id), range.range, unnest FROM numbers, range(2), unnest([1, 2]) WHERE id < 3
+SELECT double(id), g.generate_series, g FROM numbers, generate_series(2) g WHERE id < 3
