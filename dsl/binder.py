@@ -16,9 +16,11 @@ from ..ir.record import dataclass
 from ..ir.slo import Slo
 from ..ir.types import Schema
 from . import ast
-from .binding.analyze import BoundAnalyze, BoundLabel, bind_analyze
+from .binding.analyze import BoundAnalyze, BoundLabel
+from .binding.analyze import bind_analyze as _bind_analyze
 from .binding.calls import CallSites, own_names
-from .binding.definitions import bind_definition
+from .binding.definitions import Declared, Definition
+from .binding.definitions import bind_definition as _bind_definition
 from .binding.problems import Place
 from .binding.queries import QueryBinder
 from .binding.relations import Ctes
@@ -26,6 +28,7 @@ from .binding.slos import accuracy_asked, bind_slo
 from .binding.trees import function_name, text_of
 from .binding.view import CatalogView, Context
 from .diagnostics import nearest
+from .sqlbridge import too_deep
 
 __all__ = [
     "BoundAnalyze",
@@ -61,7 +64,41 @@ def bind_select(stmt: ast.Select, catalog: CatalogView) -> BoundQuery:
 
     Raises:
         BindError: unknown names, wrong types, misplaced calls, an impossible SLO.
+        SyntaxProblem: OC0109, it is nested too deeply; long chains of operators nest too.
     """
+    try:
+        return _select(stmt, catalog)
+    except RecursionError:
+        raise too_deep(stmt.span) from None
+
+
+def bind_definition(stmt: Definition, catalog: CatalogView) -> Declared:
+    """The object a CREATE declares.
+
+    Raises:
+        BindError: unknown types, names, units; duplicates; a body that does not bind.
+        SyntaxProblem: OC0109, it is nested too deeply.
+    """
+    try:
+        return _bind_definition(stmt, catalog)
+    except RecursionError:
+        raise too_deep(stmt.span) from None
+
+
+def bind_analyze(stmt: ast.Analyze, catalog: CatalogView) -> BoundAnalyze:
+    """Everything ANALYZE needs of the rows of USING.
+
+    Raises:
+        BindError: an unknown subject, a missing input, a label that is no output, a wrong budget.
+        SyntaxProblem: OC0109, it is nested too deeply.
+    """
+    try:
+        return _bind_analyze(stmt, catalog)
+    except RecursionError:
+        raise too_deep(stmt.span) from None
+
+
+def _select(stmt: ast.Select, catalog: CatalogView) -> BoundQuery:
     ctx = Context(catalog)
     slo = bind_slo(stmt.slo, stmt.objective, catalog)
     place = own_names(ctx, Place(stmt.query))

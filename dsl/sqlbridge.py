@@ -153,7 +153,8 @@ def too_deep(span: Span) -> SyntaxProblem:
         "OC0109",
         "this is nested too deeply",
         span=span,
-        hint=f"parsing needs a nesting of less than about {sys.getrecursionlimit() // 30}",
+        hint=f"parsing needs a nesting of less than about {sys.getrecursionlimit() // 30}; "
+        "a chain of operators nests with every term: write x IN (…) for many ORs",
     )
 
 

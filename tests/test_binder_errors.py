@@ -12,7 +12,7 @@ from octans.dsl.binder import bind_analyze, bind_select
 from octans.dsl.binding.problems import CODES
 from octans.dsl.diagnostics import render
 from octans.dsl.parser import parse
-from octans.errors import BindError
+from octans.errors import BindError, SyntaxProblem
 
 FILES = sorted((Path(__file__).parent / "errors").glob("oc02*.txt"))
 
@@ -46,3 +46,11 @@ def test_error_is_drawn_as_recorded(path, update_plans):
 def test_every_code_has_a_snapshot():
     """A new code without a recorded example fails here."""
     assert {path.stem[:6].upper() for path in FILES} == set(CODES)
+
+
+@pytest.mark.parametrize("chain", ["+".join(["id"] * 600), " OR ".join(["double(id) = 1"] * 600)])
+def test_a_long_chain_of_operators_is_a_typed_error(chain):
+    """Binding a tree recurses; Python's own RecursionError never reaches a user."""
+    with pytest.raises(SyntaxProblem) as caught:
+        bind_all(f"SELECT double(id), {chain} FROM numbers", demo_catalog())
+    assert caught.value.code == "OC0109"
