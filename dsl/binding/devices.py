@@ -18,6 +18,7 @@ _DEVICE_UNITS = {
 }
 _DEVICE_COUNTS = ("count", "threads")
 _DEVICE_WORDS = ("kind", "tier")
+_KINDS = ("cpu", "cuda")
 _DEVICE_KEYS = (*_DEVICE_WORDS, *_DEVICE_COUNTS, *_DEVICE_UNITS)
 
 
@@ -47,7 +48,20 @@ def bind_device(stmt: ast.CreateDevice) -> Device:
             stmt.span,
             hint="KIND cpu, or KIND cuda",
         )
+    _check_kind(stmt)
     return Device(stmt.name.text, **found)  # type: ignore[arg-type]
+
+
+def _check_kind(stmt: ast.CreateDevice) -> None:
+    for item in stmt.items:
+        if item.key.text.lower() == "kind" and _word(item).lower() not in _KINDS:
+            raise problem(
+                "OC0230",
+                f"there is no KIND {_word(item)}",
+                item.value.span,
+                label="no such kind",
+                candidates=nearest(_word(item).lower(), _KINDS) or _KINDS,
+            )
 
 
 def bind_link(stmt: ast.CreateLink) -> Link:
