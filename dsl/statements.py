@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, Literal, cast
 
 from ..errors import Span
@@ -227,6 +228,16 @@ class Build(Shared):
         if target.words[0].upper != "TO":
             message = f"unexpected {target.words[0].text} after the query to copy"
             raise problem("OC0101", message, span=target.words[0].span, label="expected TO")
+        words = [word.upper for word in target.words]
+        for place, pair in enumerate(pairwise(words)):
+            if pair == ("ON", "ERROR"):
+                raise problem(
+                    "OC0101",
+                    "ON ERROR belongs to the query, inside the parentheses",
+                    span=Span(target.words[place].span.start, target.words[place + 1].span.end),
+                    label="cannot stand here",
+                    hint="COPY (SELECT … ON ERROR SKIP) TO …",
+                )
         return ast.CopyTo(self.select(parts), target.text, parts.span)
 
     def analyze(self, children: list[Any]) -> ast.Analyze:
