@@ -85,6 +85,10 @@ def bind_constraint(ref: ast.ConstraintRef, catalog: CatalogView) -> Constraint:
         raise problem(
             "OC0217", "accuracy lies between 0 and 1", ref.limit.span, label="a share of rows"
         )
+    if metric not in HIGHER_IS_BETTER and ref.limit.value < 0:
+        raise problem(
+            "OC0217", f"{metric} is never below 0", ref.limit.span, label="no plan can be below 0"
+        )
     confidence = _confidence(ref, metric)
     return Constraint(
         metric,
