@@ -28,7 +28,7 @@ from .relational import StepWorker, only_selects, scan, stop_after
 from .residual import Shared, Spool, residual
 from .service import ServiceTimes, joint
 from .stages import StageWorker
-from .state import RowsFailed, RunState, derived_columns
+from .state import RowsFailed, RunState, derived_columns, finishing_nodes
 
 JOIN_SECONDS = 0.5
 """How long a stopped run waits for its threads; a model call that runs on is left behind."""
@@ -56,14 +56,17 @@ class Execution:
         self._used = True
         state = self._state
         stream = _Builder(self._plan, state, self._pumps, self._spool).build()
-        numbered = source_numbered(self._plan.root)
+        state.finishing = finishing_nodes(self._plan.root)
+        finishes = self._plan.root in state.finishing
         self._pumps.start()
         try:
             for chunk in stream.chunks:
                 yield self._conform(chunk.batch)
-                if numbered:
-                    state.rows_done = int(chunk.rows[-1]) + 1
+                if finishes:
+                    state.finished(chunk.rows)
                 state.report_progress()
+            if not finishes and state.rows_total is not None:
+                state.rows_done = max(state.rows_done, state.rows_total)
             state.report_progress(last=True)
             self._raise_failure()
         except (Stopped, RowsFailed, KeyboardInterrupt) as error:
@@ -237,11 +240,6 @@ class _Builder:
                 chunks = residual(node, inputs, state, self._spool, sizer, self._derived[node])
                 return Stream(chunks, channels)
         assert_never(node)
-
-
-def source_numbered(node: PhysicalNode) -> bool:
-    """Whether the node's rows carry the numbers of source rows."""
-    return _source(node) is not None
 
 
 def _source(node: PhysicalNode) -> SqlScan | None:

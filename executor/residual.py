@@ -31,15 +31,16 @@ _spools = itertools.count()
 
 
 def feed(
+    node: PhysicalNode,
     source: Stream,
-    schema: Schema,
     state: RunState,
     *,
     failed: bool,
     meter: FlowMeter | None = None,
 ) -> pa.RecordBatchReader:
-    """A stream as an Arrow reader for DuckDB, with `__row` and, if asked for, `__failed`."""
-    arrow = state.arrow_schema(schema).append(pa.field(ROW, pa.int64()))
+    """A node's stream as an Arrow reader for DuckDB, with `__row` and, if asked for, `__failed`."""
+    finishes = node in state.finishing
+    arrow = state.arrow_schema(node.schema).append(pa.field(ROW, pa.int64()))
     if failed:
         arrow = arrow.append(pa.field(FAILED, pa.bool_()))
 
@@ -54,7 +55,8 @@ def feed(
                 if failed:
                     mask = np.zeros(len(chunk), np.bool_) if chunk.failed is None else chunk.failed
                     columns.append(pa.array(mask))
-                state.rows_done = max(state.rows_done, int(chunk.rows[-1]) + 1)
+                if finishes:
+                    state.finished(chunk.rows)
                 if meter is not None:
                     meter.rows_in += len(chunk)
                     meter.failed_in += int(mask.sum()) if failed else 0
@@ -87,12 +89,12 @@ class Spool:
         self._name: str | None = None
         self._tables = 0
 
-    def store(self, source: Stream, schema: Schema, meter: FlowMeter | None = None) -> str:
-        """Write a stream off into a table, its rows counted by `meter`; its qualified name."""
+    def store(self, node: PhysicalNode, source: Stream, meter: FlowMeter | None = None) -> str:
+        """Write a node's stream off into a table, counted by `meter`; its qualified name."""
         state = self._state
         cursor = state.cursor()
         table = self._table(cursor)
-        reader = feed(source, schema, state, failed=True, meter=meter)
+        reader = feed(node, source, state, failed=True, meter=meter)
         try:
             cursor.register("octans_feed", reader)
             cursor.execute(f"CREATE TABLE {table} AS SELECT * FROM octans_feed")
@@ -136,7 +138,7 @@ class Shared:
                 raise Stopped
         try:
             if self._table is None:
-                self._table = self._spool.store(self._source, self._node.schema)
+                self._table = self._spool.store(self._node, self._source)
         finally:
             self._lock.release()
         state = self._state
@@ -182,12 +184,10 @@ def residual(
             name = f"in{i}"
             counted = meter if i == 0 else None
             if times_read(node.sql, name) > 1:
-                table = spool.store(source, child.schema, counted)
+                table = spool.store(child, source, counted)
                 cursor.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM {table}")
             else:
-                cursor.register(
-                    name, feed(source, child.schema, state, failed=marked, meter=counted)
-                )
+                cursor.register(name, feed(child, source, state, failed=marked, meter=counted))
         result = run_query(state, cursor, node.sql, node.fields)
         for chunk in numbered(result, node.fields, sizer):
             meter.rows_out += len(chunk)

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from ..ir.node import Node
 from ..ir.physical import PhysicalNode, Stage
 from ..ir.types import Schema
+from .chunks import Rows
 from .environment import Environment, Failure
 from .slots import Models, Slots
 from .telemetry import Telemetry
@@ -50,6 +52,7 @@ class RunState:
         self._max_failures = max_failures
         self.error: BaseException | None = None
         self.rows_done = 0
+        self.finishing: frozenset[PhysicalNode] = frozenset()
         self.rows_total: int | None = None
         self.plan_order = {stage.step: i for i, stage in enumerate(stages)}
         self._lock = threading.Lock()
@@ -77,6 +80,11 @@ class RunState:
         with self._lock:
             if self.error is None:
                 self.error = error
+
+    def finished(self, rows: Rows) -> None:
+        """Rows, ascending, of a node whose rows are finished: so are all before them."""
+        if len(rows):
+            self.rows_done = max(self.rows_done, int(rows[-1]) + 1)
 
     def add_failures(self, failures: Iterable[Failure]) -> None:
         """Keep failed rows, up to `max_failures`."""
@@ -144,6 +152,29 @@ class RunState:
         if total is None and self.rows_done <= (self.env.rows_expected or -1):
             total = self.env.rows_expected
         sink.update(self.rows_done, total, self.telemetry.lines())
+
+
+def finishing_nodes(root: PhysicalNode) -> frozenset[PhysicalNode]:
+    """The nodes whose rows have been through all stages: `rows_done` counts them.
+
+    The root, where a stage or a scan feeds it row by row; else what its SQL reads that is above all
+    stages. Equal inputs called once are numbered as the first row that had them, and all rows
+    before that one had earlier inputs. Of branches with stages of their own the furthest counts.
+    """
+    from ..ir.physical import SqlResidual, SqlScan, SqlStep, StopAfter
+
+    node = root
+    while isinstance(node, SqlStep | StopAfter):
+        node = node.input
+    if isinstance(node, Stage | SqlScan):
+        return frozenset((root,))
+    below: dict[Node, frozenset[Stage]] = {}
+    for each in root.postorder():
+        own = frozenset((each,)) if isinstance(each, Stage) else frozenset[Stage]()
+        below[each] = own.union(*(below[child] for child in each.children))
+    fed = {child for each in below if isinstance(each, SqlResidual) for child in each.inputs}
+    most = max((len(below[child]) for child in fed), default=0)
+    return frozenset(child for child in fed if len(below[child]) == most)
 
 
 def derived_columns(root: PhysicalNode) -> dict[PhysicalNode, frozenset[str]]:

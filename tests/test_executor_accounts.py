@@ -43,7 +43,7 @@ def test_failed_rows_are_counted_once_over_all_stages(world, on_error, count):
     assert execution.failed_rows == count
 
 
-def looked_up(xs, bad, other=None):
+def looked_up(xs, bad, other=None, call=None):
     """`picky` called once for equal inputs, looked up for all rows that have them."""
     source = numbers(0, xs)
     left = source if other is None else stage(source, "m.picky", name="z", bad=other)
@@ -53,7 +53,7 @@ def looked_up(xs, bad, other=None):
         'GROUP BY "x" ORDER BY min(__row)',
         (Field("x", "BIGINT"),),
     )
-    once = stage(distinct, "m.picky", bad=bad)
+    once = stage(distinct, "m.picky", bad=bad) if call is None else call(distinct)
     fields = (Field("x", "BIGINT"), Field("y", "BIGINT"))
     return once, SqlResidual(
         (left, once),
@@ -274,3 +274,22 @@ def test_rows_are_drawn_by_number_however_sparse_they_come():
     for rows in ([0, 1, 9, 10, 27], [5], [8, 9], [10**15 + 8, 10**15 + 17], [1, 9 * 10**12]):
         drawn = sample.drawn(np.array(rows))
         assert [rows[i] for i in drawn] == [row for row in rows if row % 9 == 0]
+
+
+def test_rows_are_done_when_their_calls_are_not_when_they_are_read(world):
+    """Equal inputs called once: all rows are read, and written off, before the first call."""
+    source = numbers(0, "SELECT range // 2 AS x FROM range(100000)")
+    _, root = looked_up(source.sql, "", call=lambda below: sleepy(below, 1, 0.05))
+    execution = world.run(root)
+    threading.Timer(1.0, execution.cancel).start()
+    with pytest.raises(RunError, match="cancelled after") as caught:
+        execution.read_all()
+    assert 0 < caught.value.rows_done < 250  # 8 rows in 0.05 s
+    assert caught.value.rows_done == execution.rows_done
+
+
+def test_all_rows_are_done_at_the_end(world):
+    _, root = looked_up("SELECT range % 10 AS x FROM range(40)", "")
+    execution = world.run(root)
+    execution.read_all()
+    assert execution.rows_done == 40
