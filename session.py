@@ -212,6 +212,10 @@ class Session:
                 line = text[span.start : span.end].split("\n", 1)[0]
                 error.span = Span(span.start, span.start + len(line.rstrip()))
             raise error.in_source(text, name) from error.__cause__
+        except RuntimeError as error:
+            if str(error) != "Query interrupted":  # how DuckDB tells this thread of Ctrl-C
+                raise
+            raise RunError("cancelled", code="OC0402").in_source(text, name) from error
         except RecursionError as error:
             deep = PlanError("an expression is nested too deeply", code="OC0109", span=span)
             raise deep.in_source(text, name) from error

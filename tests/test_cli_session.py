@@ -112,6 +112,19 @@ def test_what_duckdb_writes_or_does_alone_stops_within_a_second(place, monkeypat
         assert statuses == ([("cancelled",)] if QUERY in text else [])
 
 
+def test_ctrl_c_while_planning_is_told_like_any_other(monkeypatch):
+    """DuckDB counts the rows of a source, in the main thread, before a plan is chosen."""
+
+    def interrupted(*_):
+        raise RuntimeError("Query interrupted")
+
+    with octans_package.connect() as session:
+        monkeypatch.setattr(session, "_execute", interrupted)
+        with pytest.raises(RunError) as caught:
+            session.sql("SELECT 1")
+        assert caught.value.code == "OC0402"
+
+
 def test_ctrl_c_ends_a_statement_of_duckdbs_with_130(place):
     with started(place, "-c", COUNTING) as process:
         time.sleep(3)
