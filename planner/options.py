@@ -1,0 +1,264 @@
+"""Which choices a step has, and why every other one is left out.
+
+Error codes: OC0310 a step has no choice with statistics; OC0314 a step has no choice left (advice,
+constraints on one model, memory).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
+
+from ..cost.compose import service_seconds
+from ..cost.model import LATENCY_LEVELS, Call, CostModel, Unplannable
+from ..errors import PlanError
+from ..ir.models import Device, Knobs, Model, Variant, knobs_text
+from ..ir.physical import Choice
+from ..ir.record import dataclass
+from ..ir.slo import Slo
+from .explain.numbers import quantity, unit_of
+from .objectives import Needs
+from .stage_plan import StagePlan
+from .steps import StepInfo
+
+Allow = Callable[[StepInfo, Choice], str | None]
+"""Why a choice is ruled out from outside (advice); None where it is not."""
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """A choice (or a whole variant, with batch None) that is not in the problem, and why.
+
+    `code`: `no_statistics`, `memory`, `failures`, `no_quality`, `unavailable`, `advice`, `limit`,
+    `no_power`, `no_tokens`, `no_latency`.
+    """
+
+    key: str
+    variant: str
+    knobs: Knobs
+    device: str | None
+    batch: int | None
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A variant and knobs never measured anywhere, and the statement that would."""
+
+    key: str
+    variant: str
+    knobs: Knobs
+    statement: str
+
+    def __str__(self) -> str:
+        knobs = f" ({knobs_text(self.knobs)})" if self.knobs else ""
+        return f"{self.variant}{knobs} has no statistics: run {self.statement}"
+
+
+def settings_of(variant: Variant) -> tuple[Knobs, ...]:
+    """Every combination of a variant's knob values, knobs sorted by name."""
+    domains = sorted(variant.knobs, key=lambda domain: domain.name)
+    return tuple(
+        tuple((domain.name, value) for domain, value in zip(domains, values, strict=True))
+        for values in product(*(domain.values for domain in domains))
+    )
+
+
+class Gather:
+    """Collects the choices of every step and the reasons of those left out."""
+
+    def __init__(
+        self,
+        model: CostModel,
+        needs: Needs,
+        slo: Slo,
+        unavailable: Mapping[str, str],
+        allow: Allow | None,
+        *,
+        steady: bool,
+    ) -> None:
+        self.steady = steady
+        self.model = model
+        self.needs = needs
+        self.slo = slo
+        self.unavailable = unavailable
+        self.allow = allow
+        self.excluded: list[Excluded] = []
+        self.missing: list[Missing] = []
+        self.notes: list[str] = []
+
+    def options(
+        self, info: StepInfo, variants: Iterable[Variant], devices: Sequence[Device]
+    ) -> list[tuple[Choice, Call]]:
+        """Every plannable choice of a step."""
+        found: list[tuple[Choice, Call]] = []
+        for variant in variants:
+            if variant.full_name in self.unavailable:
+                reason = self.unavailable[variant.full_name]
+                self._exclude(info, variant.full_name, (), None, None, "unavailable", reason)
+                continue
+            for knobs in settings_of(variant):
+                found.extend(self._of_setting(info, variant, knobs, devices))
+        return found
+
+    def _of_setting(
+        self, info: StepInfo, variant: Variant, knobs: Knobs, devices: Sequence[Device]
+    ) -> list[tuple[Choice, Call]]:
+        """The choices of one variant and knobs, on all devices."""
+        name, text = variant.full_name, knobs_text(knobs)
+        found: list[tuple[Choice, Call]] = []
+        unmeasured: list[tuple[str, str]] = []
+        for device in devices:
+            unsteady = self._unsteady(info, name, text, device)
+            if unsteady is not None:
+                self._exclude(info, name, knobs, device.name, None, "failures", unsteady)
+                continue
+            calls = self.model.calls(info.context, name, text, device.name)
+            if isinstance(calls, Unplannable):
+                if calls.code == "no_statistics":
+                    unmeasured.append((device.name, calls.reason))
+                else:
+                    self._exclude(info, name, knobs, device.name, None, calls.code, calls.reason)
+                continue
+            for call in calls:
+                choice = Choice(name, knobs, call.batch, device.name, version=variant.version)
+                code, reason = self._unfit(info, choice, call)
+                if code:
+                    self._exclude(info, name, knobs, device.name, call.batch, code, reason)
+                else:
+                    found.append((choice, call))
+        for device_name, reason in unmeasured:
+            self._exclude(info, name, knobs, device_name, None, "no_statistics", reason)
+        if len(unmeasured) == len(devices):
+            self.missing.append(Missing(info.key, name, knobs, analyze_text(info)))
+        return found
+
+    def _unsteady(self, info: StepInfo, name: str, knobs: str, device: Device) -> str | None:
+        """Why a choice that failed when it was measured is left out where one failure ends all."""
+        failure = self.model.stats.failure(info.context, name, knobs, device.name)
+        if failure is None or failure.value <= 0.0:
+            return None
+        share = f"{name} failed on {failure.value:.2%} of the elements measured"
+        if self.steady:
+            return f"{share}, and ON ERROR FAIL stops at the first"
+        self.notes.append(f"{info.key}: {share}")
+        return None
+
+    def _unfit(self, info: StepInfo, choice: Choice, call: Call) -> tuple[str, str]:
+        """Why this choice cannot be planned: ('', '') where it can."""
+        if self.allow is not None:
+            reason = self.allow(info, choice)
+            if reason is not None:
+                return "advice", reason
+        if call.tokens_usd is None and self.needs.cost:
+            return "no_tokens", f"{choice.variant} has a token price but no token counts"
+        if call.device.power_watts is None and self.needs.energy:
+            return "no_power", f"device {call.device.name} declares no POWER"
+        if call.device.grid_g_co2_per_kwh is None and self.needs.co2:
+            return "no_power", f"device {call.device.name} declares no grid intensity"
+        if not call.points and self.needs.latency:
+            return "no_latency", f"no latency quantile of {choice.variant} was measured"
+        if call.memory is None and self.needs.memory:
+            return "memory", f"the memory of {choice.variant} was not measured"
+        return "", ""
+
+    def limited(
+        self, stages: Sequence[StagePlan], models: Mapping[str, Model]
+    ) -> list[list[tuple[Choice, Call]]] | None:
+        """Options left by constraints on one model and by unknown quality; None: all."""
+        changed = False
+        kept: list[list[tuple[Choice, Call]]] = []
+        for stage in stages:
+            mine: list[tuple[Choice, Call]] = []
+            for option, (choice, call) in enumerate(zip(stage.choices, stage.calls, strict=True)):
+                code, reason = self._over(stage, option, choice, call, models)
+                if code:
+                    changed = True
+                    self._exclude(
+                        stage.step, choice.variant, choice.knobs, choice.device, choice.batch,
+                        code, reason,
+                    )  # fmt: skip
+                else:
+                    mine.append((choice, call))
+            kept.append(mine)
+        return kept if changed else None
+
+    def _over(
+        self,
+        stage: StagePlan,
+        option: int,
+        choice: Choice,
+        call: Call,
+        models: Mapping[str, Model],
+    ) -> tuple[str, str]:
+        """Does this option miss a constraint on its model alone, or lack its quality?"""
+        graded = models[stage.step.model].quality is not None
+        if call.quality is None and self.needs.accuracy and graded:
+            return "no_quality", f"the quality of {choice.variant} was not measured"
+        for constraint in self.slo.constraints:
+            if constraint.model != stage.step.model:
+                continue
+            if constraint.metric == "accuracy":
+                value = None if call.quality is None else call.quality.value
+            elif constraint.metric in LATENCY_LEVELS:
+                level = LATENCY_LEVELS[constraint.metric]
+                value = service_seconds(call.quantile, call.batch, stage.lengths, level, 1.0)
+            else:
+                continue
+            soft = (constraint.soft or 0.0) * constraint.limit
+            slack = soft if constraint.operator == "<=" else -soft
+            limit = constraint.replace(limit=constraint.limit + slack)
+            if value is None or not limit.allows(value):
+                unit = unit_of(constraint.metric)
+                shown = "unknown" if value is None else quantity(value, unit)
+                return (
+                    "limit",
+                    f"{constraint.metric}({stage.step.model}) would be {shown} at batch "
+                    f"{call.batch} on {choice.device}, the limit is "
+                    f"{quantity(constraint.limit, unit)}",
+                )
+        return "", ""
+
+    def _exclude(
+        self,
+        info: StepInfo,
+        variant: str,
+        knobs: Knobs,
+        device: str | None,
+        batch: int | None,
+        code: str,
+        reason: str,
+    ) -> None:
+        self.excluded.append(Excluded(info.key, variant, knobs, device, batch, code, reason))
+
+
+def analyze_text(info: StepInfo) -> str:
+    """The ANALYZE that measures a step."""
+    if "." in info.context:
+        return f"ANALYZE PIPELINE {info.context.split('.')[0]} USING (…)"
+    return f"ANALYZE MODEL {info.model} USING (…)"
+
+
+def nothing_left(info: StepInfo, gather: Gather) -> PlanError:
+    """Why a step has no choice."""
+    mine = [e for e in gather.excluded if e.key == info.key]
+    if not mine or all(e.code in ("no_statistics", "unavailable") for e in mine):
+        notes = tuple(str(m) for m in gather.missing if m.key == info.key)
+        notes += tuple(f"{e.variant}: {e.reason}" for e in mine if e.code == "unavailable")
+        return PlanError(
+            f"no statistics for any variant of {info.model}",
+            code="OC0310",
+            notes=notes,
+            hint=f"{analyze_text(info)}, or SET allow_priors = true to plan on declared priors",
+        )
+    # What is measured and was ruled out says more than what was never measured.
+    mine.sort(key=lambda e: e.code != "limit")
+    reasons = tuple(dict.fromkeys(f"{e.variant}: {e.reason}" for e in mine))
+    ungraded = any(e.code == "no_quality" for e in mine)
+    return PlanError(
+        f"no choice is left for {info.key}",
+        code="OC0314",
+        notes=reasons[:12],
+        hint=f"{analyze_text(info)} LABELS (…), or declare a BASE variant" if ungraded else None,
+    )
