@@ -58,6 +58,13 @@ def test_the_version_is_said_once():
     assert PROJECT["project"]["version"] == octans.__version__
 
 
+def test_mypy_looks_at_every_module():
+    looked_at = set(PROJECT["tool"]["mypy"]["packages"])
+    folders = {f"octans.{package.split('.')[1]}" for package in SHIPPED["packages"][1:]}
+    modules = {f"octans.{path.stem}" for path in ROOT.glob("*.py")}
+    assert (folders | modules) - looked_at <= {"octans.__init__", "octans.__main__"}
+
+
 def test_what_the_code_imports_is_declared():
     """In the core or in an extra; what is declared for later versions may be unused yet."""
     declared = {
