@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from .catalog_db.catalog import Catalog
 from .dsl import ast
 from .dsl.parser import parse
-from .errors import CatalogError, OctansError, PlanError, RunError, Span
+from .errors import CatalogError, OctansError, PlanError, RunError, Span, SyntaxProblem
 from .ir.models import Device, Link, Variant, scalar_text
 from .ir.slo import Slo
 from .result import Result
@@ -217,7 +217,7 @@ class Session:
                 raise
             raise RunError("cancelled", code="OC0402").in_source(text, name) from error
         except RecursionError as error:
-            deep = PlanError("an expression is nested too deeply", code="OC0109", span=span)
+            deep = SyntaxProblem("an expression is nested too deeply", code="OC0109", span=span)
             raise deep.in_source(text, name) from error
 
     def _queries(self, text: str, name: str | None) -> list[ast.Select]:
