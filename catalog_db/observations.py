@@ -267,15 +267,23 @@ class _Judge:
 _SETTERS = {field: vars(Observation)[field].__set__ for field in _ROW}
 
 
+_SHARES = frozenset({"quality", "failure", "accuracy", "distinct", "length"})
+"""Metrics that lie between 0 and 1; a rate counts elements where EACH makes several of a row."""
+
+
 def _check(observation: Observation) -> None:
     batch = observation.batch
+    room = 1e-9 * abs(observation.value)
     if (
-        not math.isfinite(observation.value)
+        not (math.isfinite(observation.value) and observation.value >= 0)
+        or (observation.value > 1 and observation.metric in _SHARES)
+        or (observation.low is not None and not observation.low <= observation.value + room)
+        or (observation.high is not None and not observation.high >= observation.value - room)
         or observation.n < 0
         or (batch is not None and batch < 1)
     ):
         raise InternalError(
-            f"an observation of {observation.subject} is not a number: {observation.metric} = "
+            f"an observation of {observation.subject} is no measurement: {observation.metric} = "
             f"{observation.value}, n = {observation.n}, batch = {batch}",
             code="OC0906",
         )

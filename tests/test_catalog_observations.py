@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from datetime import UTC, datetime, timedelta
 
+import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -41,9 +42,9 @@ def catalog():
         yield opened
 
 
-def quality(value: float, **changes) -> Observation:
+def seconds(value: float, **changes) -> Observation:
     fields = {
-        "subject": "m", "metric": "quality", "statistic": "mean", "value": value, "n": 10,
+        "subject": "m", "metric": "latency", "statistic": "mean", "value": value, "n": 10,
         "at": AT, "variant": "m.a", "variant_version": 1,
     }  # fmt: skip
     return Observation(**(fields | changes))
@@ -61,11 +62,11 @@ OBSERVATIONS = st.builds(
     subject=st.sampled_from(["m", "p", "p.step", "filter:abc"]),
     metric=st.text(min_size=1, max_size=8),
     statistic=st.sampled_from(["mean", "p50", "pmf(3)"]),
-    value=st.floats(allow_nan=False, allow_infinity=False),
+    value=st.floats(0, 1),
     n=st.integers(0, 2**40),
     at=TIMES,
-    low=st.none() | st.floats(allow_nan=False),
-    high=st.none() | st.floats(allow_nan=False),
+    low=st.none() | st.floats(max_value=0, allow_nan=False),
+    high=st.none() | st.floats(min_value=1, allow_nan=False),
     n_failed=st.integers(0, 9),
     variant=st.sampled_from(["m.a", "m.b"]),
     knobs=st.text(max_size=9),
@@ -104,14 +105,14 @@ def test_every_field_survives_the_file(tmp_path_factory, recorded):
 
 
 def test_the_newest_of_a_key_counts_not_the_last_written(catalog):
-    catalog.record([quality(0.5, at=AT + timedelta(days=1)), quality(0.4)])
+    catalog.record([seconds(0.5, at=AT + timedelta(days=1)), seconds(0.4)])
     assert values(catalog) == [0.5]
-    catalog.record([quality(0.6, at=AT + timedelta(days=1))])
+    catalog.record([seconds(0.6, at=AT + timedelta(days=1))])
     assert values(catalog) == [0.6]
 
 
 def test_recorded_is_read_without_asking_for_a_flush(catalog):
-    catalog.record([quality(0.5)])
+    catalog.record([seconds(0.5)])
     assert values(catalog) == [0.5]
     count = catalog.connection.execute("SELECT count(*) FROM octans.observations").fetchone()
     assert count == (1,)
@@ -123,15 +124,15 @@ def test_times_without_a_zone_are_utc_and_others_are_converted(catalog):
     east = timezone(timedelta(hours=5))
     catalog.record(
         [
-            quality(1, knobs="a", at=AT.replace(tzinfo=None)),
-            quality(1, knobs="b", at=AT.astimezone(east)),
+            seconds(1, knobs="a", at=AT.replace(tzinfo=None)),
+            seconds(1, knobs="b", at=AT.astimezone(east)),
         ]
     )
     assert {item.at for item in catalog.observations()} == {AT}
 
 
 def test_a_redefined_variant_leaves_its_statistics_behind_but_keeps_them(catalog):
-    catalog.record([quality(0.5), quality(0.7, variant="m.b")])
+    catalog.record([seconds(0.5), seconds(0.7, variant="m.b")])
     catalog.save(variant("a"), replace=True)
     assert values(catalog) == [0.7]
     kept = catalog.connection.execute("SELECT count(*) FROM octans.observations").fetchone()
@@ -140,13 +141,13 @@ def test_a_redefined_variant_leaves_its_statistics_behind_but_keeps_them(catalog
         "SELECT variant, state FROM octans.statistics ORDER BY ALL"
     ).fetchall()
     assert states == [("m.a", "missing"), ("m.a", "stale"), ("m.b", "fresh")]
-    catalog.record([quality(0.8, variant_version=2)])
+    catalog.record([seconds(0.8, variant_version=2)])
     assert values(catalog) == [0.7, 0.8]
 
 
 def test_an_end_to_end_result_falls_with_any_variant_it_ran(catalog):
     text = "p.step=m.a(trees := 10);p.other=m.b()"
-    result = quality(0.9, subject="p", metric="accuracy", variant=None, variant_version=None)
+    result = seconds(0.9, subject="p", metric="accuracy", variant=None, variant_version=None)
     catalog.record([_assigned(result, text)])
     assert values(catalog) == [0.9]
     catalog.save(variant("b"), replace=True)
@@ -160,7 +161,7 @@ def _assigned(observation: Observation, text: str) -> Observation:
 
 
 def test_other_hardware_makes_timings_stale_another_price_does_not(catalog):
-    catalog.record([quality(0.1, metric="latency", device="cpu", batch=4)])
+    catalog.record([seconds(0.1, metric="latency", device="cpu", batch=4)])
     catalog.save(Device("cpu", "cpu", 8, 1, usd_per_hour=9.0), replace=True)
     assert values(catalog) == [0.1]
     catalog.save(Device("cpu", "cpu", 8, 2), replace=True)
@@ -170,10 +171,10 @@ def test_other_hardware_makes_timings_stale_another_price_does_not(catalog):
 def test_subjects_choose_and_models_bring_their_variants(catalog):
     catalog.record(
         [
-            quality(1, subject="m"),
-            quality(2, subject="p.one"),
-            quality(3, subject="p.two", variant="m.b"),
-            quality(4, subject="p", variant=None, variant_version=None),
+            seconds(1, subject="m"),
+            seconds(2, subject="p.one"),
+            seconds(3, subject="p.two", variant="m.b"),
+            seconds(4, subject="p", variant=None, variant_version=None),
         ]
     )
     assert [item.value for item in catalog.observations(["p"])] == [4]
@@ -215,25 +216,25 @@ def test_measurements_imported_before_the_declaration_count():
 
 def test_what_is_about_nothing_declared_is_not_read(catalog):
     catalog.record(
-        [quality(1, subject="gone"), quality(2, variant="m.gone"), quality(3, device="gone")]
+        [seconds(1, subject="gone"), seconds(2, variant="m.gone"), seconds(3, device="gone")]
     )
     assert values(catalog) == []
     catalog.drop("variant", "m.b")
-    catalog.record([quality(4, variant="m.b")])
+    catalog.record([seconds(4, variant="m.b")])
     assert values(catalog) == []
 
 
 @pytest.mark.parametrize("changes", [{"value": float("nan")}, {"n": -1}, {"batch": 0}])
 def test_a_number_that_is_none_is_refused_before_it_blocks_the_queue(catalog, changes):
     with pytest.raises(InternalError):
-        catalog.record([quality(**({"value": 1.0} | changes))])
-    catalog.record([quality(0.5)])
+        catalog.record([seconds(**({"value": 1.0} | changes))])
+    catalog.record([seconds(0.5)])
     assert values(catalog) == [0.5]
 
 
 def test_a_failed_flush_is_told_and_loses_nothing(catalog):
     catalog.connection.execute("ALTER TABLE octans.observations RENAME TO hidden")
-    catalog.record([quality(0.5)])
+    catalog.record([seconds(0.5)])
     with pytest.raises(CatalogError) as caught:
         catalog.flush()
     assert caught.value.code == "OC0512"
@@ -242,7 +243,7 @@ def test_a_failed_flush_is_told_and_loses_nothing(catalog):
 
 
 def test_the_thread_writes_without_being_asked(catalog):
-    catalog.record([quality(0.5)])
+    catalog.record([seconds(0.5)])
     cursor = catalog.cursor()
     for _ in range(100):
         if cursor.execute("SELECT count(*) FROM octans.observations").fetchone() == (1,):
@@ -257,7 +258,7 @@ def test_many_threads_record_read_and_define_at_once(catalog):
     def work(number: int) -> None:
         try:
             for i in range(30):
-                catalog.record([quality(i, knobs=f"k := {number * 100 + i}")])
+                catalog.record([seconds(i, knobs=f"k := {number * 100 + i}")])
                 if i % 10 == 0:
                     catalog.observations(["m"])
                     catalog.save(Device(f"d{number}", "cpu", i + 1), replace=True)
@@ -279,8 +280,34 @@ def test_recording_into_a_closed_catalog_is_an_error():
     catalog = Catalog.open()
     catalog.close()
     with pytest.raises(CatalogError) as caught:
-        catalog.record([quality(1)])
+        catalog.record([seconds(1)])
     assert caught.value.code == "OC0511"
     with pytest.raises(CatalogError):
         catalog.cursor()
     catalog.close()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "'latency', -3.0, NULL, NULL",
+        "'quality', 1.7, NULL, NULL",
+        "'failure', 1.5, NULL, NULL",
+        "'latency', 'nan'::DOUBLE, NULL, NULL",
+        "'latency', 1.0, 2.0, 3.0",
+        "'latency', 1.0, 0.1, 0.5",
+    ],
+)
+def test_what_cannot_be_measured_is_refused(catalog, wrong):
+    """A wrong number inserted by hand would steer plans."""
+    with pytest.raises(duckdb.ConstraintException, match="CHECK constraint"):
+        catalog.connection.execute(
+            "INSERT INTO octans.observations (subject, variant, metric, value, ci_low, ci_high) "
+            f"SELECT 'm', 'm.a', {wrong}"
+        )
+    metric, value, low, high = (
+        part.strip(" '") for part in wrong.replace("::DOUBLE", "").split(",")
+    )
+    bounds = [None if part == "NULL" else float(part) for part in (low, high)]
+    with pytest.raises(InternalError):
+        catalog.record([seconds(float(value), metric=metric, low=bounds[0], high=bounds[1])])

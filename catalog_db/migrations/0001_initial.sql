@@ -54,7 +54,14 @@ CREATE TABLE octans.observations (
     subject_version INTEGER,
     variant_version INTEGER,
     run BIGINT,
-    measured_at TIMESTAMP NOT NULL DEFAULT make_timestamp(epoch_us(now()))
+    measured_at TIMESTAMP NOT NULL DEFAULT make_timestamp(epoch_us(now())),
+    CHECK (value >= 0),
+    CHECK (
+        value <= 1 OR metric NOT IN ('quality', 'failure', 'accuracy', 'distinct', 'length')
+    ),
+    -- Bounds computed in another order may be a few bits off.
+    CHECK (ci_low <= value + 1e-9 * abs(value)),
+    CHECK (ci_high >= value - 1e-9 * abs(value))
 );
 
 CREATE TABLE octans_internal.runs (
