@@ -7,8 +7,9 @@ Every statement, and every thread of a run, has a connection of its own. What Du
 connection is therefore kept here: `SET`, `USE` and variables are repeated on every connection made
 later; what cannot be repeated (temporary tables, prepared statements) is refused.
 
-Error codes: OC0319 a statement that cannot call models; OC0420 DuckDB refused; OC0421 what would be
-gone with its connection. OC0402, cancelled, is the executor's.
+Error codes: OC0319 a statement that cannot call models; OC0321 a change of the catalog's own tables;
+OC0420 DuckDB refused; OC0421 what would be gone with its connection. OC0402, cancelled, is the
+executor's.
 """
 
 from __future__ import annotations
@@ -38,6 +39,23 @@ if TYPE_CHECKING:
     from .session import Session
 
 RELATION = "octans_stored"
+OWN_SCHEMAS = frozenset({"octans", "octans_internal"})
+CHANGES = frozenset(
+    {
+        "ALTER",
+        "COMMENT",
+        "COPY",
+        "CREATE",
+        "DELETE",
+        "DROP",
+        "INSERT",
+        "MERGE",
+        "TRUNCATE",
+        "UPDATE",
+    }
+)
+TARGET_ENDS = frozenset({"as", "select", "where", "set", "using", "(", "values", "to", "by"})
+"""What stands behind the name of what a statement changes."""
 POLL_SECONDS = 0.05
 """How late Ctrl-C or a cancellation reaches DuckDB; a twentieth of the promised second."""
 
@@ -87,6 +105,37 @@ def stoppable(
     if isinstance(failed[0], duckdb.InterruptException):
         raise RunError("cancelled", code="OC0402") from failed[0]
     raise failed[0]
+
+
+def refuse_own(statement: ast.PlainSql) -> None:
+    """The catalog's own tables are changed by Octans alone; observations may be inserted.
+
+    Raises:
+        PlanError: OC0321.
+    """
+    words = [(t.text.lower(), t) for t in tokenize(statement.text)]
+    verb = words[0][0].upper()
+    if verb not in CHANGES:
+        return
+    stop = next((i for i, (text, _) in enumerate(words) if text in TARGET_ENDS), len(words))
+    if verb == "COPY" and words[stop : stop + 1] and words[stop][0] == "to":
+        return
+    for i in range(1, stop):
+        text, token = words[i]
+        after = [word for word, _ in words[i + 1 : i + 3]]
+        whole = words[i - 1][0] == "schema" or (i > 2 and words[i - 1][0] == "exists")
+        if text not in OWN_SCHEMAS or not (after[:1] == ["."] or whole):
+            continue
+        if verb == "INSERT" and text == "octans" and after == [".", "observations"]:
+            return
+        start = statement.span.start + token.start
+        raise PlanError(
+            f"{verb} cannot change the catalog's own tables",
+            code="OC0321",
+            span=Span(start, start + len(text)),
+            label="Octans's own",
+            hint="INSERT INTO octans.observations is what is allowed; all may be read",
+        )
 
 
 def stores_calls(session: Session, statement: ast.PlainSql) -> bool:

@@ -295,8 +295,9 @@ class Session:
 
     def _plain_sql(self, statement: ast.PlainSql) -> Result:
         """DuckDB's work, but for a stored query that calls models."""
-        from .plain import explained_refusal, stores_calls
+        from .plain import explained_refusal, refuse_own, stores_calls
 
+        refuse_own(statement)
         if stores_calls(self, statement) and statement.select is not None:
             return self._plan(statement.select).store(statement.head)
         if statement.tree is not None:

@@ -158,7 +158,7 @@ def test_without_labels_and_base_no_quality_is_made_up(session):
     variants(session, "lonely", a=0.9, b=0.8)
     rows, message = analyzed(session, f"MODEL lonely USING ({ROWS}) SAMPLE 50")
     assert {device for *_, device in rows} == {"cpu", "big"}
-    assert len(rows) == 2
+    assert len(rows) == 4
     assert "no label for y, and lonely has no BASE variant" in message
     assert not qualities(session, "lonely")
     with pytest.raises(OctansError, match="no choice is left") as caught:

@@ -4,6 +4,7 @@ Statements that work are cut, doubled, spliced and misspelt, and run through a w
 read; whatever is raised has to be ours, with a code and a text, and InternalErrors are not allowed.
 """
 
+import os
 import random
 import re
 
@@ -79,7 +80,15 @@ WORDS = (
 
 
 @pytest.fixture(scope="module")
-def world():
+def world(tmp_path_factory):
+    """In a folder of its own: a COPY that went astray writes somewhere."""
+    before = os.getcwd()
+    os.chdir(tmp_path_factory.mktemp("monkey"))
+    yield from connected()
+    os.chdir(before)
+
+
+def connected():
     with session_world.connect() as session:
         session.sql("CREATE TABLE t AS SELECT 1::BIGINT AS id, 2::BIGINT AS y")
         yield session
@@ -150,3 +159,40 @@ def test_mutated_statements_behave(world, seed):
         behaves(world, mutated(rng))
     for setting in ("max_total_cost", "max_wall", "disabled_rules", "allow_priors", "seed"):
         world.sql(f"RESET {setting}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DROP TABLE octans.observations",
+        "DROP TABLE IF EXISTS memory.octans.observations",
+        "DROP SCHEMA octans CASCADE",
+        "DROP SCHEMA IF EXISTS octans_internal CASCADE",
+        "DELETE FROM octans.observations",
+        "UPDATE octans_internal.runs SET id = 1",
+        "TRUNCATE octans.observations",
+        "ALTER TABLE octans.observations ADD COLUMN x INT",
+        "CREATE OR REPLACE TABLE octans.observations AS SELECT 1",
+        "CREATE OR REPLACE TABLE octans.observations AS SELECT guess(id) FROM numbers",
+        "CREATE VIEW octans.models AS SELECT 1",
+        "INSERT INTO octans_internal.runs VALUES (1)",
+        "MERGE INTO octans.observations USING t ON true WHEN MATCHED THEN DELETE",
+        "COPY octans.observations FROM 'x.csv'",
+    ],
+)
+def test_nobody_changes_the_catalogs_own_tables(world, text):
+    """Observations are append-only, definitions have statements of their own."""
+    assert raised(world, text).code == "OC0321"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CREATE OR REPLACE TABLE mine AS SELECT * FROM octans.observations",
+        "INSERT INTO mine SELECT * FROM octans.observations LIMIT 1",
+        "COPY octans.observations TO '/dev/null' (FORMAT csv)",
+        "SELECT count(*) FROM octans.plans",
+    ],
+)
+def test_everybody_reads_them(world, text):
+    assert raised(world, text) is None
