@@ -7,9 +7,9 @@ Every statement, and every thread of a run, has a connection of its own. What Du
 connection is therefore kept here: `SET`, `USE` and variables are repeated on every connection made
 later; what cannot be repeated (temporary tables, prepared statements) is refused.
 
-Error codes: OC0319 a statement that cannot call models; OC0321 a change of the catalog's own tables;
-OC0420 DuckDB refused; OC0421 what would be gone with its connection. OC0402, cancelled, is the
-executor's.
+Error codes: OC0319 a statement that cannot call models; OC0321 a change of the catalog's own
+tables; OC0420 DuckDB refused; OC0421 what would be gone with its connection. OC0402, cancelled, is
+the executor's.
 """
 
 from __future__ import annotations
