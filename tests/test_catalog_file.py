@@ -26,7 +26,7 @@ from octans.errors import CatalogError
 from octans.ir.models import Model
 from octans.stats.observation import Observation
 def row(i):
-    return Observation("m", "quality", "mean", float(i), 1, datetime.now(UTC), knobs=str(i))
+    return Observation("m", "load", "mean", float(i), 1, datetime.now(UTC), knobs=str(i))
 """
 
 

@@ -35,7 +35,7 @@ QUERY = "SELECT id, read_amount(strip) AS amount FROM read_parquet('strips.parqu
 PLANS = {
     "cheapest": "WITH SLO () MINIMIZE cost",
     "balanced": (
-        "WITH SLO (accuracy >= 0.85 AT CONFIDENCE 0.95, latency_p95 <= 25 ms) MINIMIZE cost"
+        "WITH SLO (accuracy >= 0.8 AT CONFIDENCE 0.95, latency_p95 <= 25 ms) MINIMIZE cost"
     ),
     "most accurate": "WITH SLO () MAXIMIZE accuracy",
 }
@@ -265,7 +265,7 @@ class Narrator:
                     f"{row.measured:.1%}",
                     _inside_interval(row),
                     f"{row.rows_per_second:,.0f}",
-                    f"{_usd(row.usd)} estimated, {row.measured_usd:.6f} measured"
+                    f"{_usd(row.usd)} estimated, {row.measured_usd:.2g} measured"
                     if row.measured_usd is not None
                     else _usd(row.usd),
                 )
@@ -289,7 +289,7 @@ def _share(estimate: Estimate | None) -> str:
 
 
 def _usd(estimate: Estimate | None) -> str:
-    return "unknown" if estimate is None else f"{estimate.value:.6f}"
+    return "unknown" if estimate is None else f"{estimate.value:.2g}"
 
 
 def _inside_interval(row: Measured) -> str:
