@@ -230,15 +230,18 @@ def _profiled(
 
     from .executor.runner import LocalRunner
     from .stats.profile import Limits, profile
+    from .stats.recorder import Recorder, record_unloads
 
     search = table.filter(pc.equal(table.column("__role"), "search"))
     search = search.set_column(0, "__row", pa.array(range(search.num_rows), pa.int64()))
     runner = LocalRunner(session.environment())
+    request: Request | None = None
     try:
         with session.visible(SEARCH_ROWS, search):
             body = bound.body(SEARCH_ROWS, ())
+            request = _loadable_request(session, bound.subject, body, search, run, runner)
             return profile(
-                _loadable_request(session, bound.subject, body, search, run, runner),
+                request,
                 runner,
                 limits=Limits(
                     seconds=bound.budget_seconds,
@@ -251,6 +254,8 @@ def _profiled(
             )
     finally:
         runner.close()
+        if request is not None:
+            record_unloads(Recorder(measured, runner.now, run, request.versions), runner.unloads())
 
 
 def _loadable_request(

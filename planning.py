@@ -17,7 +17,7 @@ from .ir.physical import SqlScan
 from .ir.record import dataclass
 from .ir.slo import Constraint
 from .knowing import estimated_rows, knowledge, misplaced, statistics
-from .measured import latencies
+from .measured import emitted, latencies
 from .plain import write
 from .planner.advice import Report
 from .planner.explain.advice import advice_text
@@ -276,11 +276,15 @@ class Run:
         rows = max(entered, default=0)
         total = None if None in usd else sum(cost for cost in usd if cost is not None)
         wall = self._seconds
+        energy, co2 = emitted(self._query, actuals, self._planned.session.devices(), rows)
         return Cost(
             cost=None if total is None or not rows else _point(total / rows, rows),
             total_cost=None if total is None else _point(total, rows),
             wall=_point(wall, rows),
             throughput=_point(rows / wall, rows) if wall > 0 else None,
+            energy=None if energy is None or not rows else energy.scaled(1 / rows),
+            total_energy=energy,
+            co2=co2,
             rows=_point(float(rows), rows),
             **latencies(self._query, self._execution),
         )

@@ -3,7 +3,7 @@
 Every formula exists once, over floats; the search tabulates it, and estimates of a chosen plan put
 the same formula through `propagate`. Formulas are language.md's "What the words measure":
 
-- slot-seconds per source row: share of rows that run × elements × T(b) / b;
+- slot-seconds per source row: share of rows that run × elements × T(b) / b; J likewise;
 - service time of a row: ceil(elements / b) · T(b) with EACH, T(b) without, at a quantile level;
 - a plan's p-quantile: the critical path over its k stages' quantiles at 1 - (1 - p)/k, scheduled
   in plan order on the devices' slots (`schedule`). Valid by the union bound when stages wait for
@@ -90,9 +90,9 @@ def price_usd(busy: float, usd_per_hour: float, run: float, elements: float, tok
     return busy * usd_per_hour / 3600.0 + run * elements * token
 
 
-def energy_joules(busy: float, watts: float) -> float:
-    """J per source row, modelled: the device draws its POWER while busy."""
-    return busy * watts
+def energy_joules(run: float, elements: float, joules: float, batch: int) -> float:
+    """J per source row; `joules` are those of one call."""
+    return run * elements * joules / batch
 
 
 def co2_grams(joules: float, grams_per_kwh: float) -> float:

@@ -4,8 +4,8 @@
 a plan (`Flow`: which share of rows runs it, how many elements) and gives its `StageCost`;
 `plan_cost` composes stages into the plan's `Cost`. Formulas are `compose`'s.
 
-Unknown stays None: a call without POWER has no energy, one with a token price but no token counts
-has no cost. Reasons why a call cannot be planned are in `Unplannable`.
+Unknown stays None: a call without POWER and without measured energy has none, one with a token
+price but no token counts has no cost. Reasons why a call cannot be planned are in `Unplannable`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Call:
     """One choice at one measured batch size, wherever it stands; estimates per call or element.
 
     `seconds` is the mean T(b); `quantiles` its measured (level, seconds); `tokens_usd` USD per
-    element, None where a price is declared but token counts are unknown.
+    element, None where a price is declared but token counts are unknown. `energy` is J of one call;
+    `energy_source` the counter that told it, or POWER.
     """
 
     variant: str
@@ -44,6 +45,8 @@ class Call:
     memory: Estimate | None
     load: Estimate | None
     quality: Estimate | None
+    energy: Estimate | None = None
+    energy_source: str = ""
 
     @cached_property
     def points(self) -> tuple[tuple[float, float], ...]:
@@ -97,6 +100,7 @@ class StageCost:
     load: Estimate | None
     run: Estimate | None
     quality: Estimate | None
+    energy_source: str = ""
 
 
 class CostModel:
@@ -142,6 +146,7 @@ class CostModel:
         tokens = self._tokens_usd(context, variant, knobs)
         load = stats.load(context, variant, knobs, device)
         quality = stats.quality(context, variant, knobs)
+        energies = self._energies(context, variant, knobs, where, means)
         found = []
         for size, seconds in zip(means.batches, means.seconds, strict=True):
             points = tuple(
@@ -150,9 +155,43 @@ class CostModel:
                 if (estimate := curve.at(size)) is not None
             )
             found.append(
-                Call(variant, knobs, size, where, seconds, points, tokens, memory, load, quality)
-            )
+                Call(
+                    variant, knobs, size, where, seconds, points, tokens, memory, load, quality,
+                    *energies[size],
+                )
+            )  # fmt: skip
         return tuple(found)
+
+    def _energies(
+        self, context: str, variant: str, knobs: str, device: Device, means: BatchCurve
+    ) -> dict[int, tuple[Estimate | None, str]]:
+        """J of one call by batch size, and where it is from.
+
+        A size whose own energy is not known draws the power measured at the nearest size (in
+        doublings; of two the larger one, which draws no less) while it is busy; without any, the
+        device's POWER. Our choice: power changes far less between sizes than energy does.
+        """
+        seconds = dict(zip(means.batches, means.seconds, strict=True))
+        known = {
+            size: energy
+            for size in seconds
+            if (energy := self.stats.energy(context, variant, knobs, device.name, size))
+        }
+        found: dict[int, tuple[Estimate | None, str]] = {}
+        for size, busy in seconds.items():
+            near = min(known, key=lambda b: (abs(math.log(b / size)), -b), default=None)
+            if near == size:
+                found[size] = known[size]
+            elif near is not None and seconds[near].value > 0.0:
+                joules, meter = known[near]
+                parts = [busy, joules, seconds[near]]
+                scaled = positive(propagate(lambda v: v[0] * v[1] / max(v[2], 1e-12), parts))
+                found[size] = scaled, f"{meter} at batch {near}".lstrip()
+            elif device.power_watts is not None:
+                found[size] = _modelled(busy.scaled(device.power_watts)), "POWER"
+            else:
+                found[size] = None, ""
+        return found
 
     def _curve(
         self,
@@ -231,8 +270,13 @@ def stage_cost(
             )
         )
     energy = co2 = None
-    if device.power_watts is not None:
-        energy = _modelled(busy.scaled(device.power_watts))
+    if call.energy is not None:
+        energy = positive(
+            propagate(
+                lambda v: formula.energy_joules(math.prod(v[:count]), elements, v[count], batch),
+                [*called, call.energy],
+            )
+        )
         if device.grid_g_co2_per_kwh is not None:
             co2 = energy.scaled(device.grid_g_co2_per_kwh / 3.6e6)
     service = {name: _service(call, flow, level) for name, level in levels.items() if call.points}
@@ -260,6 +304,7 @@ def stage_cost(
         call.load,
         run,
         quality,
+        call.energy_source,
     )
 
 

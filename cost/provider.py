@@ -45,6 +45,12 @@ class StatsProvider(Protocol):
         """Seconds to load the variant."""
         ...
 
+    def energy(
+        self, context: str, variant: str, knobs: str, device: str, batch: int
+    ) -> tuple[Estimate, str] | None:
+        """J of one call of `batch` elements, and the name of the counter it is from."""
+        ...
+
     def tokens(self, context: str, variant: str, knobs: str) -> tuple[Estimate, Estimate] | None:
         """Input and output tokens per element."""
         ...

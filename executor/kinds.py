@@ -4,6 +4,9 @@ from __future__ import annotations
 
 KINDS = ("python", "onnx", "sklearn", "replay")
 
+ELSEWHERE = frozenset({"replay"})
+"""Kinds that compute nothing on this machine: no counter here sees what their answers took."""
+
 LATER = {
     "torch": "torch models come with a later version",
     "transformers": "transformers models come with a later version",

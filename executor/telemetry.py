@@ -14,6 +14,8 @@ from ..ir.explain import NodeActuals
 from ..ir.models import knobs_text
 from ..ir.physical import PhysicalNode, SqlResidual, SqlStep, Stage
 from ..ir.types import FAILED
+from ..stats.energy import Energy, energy_statistic, joules_per_call
+from ..stats.intervals import Interval, repeated
 from ..stats.observation import Observation
 from .service import ServiceSample
 
@@ -40,8 +42,11 @@ class StageMeter:
     elements: int = 0
     busy_seconds: float = 0.0
     queue_seconds: float = 0.0
-    load_seconds: float | None = None
+    loads: list[float] = field(default_factory=list)
+    """Seconds of each copy loaded; likewise `unloads` of each closed."""
+    unloads: list[float] = field(default_factory=list)
     memory_bytes: int | None = None
+    energy: Energy | None = None
     failed_rows: int = 0
     failed_elements: int = 0
     when_rows: int = 0
@@ -53,6 +58,23 @@ class StageMeter:
     latencies: list[float] = field(default_factory=list)
     trace: list[tuple[int, float]] | None = None
     """Every call's (elements, seconds), if somebody wants them all."""
+
+    @property
+    def load_seconds(self) -> float | None:
+        """Loading all copies; None where none was loaded."""
+        return sum(self.loads) if self.loads else None
+
+    @property
+    def joules(self) -> float | None:
+        """The metered power times all model time; None where no counter tells it.
+
+        Bursts shorter than a counter's step, between pauses, are not metered: the others' power
+        stands in for theirs, up to half of the time.
+        """
+        energy = self.energy
+        if energy is None or energy.watts is None or energy.busy_seconds < self.busy_seconds / 2:
+            return None
+        return energy.watts * self.busy_seconds
 
     def batch(self, elements: int, seconds: float, full: bool, rng: random.Random) -> None:
         """A batch call that went well at the first try; only full ones tell T(b)."""
@@ -109,7 +131,8 @@ class Telemetry:
             for node, meter in self.flows.items()
         }
         for node, meter in self.stages.items():
-            price = devices[node.choice.device].usd_per_hour / 3600
+            device = devices[node.choice.device]
+            joules, source = _joules(meter, device)
             found[node.fingerprint] = NodeActuals(
                 meter.rows_in,
                 meter.rows_out,
@@ -121,7 +144,10 @@ class Telemetry:
                 failed=meter.failed_rows,
                 cache_hits=meter.cache_hits,
                 latency_p95=_quantile(meter.latencies, 0.95),
-                cost_usd=meter.busy_seconds * price,
+                cost_usd=meter.busy_seconds * device.usd_per_hour / 3600,
+                unload_seconds=sum(meter.unloads) if meter.unloads else None,
+                energy_joules=joules,
+                energy_source=source,
             )
         return found
 
@@ -178,6 +204,15 @@ class Telemetry:
         return found
 
 
+def _joules(meter: StageMeter, device: Device) -> tuple[float | None, str]:
+    """Energy of a stage and where it is from: a counter, else the device's POWER, else unknown."""
+    if meter.joules is not None and meter.energy is not None:
+        return meter.joules, meter.energy.label
+    if device.power_watts is not None:
+        return meter.busy_seconds * device.power_watts, "POWER"
+    return None, ""
+
+
 def is_lookup(node: Node) -> TypeGuard[SqlResidual]:
     """Whether it joins the answers of calls made once back to the rows that asked for them."""
     return isinstance(node, SqlResidual) and FAILED in node.sql and len(node.inputs) == 2
@@ -191,7 +226,13 @@ def _of_stage(stage: Stage, meter: StageMeter, at: datetime) -> list[Observation
     choice = stage.choice
 
     def measured(
-        metric: str, statistic: str, value: float, n: int, *, batch: int | None = None
+        metric: str,
+        statistic: str,
+        value: float,
+        n: int,
+        *,
+        batch: int | None = None,
+        interval: Interval | None = None,
     ) -> Observation:
         return Observation(
             stage.context,
@@ -200,6 +241,8 @@ def _of_stage(stage: Stage, meter: StageMeter, at: datetime) -> list[Observation
             value,
             n,
             at,
+            None if interval is None else interval.low,
+            None if interval is None else interval.high,
             variant=choice.variant,
             knobs=knobs_text(choice.knobs),
             device=choice.device,
@@ -220,8 +263,17 @@ def _of_stage(stage: Stage, meter: StageMeter, at: datetime) -> list[Observation
         found.append(measured("failure", "share", share, meter.elements))
     if meter.memory_bytes is not None:
         found.append(measured("memory", "peak", float(meter.memory_bytes), 1))
-    if meter.load_seconds is not None:
-        found.append(measured("load", "mean", meter.load_seconds, 1))
+    for metric, seconds in (("load", meter.loads), ("unload", meter.unloads)):
+        if seconds:
+            each = repeated(seconds)
+            found.append(measured(metric, "mean", each.value, each.n, interval=each))
+    energy = meter.energy
+    joules = None if energy is None else joules_per_call(energy, choice.batch)
+    if energy is not None and joules is not None:
+        how = energy_statistic(energy)
+        found.append(
+            measured("energy", how, joules.value, joules.n, batch=choice.batch, interval=joules)
+        )
     if stage.when is not None and meter.when_rows:
         rate = meter.when_true / meter.when_rows
         found.append(Observation(stage.context, "rate", "mean", rate, meter.when_rows, at))

@@ -153,7 +153,7 @@ class Gather:
                 return "advice", reason
         if call.tokens_usd is None and self.needs.cost:
             return "no_tokens", f"{choice.variant} has a token price but no token counts"
-        if call.device.power_watts is None and self.needs.energy:
+        if call.energy is None and self.needs.energy:
             return "no_power", f"device {call.device.name} declares no POWER"
         if call.device.grid_g_co2_per_kwh is None and self.needs.co2:
             return "no_power", f"device {call.device.name} declares no grid intensity"

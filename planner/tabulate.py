@@ -300,9 +300,10 @@ class _Tabulator:
                 tuple([_service(call, lengths, at, flow.share) for call in calls]) for flow in flows
             )
         if needs.energy:
+            elements = mean_length(lengths)
             joules = [
-                energy_joules(b, call.device.power_watts or 0.0)
-                for b, call in zip(busy, calls, strict=True)
+                energy_joules(1.0, elements, call.energy.value if call.energy else 0.0, call.batch)
+                for call in calls
             ]
             rows["energy"] = by_share(joules)
             if needs.co2:

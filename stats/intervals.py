@@ -214,6 +214,17 @@ def _clusters(
     return list(sums.values()), kish
 
 
+def repeated(values: Sequence[float]) -> Interval:
+    """Mean of at least one positive value, with Student's interval cut at 0.
+
+    One alone says nothing of its spread: a factor of two, as for imported numbers (our choice).
+    """
+    mean = mean_t(values)
+    if mean.n == 1:
+        return Interval(mean.value, mean.value / 2, mean.value * 2, 1)
+    return Interval(mean.value, max(0.0, mean.low), mean.high, mean.n)
+
+
 def quantile_interval(values: Sequence[float], q: float, level: float = LEVEL) -> Interval:
     """The q-quantile of positive independent values, with an order-statistic interval.
 

@@ -147,7 +147,7 @@ def _measure(
 ) -> tuple[list[StageRun], list[float]]:
     """All runs made at one batch size, and the seconds of its full calls."""
     batch = stage.choice.batch
-    warm_up = run(stage, _rows_for(table, elements, batch))
+    warm_up = run(stage, rows_for(table, elements, batch))
     runs = [warm_up]
     seconds: list[float] = []
     once = sum(warm_up.batch_seconds)
@@ -163,7 +163,7 @@ def _measure(
         more = min(wanted, policy.max_calls, affordable) - len(seconds)
         if more <= 0:
             break
-        runs.append(run(stage, _rows_for(table, elements, more * batch)))
+        runs.append(run(stage, rows_for(table, elements, more * batch)))
         seconds += full_batches(runs[-1], batch)
     return runs, seconds
 
@@ -174,7 +174,7 @@ def full_batches(run: StageRun, batch: int) -> list[float]:
     return [seconds for seconds, size in pairs if size == batch]
 
 
-def _rows_for(table: pa.Table, elements: np.ndarray, wanted: int) -> pa.Table:
+def rows_for(table: pa.Table, elements: np.ndarray, wanted: int) -> pa.Table:
     """Rows from the top, again from the top if need be, that hold at least `wanted` elements."""
     import numpy as np
 

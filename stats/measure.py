@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..ir.models import Metric
 from ..ir.physical import Choice, Stage
 from .end_to_end import Evaluator, made
+from .energy import Metered
 from .intervals import Interval, clustered_share, wilson
-from .ladder import Ladder, Policy, climb, full_batches
-from .meter import Meter
+from .ladder import Ladder, Policy, climb, full_batches, rows_for
+from .meter import Meter, Unaffordable
 from .observation import assignment_text
 from .promise import Scored
 from .recorder import Recorder
@@ -105,9 +107,11 @@ class Measure:
         if not table.num_rows:
             return "no row of the sample reaches it"
         runs: list[StageRun] = []
+        metered = Metered()
 
         def run(sized: Stage, rows: pa.Table) -> StageRun:
             runs.append(self.meter.run_stage(sized, rows))
+            metered.add(sized.choice.batch, runs[-1].energy)
             return runs[-1]
 
         elements = _elements(stage, table)
@@ -121,13 +125,42 @@ class Measure:
                 self.meter.afford(best.per_element * float(elements.sum()))
             if evaluate:
                 whole = self.evaluator.outputs(key, own).run
+                if whole is not None and not known:
+                    metered.add(ladder.best_batch, whole.energy)
                 runs = runs if whole is None else [whole]
                 if whole is not None and not known:
                     ladder = ladder.with_calls(full_batches(whole, ladder.best_batch))
+            if ladder.points:
+                self._meter_longer(stage, choice, table, elements, ladder, metered)
         finally:
             self._record_ladder(stage, choice, ladder)
+            metered.record(self.record, stage, choice)
         self._record_failures(stage, choice, runs)
         return ladder.problem
+
+    def _meter_longer(
+        self,
+        stage: Stage,
+        choice: Choice,
+        table: pa.Table,
+        elements: np.ndarray,
+        ladder: Ladder,
+        metered: Metered,
+    ) -> None:
+        """Repeat calls of the best batch size until a slow counter has told their energy.
+
+        Where the budget does not allow it, the energy stays unknown.
+        """
+        best = min(ladder.points, key=lambda point: point.per_element)
+        sized = stage.replace(choice=choice.replace(batch=best.batch))
+
+        def again(calls: int) -> None:
+            self.meter.afford(best.per_element * best.batch * calls)
+            rows = rows_for(table, elements, calls * best.batch)
+            metered.add(best.batch, self.meter.run_stage(sized, rows).energy)
+
+        with suppress(Unaffordable):
+            metered.top_up(best.batch, best.per_element * best.batch, again)
 
     def quality(
         self,

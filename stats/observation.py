@@ -23,7 +23,10 @@ class Observation:
     quality    mean                  share (or mean score) of right answers per element that ran
     failure    share                 failed elements ÷ elements
     memory     peak                  bytes of the loaded variant on one slot
-    load       mean                  seconds to load the variant
+    load       mean                  seconds to load the variant; likewise unload, to release it
+    energy     mean                  J of one batch call of `batch` elements; `mean(counter)` where
+                                     a counter of ours told it: rapl, nvml, nvml power; with
+                                     `, split` where it was shared with other stages' calls
     tokens_in  mean                  tokens per element; likewise tokens_out
     rate       share                 rows whose WHEN (or filter) is TRUE ÷ rows; with variant and
                                      knobs set: when that choice made the step `given`

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
 from ..ir.models import knobs_text
-from ..ir.physical import Choice
-from .intervals import Interval
+from ..ir.physical import Choice, Stage
+from .intervals import Interval, repeated
 from .observation import Observation
 
 
@@ -74,3 +74,13 @@ class Recorder:
     def now(self) -> datetime:
         """One time for numbers that belong together."""
         return self._now()
+
+
+def record_unloads(record: Recorder, unloads: Iterable[tuple[Stage, float]]) -> None:
+    """Seconds that closing copies took, one number a variant, its knobs and device."""
+    found: dict[tuple[str, Choice], list[float]] = {}
+    for stage, seconds in unloads:
+        choice = stage.choice.replace(batch=1)
+        found.setdefault((stage.context, choice), []).append(seconds)
+    for (context, choice), times in found.items():
+        record.add(context, "unload", "mean", repeated(times), choice=choice, device=choice.device)

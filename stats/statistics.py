@@ -22,6 +22,13 @@ Given = tuple[str, str, str]
 SHARES = frozenset({"quality", "failure", "rate", "distinct", "accuracy", "length"})
 """Metrics whose values are shares in [0, 1]."""
 
+_ENERGIES = tuple(
+    (f"mean({meter}{split})", f"{meter}{split}")
+    for split in ("", ", split")
+    for meter in ("rapl", "nvml", "nvml power")
+)
+"""Statistics of energies that a counter of ours measured, and how they are labelled."""
+
 LATENCY_STATISTICS = ("mean", "p50", "p90", "p95", "p99")
 
 _Key = tuple[str, str, str | None, str, str | None, int | None, str | None, str]
@@ -110,6 +117,32 @@ class Statistics:
     def load(self, context: str, variant: str, knobs: str, device: str) -> Estimate | None:
         """Seconds to load the variant."""
         return self._of_choice(context, "load", "mean", variant, knobs, device)
+
+    def energy(
+        self, context: str, variant: str, knobs: str, device: str, batch: int
+    ) -> tuple[Estimate, str] | None:
+        """J of one batch call and the counter that tells it, '' for an imported number.
+
+        The newest; numbers of calls that had to share the counter only where there are no others.
+        """
+        for subject in _subjects(context, variant):
+            if not self._measured_batches(subject, variant, knobs, device):
+                continue
+            index = self._index(subject)
+            rows = [
+                (row, meter)
+                for statistic, meter in (("mean", ""), *_ENERGIES)
+                if (row := index.get(
+                    ("energy", statistic, variant, knobs, device, batch, None, "")
+                ))
+            ]  # fmt: skip
+            alone = [(row, meter) for row, meter in rows if "split" not in meter] or rows
+            if not alone:
+                return None
+            row, meter = max(alone, key=lambda pair: pair[0].at)
+            estimate = _estimate(row)
+            return None if estimate is None else (estimate, meter)
+        return None
 
     def tokens(self, context: str, variant: str, knobs: str) -> tuple[Estimate, Estimate] | None:
         """Tokens per element, read and written."""

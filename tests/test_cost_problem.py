@@ -35,6 +35,7 @@ class FakeStats:
     memories: dict = field(default_factory=dict)
     whole: dict = field(default_factory=dict)
     failures: dict = field(default_factory=dict)
+    energies: dict = field(default_factory=dict)
 
     def batches(self, context, variant, knobs, device):
         found = [b for v, k, d, b in self.seconds if (v, k, d) == (variant, knobs, device)]
@@ -58,6 +59,10 @@ class FakeStats:
 
     def load(self, context, variant, knobs, device):
         return None
+
+    def energy(self, context, variant, knobs, device, batch):
+        joules = self.energies.get((variant, knobs, device, batch))
+        return None if joules is None else (around(joules), "rapl")
 
     def tokens(self, context, variant, knobs):
         return None
