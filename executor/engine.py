@@ -157,9 +157,9 @@ class Execution:
         if quiet:
             state.close()
             state.models.close()
-            state.meters.close()
             for stage, seconds in state.models.unloads():
                 state.telemetry.stage(stage).unloads.append(seconds)
+        state.meters.close()
 
 
 class _Builder:

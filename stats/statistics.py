@@ -9,6 +9,7 @@ mixing both in one batch curve.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from types import MappingProxyType
 
 from ..ir.estimates import Estimate
@@ -21,13 +22,6 @@ Given = tuple[str, str, str]
 
 SHARES = frozenset({"quality", "failure", "rate", "distinct", "accuracy", "length"})
 """Metrics whose values are shares in [0, 1]."""
-
-_ENERGIES = tuple(
-    (f"mean({meter}{split})", f"{meter}{split}")
-    for split in ("", ", split")
-    for meter in ("rapl", "nvml", "nvml power")
-)
-"""Statistics of energies that a counter of ours measured, and how they are labelled."""
 
 LATENCY_STATISTICS = ("mean", "p50", "p90", "p95", "p99")
 
@@ -56,6 +50,7 @@ class Statistics:
             self._rows.setdefault(row.subject, []).append(row)
         self._indexes: dict[str, dict[_Key, Observation]] = {}
         self._batches: dict[tuple[str, str, str, str], tuple[int, ...]] = {}
+        self._energies: dict[str, dict[tuple[object, ...], Observation]] = {}
         self._priors: dict[str, dict[str, float]] = {}
         if allow_priors:
             for variant in variants:
@@ -128,20 +123,9 @@ class Statistics:
         for subject in _subjects(context, variant):
             if not self._measured_batches(subject, variant, knobs, device):
                 continue
-            index = self._index(subject)
-            rows = [
-                (row, meter)
-                for statistic, meter in (("mean", ""), *_ENERGIES)
-                if (row := index.get(
-                    ("energy", statistic, variant, knobs, device, batch, None, "")
-                ))
-            ]  # fmt: skip
-            alone = [(row, meter) for row, meter in rows if "split" not in meter] or rows
-            if not alone:
-                return None
-            row, meter = max(alone, key=lambda pair: pair[0].at)
+            row = self._energies_of(subject).get((variant, knobs, device, batch))
             estimate = _estimate(row)
-            return None if estimate is None else (estimate, meter)
+            return None if row is None or estimate is None else (estimate, row.statistic[5:-1])
         return None
 
     def tokens(self, context: str, variant: str, knobs: str) -> tuple[Estimate, Estimate] | None:
@@ -257,6 +241,18 @@ class Statistics:
             found = self._batches.setdefault(asked, ())
         return found
 
+    def _energies_of(self, subject: str) -> dict[tuple[object, ...], Observation]:
+        """A subject's energies by variant, knobs, device and batch, whatever counter told them."""
+        found = self._energies.get(subject)
+        if found is None:
+            found = self._energies[subject] = {}
+            for key, row in self._index(subject).items():
+                if key[0] == "energy":
+                    other = found.get(key[2:6])
+                    if other is None or _undivided(row) > _undivided(other):
+                        found[key[2:6]] = row
+        return found
+
     def _newest_lengths(self, context: str) -> list[Observation]:
         """All of one measured distribution: shares of two samples would not add to one."""
         rows = [row for key, row in self._index(context).items() if key[0] == "length"]
@@ -264,6 +260,11 @@ class Statistics:
             return []
         newest = max(rows, key=lambda row: row.at)
         return [row for row in rows if row.run == newest.run and row.at == newest.at]
+
+
+def _undivided(row: Observation) -> tuple[bool, datetime]:
+    """An order of energies: counted for these calls alone first, then the newest."""
+    return not row.statistic.endswith(", split)"), row.at
 
 
 def _subjects(context: str, variant: str) -> tuple[str, ...]:

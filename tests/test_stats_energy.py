@@ -156,6 +156,15 @@ def test_a_number_of_its_own_beats_one_that_was_shared():
     assert (found[0].value, found[1]) == (2.0, "")
 
 
+def test_a_step_s_energy_goes_with_its_own_latency_or_its_model_s():
+    of_model = observed("energy", 1.0, statistic="mean(rapl)", batch=4)
+    found = Statistics([*LATENCIES, of_model])
+    assert found.energy("p.s", "m.v", "", "d", 4)[0].value == 1.0
+    own = observed("latency", 0.5, batch=4, subject="p.s")
+    found = Statistics([*LATENCIES, of_model, own])
+    assert found.energy("p.s", "m.v", "", "d", 4) is None, "of calls that took another time"
+
+
 def calls(*rows, power=None, grid=None):
     device = Device("d", "cpu", power_watts=power, grid_g_co2_per_kwh=grid)
     model = CostModel(Statistics([*LATENCIES, *rows]), {"d": device}, {})
