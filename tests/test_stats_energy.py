@@ -1,5 +1,6 @@
 """What a call's energy is, how sure that is, and what planning makes of it."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -10,8 +11,10 @@ from octans.ir.physical import Choice
 from octans.stats.energy import Energy, Metered, energy_statistic, joules_per_call, pooled
 from octans.stats.intervals import repeated
 from octans.stats.observation import Observation
+from octans.stats.profile import Limits, Policy, profile
 from octans.stats.recorder import Recorder
 from octans.stats.statistics import Statistics
+from profiling import FIXED_SECONDS, SECONDS, FakeRunner, request, rows
 from toys import numbers, stage
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -209,3 +212,62 @@ def test_energy_and_emissions_of_a_row():
 
 def test_the_statistic_says_what_counted():
     assert energy_statistic(energy([1.0], [1], split=True)) == "mean(rapl, split)"
+
+
+# --- profiling ------------------------------------------------------------------------------------
+
+
+READERS = {"read.poor", "read.fair", "read.base"}
+"""What the sample's rows reach: `again` only gets rows that BASE misread, and it misreads none."""
+
+
+class MeteredRunner(FakeRunner):
+    """Draws 100 W while busy; the counter moves every `step` seconds."""
+
+    def __init__(self, data, step):
+        super().__init__(data)
+        self.step = step
+
+    def run_stage(self, stage, table):
+        run = super().run_stage(stage, table)
+        seconds = sum(run.batch_seconds)
+        joules = [100.0 * s for s in run.batch_seconds]
+        counted = energy(joules, run.batch_sizes, edge=100.0 * self.step, seconds=seconds)
+        return replace(run, energy=replace(counted, resolution_seconds=self.step))
+
+
+def profiled(step, **limits):
+    data = rows(80)
+    runner = MeteredRunner(data, step)
+    found = profile(
+        request(data), runner, limits=Limits(**limits), policy=Policy(max_batch=16),
+        clock=runner.seconds,
+    )  # fmt: skip
+    energies = {
+        (o.subject, o.variant, o.batch): o for o in found.observations if o.metric == "energy"
+    }
+    return energies, found
+
+
+def test_profiling_measures_joules_a_call_at_every_batch_size():
+    energies, _ = profiled(1e-5)
+    variants = {variant for _, variant, _ in energies}
+    assert variants == READERS
+    for (_, variant, batch), seen in energies.items():
+        seconds = FIXED_SECONDS + batch * SECONDS.get(variant, 2e-4)
+        assert seen.value == pytest.approx(100.0 * seconds, rel=0.1)
+        assert seen.low <= 100.0 * seconds <= seen.high
+    assert len(energies) > 2 * len(variants)
+
+
+def test_a_slow_counter_tells_at_least_the_best_batch_size():
+    energies, _ = profiled(0.1)
+    assert {variant for _, variant, _ in energies} == READERS
+
+
+def test_a_budget_too_small_for_a_slow_counter_costs_only_the_energy():
+    energies, found = profiled(3.0, seconds=4.0)
+    assert not energies
+    assert found.stopped is None
+    assert not found.left_out
+    assert any(o.metric == "accuracy" for o in found.observations)
