@@ -1,5 +1,6 @@
 """Machines whose energy is known: fake powercap files, a fake NVML, a clock that tests move."""
 
+import os
 from types import SimpleNamespace
 
 
@@ -149,3 +150,42 @@ class FakeNvml:
     def _alive(gpu):
         if gpu.lost:
             raise NVMLError_GpuIsLost(15)
+
+
+class FakeLibrary:
+    """`libnvidia-ml` with one GPU, as `pynvml` itself calls it: by reference, with return codes."""
+
+    SUCCESS, NOT_SUPPORTED, INSUFFICIENT_SIZE, GPU_IS_LOST = 0, 3, 7, 15
+
+    def __init__(self, gpu):
+        self.gpu = gpu
+        self.nvmlInitWithFlags = lambda flags: self.SUCCESS
+        self.nvmlShutdown = lambda: self.SUCCESS
+        self.nvmlDeviceGetCount_v2 = lambda count: self._give(count, 1)
+        self.nvmlDeviceGetHandleByIndex_v2 = lambda index, handle: self.SUCCESS
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle, energy):
+        return self._give(energy, self.gpu.millijoules if self.gpu.counter else None)
+
+    def nvmlDeviceGetPowerUsage(self, handle, power):
+        return self._give(power, self.gpu.milliwatts)
+
+    def nvmlDeviceGetMemoryInfo(self, handle, memory):
+        memory._obj.total, memory._obj.used = 80 << 30, self.gpu.used
+        return self.GPU_IS_LOST if self.gpu.lost else self.SUCCESS
+
+    def nvmlDeviceGetComputeRunningProcesses_v3(self, handle, count, found):
+        if found is None:
+            count._obj.value = 1
+            return self.INSUFFICIENT_SIZE
+        count._obj.value = 1
+        found[0].pid, found[0].usedGpuMemory = os.getpid(), 5 << 20
+        return self.SUCCESS
+
+    def _give(self, where, value):
+        if self.gpu.lost:
+            return self.GPU_IS_LOST
+        if value is None:
+            return self.NOT_SUPPORTED
+        where._obj.value = value
+        return self.SUCCESS

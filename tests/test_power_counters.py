@@ -7,7 +7,7 @@ import pytest
 from octans.executor.power import Meters, Unreadable, nvml, rapl
 from octans.executor.power.memory import Growth
 from octans.ir.models import Device
-from power_world import Clock, FakeNvml, Gpu, powercap
+from power_world import Clock, FakeLibrary, FakeNvml, Gpu, powercap
 
 
 def spend(root, number, microjoules, largest):
@@ -180,6 +180,38 @@ def test_the_real_package_degrades_too(monkeypatch):
     else:
         assert opened is not None
         opened.close()
+
+
+@pytest.fixture
+def library(monkeypatch):
+    """The real `pynvml` over a fake `libnvidia-ml`."""
+    import pynvml
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    made = FakeLibrary(Gpu("GPU-a"))
+    monkeypatch.setattr(pynvml, "nvmlLib", made)
+    monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
+    return made
+
+
+def test_the_real_package_reads_energy_power_and_memory(library):
+    opened = nvml.open_nvml()
+    counter = opened.counter(opened.gpus)
+    before = counter.joules()
+    library.gpu.millijoules += 1_500
+    assert (counter.name, counter.joules() - before) == ("nvml", pytest.approx(1.5))
+    assert opened.memory(opened.gpus) == nvml.MemoryReading(5 << 20, 1 << 30)
+    library.gpu.counter = False
+    power = opened.counter(opened.gpus)
+    assert power.name == "nvml power"
+    power.close()
+    library.gpu.milliwatts = None
+    assert opened.counter(opened.gpus) is None
+    library.gpu.lost = True
+    assert opened.memory(opened.gpus) is None
+    with pytest.raises(Unreadable):
+        counter.joules()
+    opened.close()
 
 
 # --- which belongs to what ------------------------------------------------------------------------
