@@ -244,3 +244,11 @@ def test_without_power_or_counter_nothing_is_said_of_energy(analyzed):
         with pytest.raises(octans.errors.OctansError) as caught:
             session.sql(f"EXPLAIN {QUERY} WITH SLO (energy <= 3 J)")
         assert "declares no POWER" in str(caught.value.notes)
+
+
+def test_an_undeclared_device_is_still_the_user_s_mistake(world):
+    root = stage(numbers(4))
+    root = root.replace(choice=root.choice.replace(device="nowhere"))
+    with pytest.raises(octans.errors.RunError) as caught:
+        world.run(root).read_all()
+    assert caught.value.code == "OC0408"

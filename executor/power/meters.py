@@ -30,7 +30,9 @@ class Meters:
         self._nvml_tried = False
 
     def of(self, device: str) -> SharedMeter | None:
-        """The meter of a declared device; None where nothing counts its energy."""
+        """The meter of a device; None where nothing counts its energy."""
+        if device not in self._devices:
+            return None
         kind = self._devices[device].kind
         key = "cpu" if kind == "cpu" else device
         with self._lock:
