@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .ir.estimates import Estimate
-from .ir.models import Device, Variant
+from .ir.models import Device, ExtendedStatistics, Variant
 from .planner.optimize import Knowledge
 from .stats.statistics import Statistics
 
 if TYPE_CHECKING:
+    from .catalog_db.catalog import Catalog
     from .session import Session
 
 
@@ -22,7 +23,31 @@ def statistics(session: Session) -> Statistics:
         catalog.observations(),
         variants=catalog.variants(),
         allow_priors=catalog.settings.allow_priors,
+        deployment=catalog.settings.deployment,
+        dependences=catalog.extended_statistics(),
     )
+
+
+def filled_by(declared: ExtendedStatistics, catalog: Catalog) -> str:
+    """Which ANALYZE measures them; like PostgreSQL's, they are empty until then."""
+    from .dsl.binding.pipelines import declaration
+
+    owners = [
+        pipeline.name
+        for pipeline in catalog.pipelines()
+        for steps in [declaration(pipeline).steps]
+        if all(
+            any(
+                one.lower()
+                in (step.model.text.lower(), f"{pipeline.name}.{step.name.text}".lower())
+                for step in steps
+            )
+            for one in (declared.first, declared.second)
+        )
+    ]
+    if not owners:
+        return f"no pipeline calls both {declared.first} and {declared.second} yet"
+    return "measured by " + " or ".join(f"ANALYZE PIPELINE {name} USING (…)" for name in owners)
 
 
 def knowledge(session: Session, stats: Statistics) -> Knowledge:

@@ -19,7 +19,7 @@ from .catalog_db.catalog import Catalog
 from .dsl import ast
 from .dsl.parser import parse
 from .errors import CatalogError, OctansError, PlanError, RunError, Span, SyntaxProblem
-from .ir.models import Device, Link, Variant, scalar_text
+from .ir.models import Device, ExtendedStatistics, Link, Variant, scalar_text
 from .ir.slo import Slo
 from .result import Result
 
@@ -41,6 +41,7 @@ Definition = (
     | ast.CreateLink
     | ast.CreatePipeline
     | ast.CreateSlo
+    | ast.CreateStatistics
 )
 SettingValue = ast.Quantity | ast.Literal_ | ast.Name | tuple[ast.Literal_ | ast.Name, ...]
 
@@ -285,6 +286,11 @@ class Session:
             if isinstance(saved, Slo | Link) or saved.version == 1
             else f" (version {saved.version})"
         )
+        if isinstance(saved, ExtendedStatistics):
+            from .knowing import filled_by
+
+            filled = filled_by(saved, self.catalog)
+            return Result(message=f"created statistics {name}{version}\nnote: {filled}")
         return Result(message=f"created {type(saved).__name__.lower()} {name}{version}")
 
     def _plan(self, statement: ast.Select, options: ast.ExplainOptions | None = None) -> Planned:

@@ -82,12 +82,13 @@ class Quantity:
 
 @dataclass(frozen=True)
 class MetricRef:
-    """`QUALITY name(output, args…)`."""
+    """`QUALITY name(output, args…)`, or `name('target', output, args…)` with code of the user's."""
 
     name: Name
     output: Name
     args: tuple[Literal_, ...]
     span: Span = field(compare=False)
+    target: Literal_ | None = None
 
 
 @dataclass(frozen=True)
@@ -272,6 +273,18 @@ class CreateSlo:
 
 
 @dataclass(frozen=True)
+class CreateStatistics:
+    """CREATE STATISTICS name (kind) ON first, second: each a model or a `pipeline.step`."""
+
+    name: Name
+    kind: Name
+    first: Name
+    second: Name
+    replace: bool
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True)
 class SloRef:
     """`WITH SLO (constraints)` or `WITH SLO name`."""
 
@@ -368,7 +381,7 @@ class Analyze:
     span: Span = field(compare=False)
 
 
-ObjectKind = Literal["model", "variant", "device", "link", "pipeline", "slo"]
+ObjectKind = Literal["model", "variant", "device", "link", "pipeline", "slo", "statistics"]
 
 
 @dataclass(frozen=True)
@@ -437,6 +450,7 @@ Statement = (
     | CreateLink
     | CreatePipeline
     | CreateSlo
+    | CreateStatistics
     | Select
     | Explain
     | CopyTo

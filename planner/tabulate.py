@@ -3,7 +3,8 @@
 Which entries depend on which earlier choices: a WHEN rate, and the quality where it ran, on the
 step the condition reads; and where a step stands in for others (`instead_of`), its factor of the
 accuracy holds theirs too, so it depends on their choices and their own factor is left out. Each
-replaced step is owned by the first that replaces it.
+replaced step is owned by the first that replaces it. Where errors of two steps were measured
+together, the later one's factor is its quality where the earlier one is right (`dependence`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from ..cost.provider import Given, StatsProvider
 from ..ir.estimates import Estimate
 from ..ir.models import Device, Model, knobs_text
 from ..ir.physical import Choice
+from .dependence import partners
 from .objectives import Needs
 from .search.table import StageTable
 from .stage_plan import Class, Factor, StagePlan
@@ -83,6 +85,7 @@ class _Tabulator:
             owner.update(dict.fromkeys(mine, at))
             self.owned.append(mine)
         self.owner = owner
+        self.partner = partners(infos, self.classes, self.owned, stats)
 
     def stage(self, place: int) -> StagePlan:
         """Tabulate one stage."""
@@ -122,6 +125,7 @@ class _Tabulator:
             tuple(factors),
             tuple(qualities),
             table,
+            self.partner[place],
         )
 
     def _lengths(self, info: StepInfo) -> tuple[Lengths | None, int]:
@@ -142,6 +146,9 @@ class _Tabulator:
             found.add(self.place[info.given])
         for replaced in self.owned[place]:
             found.update(self._given(replaced))
+        partner = self.partner[place]
+        if partner is not None:
+            found.add(partner)
         return tuple(sorted(found))
 
     def _combinations(self, given: Sequence[int]) -> list[dict[int, int]]:
@@ -209,7 +216,7 @@ class _Tabulator:
         quality = self.stats.quality(info.context, variant, knobs, condition)
         if place in self.owner:
             return _ONE, quality
-        factor = self._answer(place, quality, combo)
+        factor = self._together(place, cls, combo) or self._answer(place, quality, combo)
         kept = self._kept(place)
         if not kept:
             return factor, quality
@@ -218,8 +225,28 @@ class _Tabulator:
             (*kept, *factor.parts),
             lambda v: when_factor(math.prod(v[:count]), inner(v[count:])),
             factor.known,
+            factor.dependence,
         )
         return gated, quality
+
+    def _together(self, place: int, cls: int, combo: Mapping[int, int]) -> Factor | None:
+        """Its factor where its errors were measured together with another step's; else None."""
+        context = self.infos[place].context
+        partner = self.partner[place]
+        if partner is not None:
+            first = (self.infos[partner].context, *self.classes[partner][combo[partner]])
+            joint = self.stats.joint(first, (context, *self.classes[place][cls]))
+            part = None
+            if joint is not None:
+                owned = partner in self.owned[place]
+                part = joint.together if owned else joint.second_if_first
+            if joint is not None and part is not None:
+                name = f"{joint.name} ({self.infos[partner].key}, {self.infos[place].key})"
+                return Factor((part,), lambda v: v[0], dependence=name)
+        if place in self.partner:
+            row = self.stats.row_quality(context, *self.classes[place][cls])
+            return None if row is None else Factor((row,), lambda v: v[0])
+        return None
 
     def _answer(self, place: int, quality: Estimate | None, combo: Mapping[int, int]) -> Factor:
         """The chance that the answer is right, where it stands in for others theirs included."""
