@@ -6,8 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from .dsl import ast
+from .errors import RunError
 from .ir.estimates import Estimate
-from .ir.models import Device, ExtendedStatistics, Variant
+from .ir.models import Device, ExtendedStatistics, Model, Pipeline, Variant
 from .planner.optimize import Knowledge
 from .stats.statistics import Statistics
 
@@ -26,6 +28,26 @@ def statistics(session: Session) -> Statistics:
         deployment=catalog.settings.deployment,
         dependences=catalog.extended_statistics(),
     )
+
+
+def check_quality(definition: object, statement: ast.Statement) -> None:
+    """A metric that could never score the declared output is refused where it is declared.
+
+    Raises:
+        RunError: OC0480, OC0481 or OC0486.
+    """
+    if not isinstance(definition, Model | Pipeline) or definition.quality is None:
+        return
+    from .stats.metrics import check
+
+    assert isinstance(statement, ast.CreateModel | ast.CreatePipeline)
+    metric = definition.quality
+    types = {field.name: field.type for field in definition.outputs}
+    try:
+        check(metric, types[metric.output])
+    except RunError as error:
+        error.span = None if statement.quality is None else statement.quality.span
+        raise
 
 
 def filled_by(declared: ExtendedStatistics, catalog: Catalog) -> str:

@@ -275,8 +275,10 @@ class Session:
 
     def _define(self, statement: Definition) -> Result:
         from .dsl.binder import bind_definition
+        from .knowing import check_quality, filled_by
 
         definition = bind_definition(statement, self.catalog)
+        check_quality(definition, statement)
         saved = self.catalog.save(definition, replace=statement.replace)
         if isinstance(saved, Link):
             return Result(message=f"created link {saved.source} to {saved.target}")
@@ -287,8 +289,6 @@ class Session:
             else f" (version {saved.version})"
         )
         if isinstance(saved, ExtendedStatistics):
-            from .knowing import filled_by
-
             filled = filled_by(saved, self.catalog)
             return Result(message=f"created statistics {name}{version}\nnote: {filled}")
         return Result(message=f"created {type(saved).__name__.lower()} {name}{version}")
