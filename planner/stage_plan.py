@@ -16,6 +16,11 @@ Class = tuple[str, str]
 """Variant full name and knobs text."""
 
 
+NEVER_SECONDS = 1e12
+"""In tables, the time of a row that more often fails than the quantile leaves out: over any limit,
+and finite, so that sums and bounds of the search stay numbers."""
+
+
 @dataclass(frozen=True)
 class Factor:
     """What a step multiplies accuracy by: a formula of estimates. `known` is False without them.

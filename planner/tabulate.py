@@ -31,7 +31,7 @@ from ..ir.physical import Choice
 from .dependence import partners
 from .objectives import Needs
 from .search.table import StageTable
-from .stage_plan import Class, Factor, StagePlan
+from .stage_plan import NEVER_SECONDS, Class, Factor, StagePlan
 from .steps import StepInfo
 
 UNKNOWN_LOSS = 700.0
@@ -216,7 +216,7 @@ class _Tabulator:
         quality = self.stats.quality(info.context, variant, knobs, condition)
         if place in self.owner:
             return _ONE, quality
-        factor = self._together(place, cls, combo) or self._answer(place, quality, combo)
+        factor = self._together(place, cls, combo) or self._answer(place, cls, quality, combo)
         kept = self._kept(place)
         if not kept:
             return factor, quality
@@ -248,9 +248,11 @@ class _Tabulator:
             return None if row is None else Factor((row,), lambda v: v[0])
         return None
 
-    def _answer(self, place: int, quality: Estimate | None, combo: Mapping[int, int]) -> Factor:
+    def _answer(
+        self, place: int, cls: int, quality: Estimate | None, combo: Mapping[int, int]
+    ) -> Factor:
         """The chance that the answer is right, where it stands in for others theirs included."""
-        base = self._graded(place, quality)
+        base = self._graded(place, cls, quality)
         rate = self._rate(place, combo)
         if rate is None:
             return base
@@ -278,18 +280,33 @@ class _Tabulator:
         variant, knobs = self.classes[place][combo[place]]
         context = self.infos[place].context
         quality = self.stats.quality(context, variant, knobs, (context, variant, knobs))
-        return self._answer(place, quality, combo)
+        return self._answer(place, combo[place], quality, combo)
 
-    def _graded(self, place: int, quality: Estimate | None) -> Factor:
-        """E[q^L]; 1 for a model without QUALITY, unknown where it was not measured."""
+    def _graded(self, place: int, cls: int, quality: Estimate | None) -> Factor:
+        """E[q^L]; where the model has no QUALITY, that no element fails; unknown if unmeasured."""
         info = self.infos[place]
         if quality is None:
             if self.models[info.model].quality is None:
                 self.notes.append(f"{info.key}: {info.model} has no QUALITY, taken as right")
-                return _ONE
+                return self._unfailed(place, cls)
             return Factor((), lambda v: math.exp(-UNKNOWN_LOSS), known=False)
         lengths, _ = self.lengths[place]
         return Factor((quality,), lambda v: each_factor(v[0], lengths))
+
+    def _unfailed(self, place: int, cls: int) -> Factor:
+        """The chance that no element fails, at the batch size where most do; 1 if none was seen."""
+        failures = [
+            call.failure
+            for choice, call in self.options[place]
+            if (choice.variant, knobs_text(choice.knobs)) == self.classes[place][cls]
+            and call.failure is not None
+            and call.fails > 0.0
+        ]
+        if not failures:
+            return _ONE
+        lengths, _ = self.lengths[place]
+        worst = max(failures, key=lambda failure: failure.value)
+        return Factor((worst,), lambda v: each_factor(1.0 - v[0], lengths))
 
     def _rows(
         self,
@@ -427,4 +444,5 @@ def _service(call: Call, lengths: Lengths | None, level: float, run: float) -> f
     if not call.points:
         calls = math.ceil(mean_length(lengths) / call.batch)
         return calls * call.seconds.value
-    return service_seconds(call.quantile, call.batch, lengths, level, run)
+    seconds = service_seconds(call.quantile, call.batch, lengths, level, run, call.fails)
+    return min(seconds, NEVER_SECONDS)
