@@ -76,7 +76,7 @@ class PlanProblem:
         return tuple(found)
 
     def composition(self, assignment: Assignment) -> str | None:
-        """How the plan's accuracy follows from what was measured; None where it is unknown."""
+        """How the plan's accuracy follows from its steps'; None where it is unknown or one step's."""
         classes = self.problem.classes(assignment)
         if "accuracy" in self.measured.get(classes, ()):
             return "measured end to end"
@@ -89,9 +89,8 @@ class PlanProblem:
             return None
         named = {p: f.dependence for p, f in enumerate(factors) if f.dependence is not None}
         if not named:
-            if len(graded) == 1:
-                return "that of the one graded step"
-            return "composed as if the steps' errors were independent"
+            several = len(graded) > 1
+            return "composed as if the steps' errors were independent" if several else None
         together = set(named) | {self.stages[place].partner for place in named}
         rest = ", the other steps as if independent" if graded - together else ""
         return f"composed with error_dependence {', '.join(named.values())}{rest}"

@@ -1,14 +1,9 @@
 """`Statistics`: the newest observations, looked up as estimates.
 
 Plain Python over a list of observations: it lies on the way of a cold EXPLAIN, which loads no
-numerical library. Indexes are built per subject when first asked for. What a step of a pipeline
-has not measured falls back to its model's own measurements, one kind of number at a time, never
-mixing both in one batch curve.
-
-Asked for a deployment, a number is its own, partially pooled with those of the other deployments
-and the pipeline's own (`pooling`); else it is the pipeline's own, or, where that was never
-measured, what the deployments say of one more. Distributions of lengths and batch sizes are not
-pooled: its own where measured, else the pipeline's.
+numerical library. What a step of a pipeline has not measured falls back to its model's own
+measurements, one kind of number at a time, never mixing both in one batch curve. Distributions of
+lengths are not pooled over deployments: its own where measured, else the pipeline's.
 """
 
 from __future__ import annotations
@@ -16,27 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from ..ir.estimates import Estimate, weakest
+from ..ir.estimates import Estimate
 from ..ir.models import ExtendedStatistics, Prior, Variant
 from .dependence import CELLS, JointErrors, names_pair
-from .intervals import wilson, z_quantile
+from .intervals import wilson
+from .newest import Key, Newest, alike
 from .observation import Observation, assignment_text
 
 Given = tuple[str, str, str]
 """A conditioning choice: context, variant's full name, knobs text."""
 
-SHARES = frozenset(
-    {
-        *("quality", "row_quality", "joint_errors", "failure", "rate", "distinct", "accuracy"),
-        "length",
-    }
-)
-"""Metrics whose values are shares in [0, 1]."""
-
 LATENCY_STATISTICS = ("mean", "p50", "p90", "p95", "p99")
-
-_Key = tuple[str, str, str | None, str, str | None, int | None, str | None, str]
-"""metric, statistic, variant, knobs, device, batch, given, assignment."""
 
 
 class Statistics:
@@ -59,15 +44,9 @@ class Statistics:
         deployment: str | None = None,
         dependences: Iterable[ExtendedStatistics] = (),
     ) -> None:
-        self._deployment = deployment
         self._dependences = tuple(dependences)
-        self._groups: dict[tuple[str, _Key], dict[str | None, Observation]] = {}
-        self._rows: dict[str, list[Observation]] = {}
-        for row in observations:
-            self._rows.setdefault(row.subject, []).append(row)
-        self._indexes: dict[str, dict[_Key, Observation]] = {}
+        self._newest = Newest(observations, deployment)
         self._batches: dict[tuple[str, str, str, str], tuple[int, ...]] = {}
-        self._choices: dict[str, dict[tuple[str, str, str | None, str], list[_Key]]] = {}
         self._priors: dict[str, dict[str, float]] = {}
         if allow_priors:
             for variant in variants:
@@ -88,7 +67,7 @@ class Statistics:
         for subject in _subjects(context, variant):
             if self._measured_batches(subject, variant, knobs, device):
                 key = ("latency", statistic, variant, knobs, device, batch, None, "")
-                return self._at(subject, key)
+                return self._newest.estimate(subject, key)
         prior = self._priors.get(variant, {}).get("latency")
         if prior is None or batch != 1:
             return None
@@ -105,7 +84,7 @@ class Statistics:
         """
         if given is not None:
             text = assignment_text({given[0]: (given[1], given[2])})
-            found = self._at(
+            found = self._newest.estimate(
                 context, ("quality", "mean", variant, knobs, None, None, given[0], text)
             )
             if found is not None:
@@ -113,7 +92,7 @@ class Statistics:
         for subject in _subjects(context, variant):
             by_device = self._by_device(subject, "quality", "mean", variant, knobs)
             if by_device:
-                return _alike(list(by_device.values())) or min(
+                return alike(list(by_device.values())) or min(
                     by_device.values(), key=lambda estimate: estimate.value
                 )
         prior = self._priors.get(variant, {}).get("quality")
@@ -122,13 +101,13 @@ class Statistics:
     def row_quality(self, context: str, variant: str, knobs: str) -> Estimate | None:
         """Share of rows a step gets right, all elements of it; measured beside joint errors."""
         key = ("row_quality", "mean", variant, knobs, None, None, None, "")
-        return self._at(context, key) if self._dependences else None
+        return self._newest.estimate(context, key) if self._dependences else None
 
     def partners(self, context: str) -> tuple[str, ...]:
         """Contexts of the steps whose errors were measured together with this one's."""
         if not self._dependences:
             return ()
-        index = self._index(context)
+        index = self._newest.rows(context)
         found = (key[6] for key in index if key[:2] == ("joint_errors", "together"))
         return tuple(dict.fromkeys(given for given in found if given is not None))
 
@@ -143,7 +122,7 @@ class Statistics:
 
         def at(statistic: str) -> Estimate | None:
             key = ("joint_errors", statistic, variant, knobs, None, None, first[0], text)
-            return self._at(context, key)
+            return self._newest.estimate(context, key)
 
         cells = tuple(found.value for cell in CELLS if (found := at(cell)) is not None)
         together = at("together")
@@ -164,7 +143,7 @@ class Statistics:
         for subject in _subjects(context, variant):
             found = self._by_device(subject, "failure", "share", variant, knobs)
             if found:
-                shared = _alike(list(found.values()))
+                shared = alike(list(found.values()))
                 return shared or found.get(device) or max(found.values(), key=lambda e: e.value)
             counted = self._counted_failures(subject, variant, knobs, device, batch)
             if counted is not None:
@@ -192,10 +171,10 @@ class Statistics:
         """Share of rows whose WHEN (or filter) is TRUE, under the choice of the step it reads."""
         if given is not None:
             key = ("rate", "share", given[1], given[2], None, None, given[0], "")
-            found = self._at(context, key)
+            found = self._newest.estimate(context, key)
             if found is not None:
                 return found
-        return self._at(context, ("rate", "share", None, "", None, None, None, ""))
+        return self._newest.estimate(context, ("rate", "share", None, "", None, None, None, ""))
 
     def lengths(self, context: str) -> tuple[tuple[int, float], ...] | None:
         """The distribution of EACH list lengths: (elements, share of rows), ascending."""
@@ -211,14 +190,14 @@ class Statistics:
 
     def distinct(self, context: str) -> Estimate | None:
         """Distinct inputs ÷ inputs."""
-        return self._at(context, ("distinct", "share", None, "", None, None, None, ""))
+        return self._newest.estimate(context, ("distinct", "share", None, "", None, None, None, ""))
 
     def end_to_end(self, subject: str) -> Mapping[str, Mapping[str, Estimate]]:
         """Assignment text → metric (`latency_p95`, `accuracy`, …) → its end-to-end measurement."""
         found: dict[str, dict[str, Estimate]] = {}
-        for key, row in self._index(subject).items():
+        for key, row in self._newest.rows(subject).items():
             if row.assignment and row.variant is None:
-                estimate = self._at(subject, key)
+                estimate = self._newest.estimate(subject, key)
                 if estimate is not None:
                     found.setdefault(row.assignment, {})[row.metric] = estimate
         return MappingProxyType(found)
@@ -234,8 +213,8 @@ class Statistics:
     ) -> Estimate | None:
         """One number about a choice: of the step, else of its model, else its prior."""
         for subject in _subjects(context, variant):
-            key: _Key = (metric, statistic, variant, knobs, device, None, None, "")
-            found = self._at(subject, key)
+            key: Key = (metric, statistic, variant, knobs, device, None, None, "")
+            found = self._newest.estimate(subject, key)
             if found is None and device is None:
                 found = self._any_device(subject, metric, statistic, variant, knobs)
             if found is not None:
@@ -248,27 +227,22 @@ class Statistics:
     ) -> Estimate | None:
         """The newest such number of any device: token counts hardly depend on it."""
         wanted = (metric, statistic, variant, knobs)
-        rows = [(row.at, key) for key, row in self._index(subject).items() if key[:4] == wanted]
-        return self._at(subject, max(rows, key=lambda row: row[0])[1]) if rows else None
+        rows = [
+            (row.at, key) for key, row in self._newest.rows(subject).items() if key[:4] == wanted
+        ]
+        return (
+            self._newest.estimate(subject, max(rows, key=lambda row: row[0])[1]) if rows else None
+        )
 
     def _by_device(
         self, subject: str, metric: str, statistic: str, variant: str, knobs: str
     ) -> dict[str | None, Estimate]:
         """A number of a choice by device; under None what was measured for all."""
         found: dict[str | None, Estimate] = {}
-        for key in self._by_choice(subject).get((metric, statistic, variant, knobs), ()):
-            estimate = self._at(subject, key) if key[5:] == (None, None, "") else None
+        for key in self._newest.by_choice(subject).get((metric, statistic, variant, knobs), ()):
+            estimate = self._newest.estimate(subject, key) if key[5:] == (None, None, "") else None
             if estimate is not None:
                 found[key[4]] = estimate
-        return found
-
-    def _by_choice(self, subject: str) -> dict[tuple[str, str, str | None, str], list[_Key]]:
-        """A subject's keys by metric, statistic, variant and knobs."""
-        found = self._choices.get(subject)
-        if found is None:
-            found = self._choices[subject] = {}
-            for key in self._index(subject):
-                found.setdefault(key[:4], []).append(key)
         return found
 
     def _counted_failures(
@@ -277,8 +251,10 @@ class Statistics:
         """From the counts beside latencies: of one batch size, else of all; None without counts."""
         most: dict[int | None, Observation] = {}
         for statistic in LATENCY_STATISTICS:
-            for key in self._by_choice(subject).get(("latency", statistic, variant, knobs), ()):
-                row = self._index(subject)[key]
+            for key in self._newest.by_choice(subject).get(
+                ("latency", statistic, variant, knobs), ()
+            ):
+                row = self._newest.rows(subject)[key]
                 before = most.get(row.batch)
                 fuller = before is None or row.n + row.n_failed > before.n + before.n_failed
                 if row.device == device and fuller:
@@ -292,60 +268,6 @@ class Statistics:
         at = min(row.at for row in rows)
         return Estimate(failed / tried, low, high, tried, rows[0].source, at)
 
-    def _at(self, subject: str, key: _Key) -> Estimate | None:
-        """The estimate of a key: of the deployment asked for, pooled with the others'."""
-        row = self._index(subject).get(key)
-        groups = self._groups.get((subject, key))
-        if row is None or groups is None:
-            return _estimate(row)
-        from .pooling import pooled_mean, pooled_share
-
-        own = _estimate(groups.get(self._deployment))
-        others = [
-            estimate
-            for name, each in groups.items()
-            if name != self._deployment and (estimate := _estimate(each)) is not None
-        ]
-        if own is not None and (self._deployment is None or not others):
-            return own
-        return (pooled_share if row.metric in SHARES else pooled_mean)(own, others)
-
-    def _index(self, subject: str) -> dict[_Key, Observation]:
-        """The newest observation of every key of a subject: the deployment's own, if there is."""
-        index = self._indexes.get(subject)
-        if index is None:
-            index = self._indexes[subject] = {}
-            rows = self._rows.get(subject, ())
-            several = any(row.deployment is not None for row in rows)
-            for row in rows:
-                key = (
-                    row.metric,
-                    row.statistic,
-                    row.variant,
-                    row.knobs if row.variant is not None else "",
-                    row.device,
-                    row.batch,
-                    row.given,
-                    row.assignment,
-                )
-                before = index.get(key)
-                if before is None or self._preferred(row, before):
-                    index[key] = row
-                if several:
-                    groups = self._groups.setdefault((subject, key), {})
-                    other = groups.get(row.deployment)
-                    if other is None or row.at >= other.at:
-                        groups[row.deployment] = row
-        return index
-
-    def _preferred(self, row: Observation, before: Observation) -> bool:
-        """Its own before the pipeline's, that before other deployments', then the newer one."""
-
-        def rank(one: Observation) -> tuple[bool, bool]:
-            return one.deployment == self._deployment, one.deployment is None
-
-        return (*rank(row), row.at) >= (*rank(before), before.at)
-
     def _measured_batches(
         self, subject: str, variant: str, knobs: str, device: str
     ) -> tuple[int, ...]:
@@ -353,7 +275,7 @@ class Statistics:
         asked = (subject, variant, knobs, device)
         found = self._batches.get(asked)
         if found is None:
-            for key in self._index(subject):
+            for key in self._newest.rows(subject):
                 metric, statistic, of, setting, on, batch, _, _ = key
                 if metric == "latency" and statistic == "mean" and of and on and batch is not None:
                     there = (subject, of, setting, on)
@@ -366,11 +288,10 @@ class Statistics:
 
     def _newest_lengths(self, context: str) -> list[Observation]:
         """All of one measured distribution: shares of two samples would not add to one."""
-        rows = [row for key, row in self._index(context).items() if key[0] == "length"]
+        rows = [row for key, row in self._newest.rows(context).items() if key[0] == "length"]
         if not rows:
             return []
-        own_first = self._deployment, None
-        newest = max(rows, key=lambda row: (row.deployment in own_first, row.at))
+        newest = max(rows, key=self._newest.preference)
         own = (newest.run, newest.at, newest.deployment)
         return [row for row in rows if (row.run, row.at, row.deployment) == own]
 
@@ -379,44 +300,6 @@ def _subjects(context: str, variant: str) -> tuple[str, ...]:
     """Where to look: the step, then its model."""
     model = variant.split(".", 1)[0]
     return (context,) if context == model else (context, model)
-
-
-def _alike(shares: Sequence[Estimate]) -> Estimate | None:
-    """Shares of several devices as one; None where one differs significantly from the rest.
-
-    Each against the sum of the others by the two-proportion z test at 95 %.
-    """
-    n = sum(share.n for share in shares)
-    right = sum(share.value * share.n for share in shares)
-    if len(shares) == 1:
-        return shares[0]
-    for share in shares:
-        rest = n - share.n
-        if not share.n or not rest:
-            continue
-        gap = share.value - (right - share.value * share.n) / rest
-        spread = (right / n) * (1.0 - right / n) * (1.0 / share.n + 1.0 / rest)
-        if gap**2 > z_quantile(0.95) ** 2 * spread:
-            return None
-    _, source, at = weakest(list(shares))
-    return Estimate(right / n, *wilson(right, n), n, source, at) if n else shares[0]
-
-
-def _estimate(row: Observation | None) -> Estimate | None:
-    """An observation as an estimate.
-
-    One without an interval (imported) gets Wilson's if it is a share of n, and is trusted within a
-    factor of two otherwise (our choice: no interval is not certainty).
-    """
-    if row is None:
-        return None
-    low, high = row.low, row.high
-    if low is None or high is None:
-        if row.metric in SHARES:
-            low, high = wilson(row.value * row.n, row.n)
-        else:
-            low, high = sorted((row.value / 2, row.value * 2))
-    return Estimate(row.value, low, high, row.n, row.source, row.at)
 
 
 _OBSERVED = {"accuracy": "quality", "latency_p95": "latency"}
