@@ -76,7 +76,7 @@ class PlanProblem:
         return tuple(found)
 
     def composition(self, assignment: Assignment) -> str | None:
-        """How the plan's accuracy follows from its steps'; None where it is unknown or one step's."""
+        """How the plan's accuracy follows from its steps'; None if it is unknown or one step's."""
         classes = self.problem.classes(assignment)
         if "accuracy" in self.measured.get(classes, ()):
             return "measured end to end"
