@@ -298,6 +298,7 @@ def profile_request(
     broken: Mapping[str, str] | None = None,
 ) -> Request:
     """What to measure of a subject: its plan over kept rows, every choice, labels, clusters."""
+    from .stats.dependence import declared_pairs
     from .stats.profile import Request
 
     catalog = session.catalog
@@ -319,6 +320,9 @@ def profile_request(
         clusters=clusters_of(rows),
         run=run,
         versions={subject: version, **{info.context: version for info in infos if pipeline}},
+        dependences=declared_pairs(
+            catalog.extended_statistics(), [(i.key, i.context, i.model) for i in infos]
+        ),
     )
 
 

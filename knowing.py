@@ -6,12 +6,15 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from .dsl import ast
+from .errors import RunError
 from .ir.estimates import Estimate
-from .ir.models import Device, Variant
+from .ir.models import Device, ExtendedStatistics, Model, Pipeline, Variant
 from .planner.optimize import Knowledge
 from .stats.statistics import Statistics
 
 if TYPE_CHECKING:
+    from .catalog_db.catalog import Catalog
     from .session import Session
 
 
@@ -22,7 +25,51 @@ def statistics(session: Session) -> Statistics:
         catalog.observations(),
         variants=catalog.variants(),
         allow_priors=catalog.settings.allow_priors,
+        deployment=catalog.settings.deployment,
+        dependences=catalog.extended_statistics(),
     )
+
+
+def check_quality(definition: object, statement: ast.Statement) -> None:
+    """A metric that could never score the declared output is refused where it is declared.
+
+    Raises:
+        RunError: OC0480, OC0481 or OC0486.
+    """
+    if not isinstance(definition, Model | Pipeline) or definition.quality is None:
+        return
+    from .stats.metrics import check
+
+    assert isinstance(statement, ast.CreateModel | ast.CreatePipeline)
+    metric = definition.quality
+    types = {field.name: field.type for field in definition.outputs}
+    try:
+        check(metric, types[metric.output])
+    except RunError as error:
+        error.span = None if statement.quality is None else statement.quality.span
+        raise
+
+
+def filled_by(declared: ExtendedStatistics, catalog: Catalog) -> str:
+    """Which ANALYZE measures them; like PostgreSQL's, they are empty until then."""
+    from .dsl.binding.pipelines import declaration
+
+    owners = [
+        pipeline.name
+        for pipeline in catalog.pipelines()
+        for steps in [declaration(pipeline).steps]
+        if all(
+            any(
+                one.lower()
+                in (step.model.text.lower(), f"{pipeline.name}.{step.name.text}".lower())
+                for step in steps
+            )
+            for one in (declared.first, declared.second)
+        )
+    ]
+    if not owners:
+        return f"no pipeline calls both {declared.first} and {declared.second} yet"
+    return "measured by " + " or ".join(f"ANALYZE PIPELINE {name} USING (…)" for name in owners)
 
 
 def knowledge(session: Session, stats: Statistics) -> Knowledge:

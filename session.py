@@ -19,7 +19,7 @@ from .catalog_db.catalog import Catalog
 from .dsl import ast
 from .dsl.parser import parse
 from .errors import CatalogError, OctansError, PlanError, RunError, Span, SyntaxProblem
-from .ir.models import Device, Link, Variant, scalar_text
+from .ir.models import Device, ExtendedStatistics, Link, Variant, scalar_text
 from .ir.slo import Slo
 from .result import Result
 
@@ -41,6 +41,7 @@ Definition = (
     | ast.CreateLink
     | ast.CreatePipeline
     | ast.CreateSlo
+    | ast.CreateStatistics
 )
 SettingValue = ast.Quantity | ast.Literal_ | ast.Name | tuple[ast.Literal_ | ast.Name, ...]
 
@@ -274,8 +275,10 @@ class Session:
 
     def _define(self, statement: Definition) -> Result:
         from .dsl.binder import bind_definition
+        from .knowing import check_quality, filled_by
 
         definition = bind_definition(statement, self.catalog)
+        check_quality(definition, statement)
         saved = self.catalog.save(definition, replace=statement.replace)
         if isinstance(saved, Link):
             return Result(message=f"created link {saved.source} to {saved.target}")
@@ -285,6 +288,9 @@ class Session:
             if isinstance(saved, Slo | Link) or saved.version == 1
             else f" (version {saved.version})"
         )
+        if isinstance(saved, ExtendedStatistics):
+            filled = filled_by(saved, self.catalog)
+            return Result(message=f"created statistics {name}{version}\nnote: {filled}")
         return Result(message=f"created {type(saved).__name__.lower()} {name}{version}")
 
     def _plan(self, statement: ast.Select, options: ast.ExplainOptions | None = None) -> Planned:

@@ -6,6 +6,7 @@ index of definitions and its queue of observations, because DuckDB lets a proces
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 import weakref
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Self, cast
 
 import duckdb
 
-from ..ir.models import Device, Link, Model, Pipeline, Variant
+from ..ir.models import Device, ExtendedStatistics, Link, Model, Pipeline, Variant
 from ..ir.slo import Slo
 from ..ir.types import Field, Schema
 from ..stats.observation import Observation
@@ -201,6 +202,11 @@ class Catalog:
         """All SLOs, by name."""
         return cast("tuple[Slo, ...]", tuple(self._definitions.all("slo")))
 
+    def extended_statistics(self) -> tuple[ExtendedStatistics, ...]:
+        """All that CREATE STATISTICS declared, by name."""
+        found = tuple(self._definitions.all("statistics"))
+        return cast("tuple[ExtendedStatistics, ...]", found)
+
     def save(self, definition: D, *, replace: bool) -> D:
         """Store a definition; what comes back carries its version.
 
@@ -224,7 +230,13 @@ class Catalog:
     # --- observations, samples ----------------------------------------------------------------
 
     def record(self, observations: Iterable[Observation]) -> None:
-        """Queue observations for writing; returns at once."""
+        """Queue observations for writing; returns at once.
+
+        They are the deployment's that the session measures for (its setting `deployment`).
+        """
+        deployment = self.settings.deployment
+        if deployment is not None:
+            observations = [dataclasses.replace(one, deployment=deployment) for one in observations]
         self._log.record(observations)
 
     def flush(self) -> None:

@@ -17,6 +17,7 @@ from ..ir.models import (
     Backend,
     Derivation,
     Device,
+    ExtendedStatistics,
     KnobDomain,
     Link,
     Metric,
@@ -30,14 +31,14 @@ from ..ir.node import Value
 from ..ir.slo import Constraint, Objective, Slo
 from ..ir.types import Field
 
-Definition = Model | Variant | Device | Link | Pipeline | Slo
+Definition = Model | Variant | Device | Link | Pipeline | Slo | ExtendedStatistics
 """What the catalog keeps under a name."""
 
 _CLASSES: dict[str, type[Value]] = {
     cls.__name__: cls
     for cls in (
-        Backend, Constraint, Derivation, Device, Field, KnobDomain, Link, Metric, Model, Objective,
-        Pipeline, Prior, Slo, TokenPrice, Variant,
+        Backend, Constraint, Derivation, Device, ExtendedStatistics, Field, KnobDomain, Link,
+        Metric, Model, Objective, Pipeline, Prior, Slo, TokenPrice, Variant,
     )
 }  # fmt: skip
 

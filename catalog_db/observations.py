@@ -42,6 +42,7 @@ _COLUMNS = [_RENAMED.get(name, name) for name in _ROW]
 """The table's columns for the fields of `Observation`, in its order."""
 _KEY = (
     "subject", "metric", "statistic", "variant", "knobs", "device", "batch", "given", "assignment",
+    "deployment",
 )  # fmt: skip
 _READ = (*_KEY, *(name for name in _ROW if name not in _KEY), "id")
 """What is read: the fields of the key, the others, the id."""
@@ -267,7 +268,9 @@ class _Judge:
 _SETTERS = {field: vars(Observation)[field].__set__ for field in _ROW}
 
 
-_SHARES = frozenset({"quality", "failure", "accuracy", "distinct", "length"})
+_SHARES = frozenset(
+    {"quality", "row_quality", "joint_errors", "failure", "accuracy", "distinct", "length"}
+)
 """Metrics that lie between 0 and 1; a rate counts elements where EACH makes several of a row."""
 
 

@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple, cast
 
 from ..errors import CatalogError
 
-Setting = float | int | bool | tuple[str, ...] | None
-Shape = Literal["amount", "whole", "switch", "names"]
+Setting = float | int | bool | str | tuple[str, ...] | None
+Shape = Literal["amount", "whole", "switch", "names", "name"]
 
 
 class Declared(NamedTuple):
@@ -32,6 +32,7 @@ DECLARED = {
     ),
     "progress": Declared("switch", True, "", 0, "a progress bar, on terminals"),
     "allow_priors": Declared("switch", False, "", 0, "plan on declared priors where unmeasured"),
+    "deployment": Declared("name", None, "", 0, "whose statistics are measured and planned with"),
     "cache": Declared("switch", False, "", 0, "keep results of calls and use them again"),
 }
 _SWITCH = {"true": True, "on": True, "false": False, "off": False}
@@ -125,6 +126,11 @@ class Settings:
         return cast("bool", self.get("allow_priors"))
 
     @property
+    def deployment(self) -> str | None:
+        """Whose statistics are measured and planned with; None: the pipelines' own."""
+        return cast("str | None", self.get("deployment"))
+
+    @property
     def cache(self) -> bool:
         """Keep results of calls."""
         return cast("bool", self.get("cache"))
@@ -168,6 +174,8 @@ def _checked(
                 return value
             known = _SWITCH.get(value.lower()) if isinstance(value, str) else None
             return _Refused("true or false") if known is None else known
+        case "name":
+            return value if isinstance(value, str) and value else _Refused("a name, or NULL")
         case "names":
             if isinstance(value, str):
                 return tuple(part.strip() for part in value.split(",") if part.strip())

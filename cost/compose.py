@@ -118,15 +118,24 @@ def service_seconds(
     lengths: Lengths | None,
     level: float,
     run: float,
+    fails: float = 0.0,
 ) -> float:
     """A row's time at a stage at `level`, over all rows; `quantile(level)` is that of one call.
 
-    A list whose length varies takes half of the tail probability, the calls the other half (union
-    bound); the calls of one row are taken as comonotone (our choice: the safe side).
+    A row that fails never answers: `fails`, the share of elements that do, uses up the tail that
+    the level leaves, and the calls that answer are taken at what is left of it; inf where nothing
+    is. A list whose length varies takes half of the tail probability, the calls the other half
+    (union bound); the calls of one row are taken as comonotone (our choice: the safe side).
     """
     among = run_level(level, run)
     if among is None:
         return 0.0
+    if fails > 0.0:
+        failed = 1.0 - each_factor(1.0 - fails, lengths)
+        left = 1.0 - among - failed
+        if left <= 0.0:
+            return math.inf
+        among = 1.0 - left / (1.0 - failed)
     if lengths is None:
         return quantile(among)
     if len(lengths) == 1:

@@ -12,82 +12,23 @@ from typing import Literal
 from sqlglot import exp
 
 from ..errors import Span
-from ..ir.models import Scalar
 from ..ir.record import dataclass, field
-
-
-@dataclass(frozen=True)
-class Name:
-    """An identifier or dotted name as written (`classify`, `classify.mlp`)."""
-
-    parts: tuple[str, ...]
-    span: Span = field(compare=False)
-
-    @property
-    def text(self) -> str:
-        """The parts joined with dots."""
-        return ".".join(self.parts)
-
-
-@dataclass(frozen=True)
-class Fragment:
-    """A run of tokens handed to sqlglot: the tree, its text as written and where it stands."""
-
-    tree: exp.Expression
-    text: str = field(compare=False)
-    span: Span = field(compare=False)
-    is_query: bool = False
-
-    def span_of(self, node: exp.Expr) -> Span:
-        """Where a node of the tree stands in the whole text; the fragment's span when unknown."""
-        starts: list[int] = []
-        ends: list[int] = []
-        for part in node.walk():
-            meta = part.meta
-            if "start" in meta and "end" in meta:
-                starts.append(int(meta["start"]))
-                ends.append(int(meta["end"]) + 1)
-        return Span(min(starts), max(ends)) if starts else self.span
-
-
-@dataclass(frozen=True)
-class Column:
-    """`name TYPE` in a signature; `type` is canonical DuckDB text."""
-
-    name: Name
-    type: str
-    span: Span = field(compare=False)
-
-
-@dataclass(frozen=True)
-class Literal_:
-    """A literal value."""
-
-    value: Scalar
-    span: Span = field(compare=False)
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """A number with its unit; `value` is in the base unit of `dimension`, named by that unit.
-
-    See `dsl/units.py`. `text` is as printed: the number as written, one space, the unit.
-    """
-
-    value: float
-    dimension: str
-    text: str
-    span: Span = field(compare=False)
+from .parts import Column as Column
+from .parts import Fragment as Fragment
+from .parts import Literal_ as Literal_
+from .parts import Name as Name
+from .parts import Quantity as Quantity
 
 
 @dataclass(frozen=True)
 class MetricRef:
-    """`QUALITY name(output, args…)`."""
+    """`QUALITY name(output, args…)`, or `name('target', output, args…)` with code of the user's."""
 
     name: Name
     output: Name
     args: tuple[Literal_, ...]
     span: Span = field(compare=False)
+    target: Literal_ | None = None
 
 
 @dataclass(frozen=True)
@@ -272,6 +213,18 @@ class CreateSlo:
 
 
 @dataclass(frozen=True)
+class CreateStatistics:
+    """CREATE STATISTICS name (kind) ON first, second: each a model or a `pipeline.step`."""
+
+    name: Name
+    kind: Name
+    first: Name
+    second: Name
+    replace: bool
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True)
 class SloRef:
     """`WITH SLO (constraints)` or `WITH SLO name`."""
 
@@ -298,16 +251,6 @@ class WhyNot:
     variant: Name
     knobs: tuple[Option, ...]
     span: Span = field(compare=False)
-
-
-@dataclass(frozen=True)
-class AdviceRef:
-    """One item of an advice string: `VARIANT(step name [knob=value …])`, `BATCH(step n)`, …."""
-
-    kind: str
-    step: str
-    values: tuple[str, ...]
-    text: str
 
 
 @dataclass(frozen=True)
@@ -368,7 +311,7 @@ class Analyze:
     span: Span = field(compare=False)
 
 
-ObjectKind = Literal["model", "variant", "device", "link", "pipeline", "slo"]
+ObjectKind = Literal["model", "variant", "device", "link", "pipeline", "slo", "statistics"]
 
 
 @dataclass(frozen=True)
@@ -437,6 +380,7 @@ Statement = (
     | CreateLink
     | CreatePipeline
     | CreateSlo
+    | CreateStatistics
     | Select
     | Explain
     | CopyTo

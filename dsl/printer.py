@@ -37,6 +37,9 @@ def to_text(statement: ast.Statement) -> str:
         case ast.CreateSlo():
             text = f"{_create(statement, 'SLO')} AS ({_list(_constraint, statement.constraints)})"
             return text + _objective(statement.objective)
+        case ast.CreateStatistics():
+            on = f"{name_text(statement.first)}, {name_text(statement.second)}"
+            return f"{_create(statement, 'STATISTICS')} ({name_text(statement.kind)}) ON {on}"
         case ast.Select():
             return _select(statement)
         case ast.Explain():
@@ -117,7 +120,8 @@ def _create(
     | ast.CreateVariant
     | ast.CreateDevice
     | ast.CreatePipeline
-    | ast.CreateSlo,
+    | ast.CreateSlo
+    | ast.CreateStatistics,
     kind: str,
 ) -> str:
     start = "CREATE OR REPLACE" if statement.replace else "CREATE"
@@ -135,8 +139,9 @@ def _signature(statement: ast.CreateModel | ast.CreatePipeline) -> str:
 def _quality(quality: ast.MetricRef | None) -> str:
     if quality is None:
         return ""
+    target = "" if quality.target is None else f"{_literal(quality.target)}, "
     args = "".join(f", {_literal(arg)}" for arg in quality.args)
-    return f" QUALITY {name_text(quality.name)}({name_text(quality.output)}{args})"
+    return f" QUALITY {name_text(quality.name)}({target}{name_text(quality.output)}{args})"
 
 
 def _model(model: ast.CreateModel) -> str:

@@ -19,6 +19,7 @@ SHOW_KINDS = {
     "links": None,
     "pipelines": None,
     "slos": None,
+    "extended_statistics": None,
     "deployments": None,
     "plans": "FOR",
     "statistics": "FOR",
@@ -171,6 +172,12 @@ class Build(Shared):
             replace=replaces(parts),
             span=parts.span,
         )
+
+    def create_statistics(self, children: list[Any]) -> ast.CreateStatistics:
+        """CREATE STATISTICS name (kind) ON a, b."""
+        parts = Parts(children)
+        name, kind, first, second = parts.all(ast.Name)
+        return ast.CreateStatistics(name, kind, first, second, replaces(parts), parts.span)
 
     def slo(self, children: list[Any]) -> ast.SloRef:
         """`WITH SLO …`."""

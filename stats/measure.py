@@ -10,6 +10,7 @@ from ..ir.models import Metric
 from ..ir.physical import Choice, Stage
 from .end_to_end import Evaluator, made
 from .energy import Metered
+from .grading import element_counts, truth_for
 from .intervals import Interval, clustered_share, wilson
 from .ladder import Ladder, Policy, climb, full_batches, rows_for
 from .meter import Meter, Unaffordable
@@ -17,7 +18,7 @@ from .observation import assignment_text
 from .promise import Scored
 from .recorder import Recorder
 from .runner import StageRun
-from .scoring import element_scores, list_lengths, row_scores
+from .scoring import element_scores, row_scores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,7 +115,7 @@ class Measure:
             metered.add(sized.choice.batch, runs[-1].energy)
             return runs[-1]
 
-        elements = _elements(stage, table)
+        elements = element_counts(stage, table)
         ladder = climb(stage, choice, table, elements, run, self.policy)
         self.evaluator.set_batch(key, choice, ladder.best_batch)
         own = {**assignment, key: choice}
@@ -182,17 +183,11 @@ class Measure:
         import pyarrow as pa
 
         stage = self.evaluator.chain.stage(key)
-        if metric is None:
-            return f"{stage.model} declares no QUALITY"
-        if metric.output not in stage.produce:
-            return f"the plan does not compute {metric.output}, which QUALITY scores"
+        truth = truth_for(self.evaluator, key, assignment, metric, base, self.labels)
+        if isinstance(truth, str):
+            return truth
+        assert metric is not None  # or there were no truth
         column = stage.produce.index(metric.output)
-        truth, unknown = self.labels.get((key, metric.output)), frozenset[int]()
-        if truth is None:
-            if base is None:
-                return f"no label for {metric.output}, and {stage.model} has no BASE variant"
-            truths = self.evaluator.outputs(key, {**assignment, key: base})
-            truth, unknown = truths.columns[column], truths.failed
         own = {**assignment, key: choice}
         outputs = self.evaluator.outputs(key, own)
         state = self.evaluator.before(key, own)
@@ -200,12 +195,11 @@ class Measure:
         ran = ran if keep is None else ran & keep
         failed = np.zeros(self.evaluator.rows, dtype=bool)
         failed[list(outputs.failed)] = True
-        wrong = failed.copy()
-        wrong[list(unknown)] = True
+        wrong = failed | truth.unknown
         places = np.flatnonzero(ran)
         index = pa.array(places)
         scored = self._scored(
-            stage, metric, outputs.columns[column].take(index), truth.take(index),
+            stage, metric, outputs.columns[column].take(index), truth.values.take(index),
             wrong[places], state.table.take(index), places,
         )  # fmt: skip
         interval = clustered_share(scored.scores, scored.clusters)
@@ -259,7 +253,9 @@ class Measure:
         clusters = self._clusters_of(places)
         if stage.lists is None:
             return row_scores(metric, answers, truth, failed, clusters)
-        return element_scores(metric, answers, truth, failed, _elements(stage, table), clusters)
+        return element_scores(
+            metric, answers, truth, failed, element_counts(stage, table), clusters
+        )
 
     def _record_ladder(self, stage: Stage, choice: Choice, ladder: Ladder) -> None:
         for point in ladder.points:
@@ -312,7 +308,7 @@ class Measure:
     def _lengths(self, stage: Stage, table: pa.Table) -> None:
         import numpy as np
 
-        lengths, counts = np.unique(_elements(stage, table), return_counts=True)
+        lengths, counts = np.unique(element_counts(stage, table), return_counts=True)
         rows, at = table.num_rows, self.record.now()
         n = min(self._units(range(self.evaluator.rows)), rows)
         for length, count in zip(lengths.tolist(), counts.tolist(), strict=True):
@@ -360,13 +356,3 @@ class Measure:
         """Independent units among these rows."""
         clusters = self._clusters_of(places)
         return len(places) if clusters is None else len(set(clusters))
-
-
-def _elements(stage: Stage, table: pa.Table) -> np.ndarray:
-    """`rows` ints: elements each row brings to the stage (1 without EACH)."""
-    import numpy as np
-
-    if stage.lists is None:
-        return np.ones(table.num_rows, dtype=np.int64)
-    listed = next(arg for arg, is_list in zip(stage.args, stage.lists, strict=True) if is_list)
-    return list_lengths(table.column(listed))

@@ -32,6 +32,10 @@ class Observation:
                                      knobs set: when that choice made the step `given`
     length     pmf(k)                share of rows whose EACH list has k elements
     distinct   share                 distinct inputs ÷ inputs
+    row_quality mean                 share (or mean score) of right rows, a row being right where
+                                     every element of it is, or where the step did not run
+    joint_errors both_right, …       see `stats/dependence.py`; `given` is the first step and
+                                     `assignment` its choice
     accuracy   mean                  end to end, of the `assignment`
     cost       mean                  end to end, USD per row; latency_p50/p95/p99 likewise
     ========== ===================== ==========================================================
@@ -42,7 +46,7 @@ class Observation:
     on the step itself is that on the rows where no later step replaced its answer. End-to-end
     metrics have `variant` None and in `assignment` the whole assignment's text. `n` counts
     independent units (clusters where the sample was clustered). `run` is the ANALYZE that measured
-    it.
+    it, `deployment` whose rows they were: None are the pipeline's own.
     """
 
     subject: str
@@ -64,6 +68,7 @@ class Observation:
     subject_version: int = 1
     variant_version: int | None = None
     run: int | None = None
+    deployment: str | None = None
 
 
 def assignment_text(choices: Mapping[str, tuple[str, str]]) -> str:

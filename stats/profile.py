@@ -26,6 +26,7 @@ from ..ir.physical import Choice, PhysicalPlan
 from ..ir.record import dataclass
 from .end_to_end import Evaluator, Made, accuracy_scores, made, text_of, truth_of
 from .intervals import clustered_share
+from .joint_errors import JointErrorsMeasure
 from .ladder import Policy
 from .lineage import Chain, chain
 from .measure import Measure
@@ -75,6 +76,7 @@ class Request:
         clusters: cluster of each row, likewise; None where rows are independent.
         run: the ANALYZE's id, kept with every observation.
         versions: catalog version of each context; 1 where it is left out.
+        dependences: pairs of step keys whose errors are measured together, the earlier one first.
     """
 
     subject: str
@@ -86,6 +88,7 @@ class Request:
     clusters: Sequence[Hashable] | None = None
     run: int | None = None
     versions: Mapping[str, int] = field(default_factory=dict)
+    dependences: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -217,6 +220,9 @@ class _Work:
         self.measure = Measure(
             self.evaluator, meter, self.record, policy, request.labels, request.clusters
         )
+        self.joint = JointErrorsMeasure(
+            self.evaluator, self.record, request.labels, request.clusters
+        )
 
     def step(self, key: str) -> ProfiledStep:
         """What the request says of a step."""
@@ -255,6 +261,10 @@ class _Work:
             for choice in self.makers(key) if above else ():
                 label = f"{key}: {choice.variant} where it is not replaced"
                 found.append((label, partial(self._kept, key, choice, above)))
+        for first, second in self.request.dependences:
+            for choice in self.makers(first):
+                label = f"{second}: errors together with {first} as {choice.variant}"
+                found.append((label, partial(self._together, first, second, choice)))
         if self.request.metric is not None and self.request.subject not in keys:
             found.append(("end to end", self._end_to_end))
         return found
@@ -324,6 +334,25 @@ class _Work:
         kept = self.measure.not_run(above, assignment)
         condition = (self.chain.stage(key).context, choice)
         self.measure.quality(key, choice, assignment, step.metric, step.base, condition, kept)
+
+    def _together(self, first: str, second: str, choice: Choice) -> None:
+        """Errors of the second step together with those of a choice of the first.
+
+        Beyond `MAX_ASSIGNMENTS` pairs, only those in which one step is at its reference.
+        """
+        others = self.makers(second)
+        if (first, made(choice)) in self.broken:
+            return
+        if len(self.makers(first)) * len(others) > MAX_ASSIGNMENTS:
+            if made(choice) != made(self.reference[first]):
+                others = others[:1]
+            self.notes.append(f"{first} and {second}: not all pairs of choices were run together")
+        for other in others:
+            problem = self.joint.pair(
+                self.step(first), self.step(second), (choice, other), self.reference
+            )
+            if problem is not None:
+                self.notes.append(f"{first} and {second}: {problem}")
 
     def _end_to_end(self) -> None:
         """Accuracy of complete assignments."""

@@ -97,7 +97,7 @@ def explain(planned: Planned, context: Context, ran: Ran | None = None) -> Expla
         advice_report=context.advice_report,
         why_not=context.why_not,
         steps=context.steps,
-        notes=context.notes,
+        notes=(*_composed(chosen), *context.notes),
         fingerprint=planned.physical.fingerprint,
         planning_seconds=context.planning_seconds,
         actual_totals=ran.totals if ran else None,
@@ -105,6 +105,11 @@ def explain(planned: Planned, context: Context, ran: Ran | None = None) -> Expla
         failures=ran.failures if ran else (),
         at=context.at,
     )
+
+
+def _composed(chosen: Candidate) -> tuple[str, ...]:
+    """Where the accuracy comes from."""
+    return () if chosen.composition is None else (f"accuracy: {chosen.composition}",)
 
 
 def objective_text(objective: Objective) -> str:
@@ -117,11 +122,10 @@ def summary(label: str, plan: Candidate, chosen: Candidate, slo: Slo) -> PlanSum
     if same_plan(plan, chosen):
         note = "this plan"
     else:
-        note = (
-            "misses " + ", ".join(map(constraint_text, missed))
-            if (missed := misses(plan, slo))
-            else ""
-        )
+        missed = misses(plan, slo)
+        note = "misses " + ", ".join(map(constraint_text, missed)) if missed else ""
+        if plan.composition not in (chosen.composition, None):
+            note += f"{'; ' if note else ''}accuracy {plan.composition}"
     return PlanSummary(label, advice_text(plan.choices), plan.cost, note, differences(plan, chosen))
 
 
