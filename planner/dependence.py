@@ -5,15 +5,16 @@ probability distributions with dependence trees", IEEE Trans. Inf. Theory 14]: t
 are right is the product of each one's where its partner is right. Edges point along the plan and a
 step has at most one earlier partner, the declared one with the most mutual information averaged
 over their choices (our choice), so a step's factor depends on one more earlier choice only and the
-search stays exact.
+search stays exact. The other steps were at their reference choices when the two were measured, as
+for every conditional quality.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..cost.provider import StatsProvider
-from .stage_plan import Class
+from ..cost.provider import Given, StatsProvider
+from .stage_plan import Class, Factor
 from .steps import StepInfo
 
 
@@ -46,6 +47,28 @@ def partners(
     return found
 
 
+def dependent(
+    stats: StatsProvider, first: Given, second: Given, *, stands_in: bool
+) -> Factor | None:
+    """The second's factor of the accuracy given the first's choice; None where not measured.
+
+    Its quality where the first is right; where it stands in for the first, that of the two.
+    """
+    joint = stats.joint(first, second)
+    part = None
+    if joint is not None:
+        part = joint.together if stands_in else joint.second_if_first
+    if joint is None or part is None:
+        return None
+    return Factor((part,), lambda v: v[0], dependence=f"{joint.name} ({first[0]}, {second[0]})")
+
+
+def alone(stats: StatsProvider, choice: Given) -> Factor | None:
+    """The factor of a step that others are composed with: the rows it gets right, all elements."""
+    row = stats.row_quality(*choice)
+    return None if row is None else Factor((row,), lambda v: v[0])
+
+
 def _information(
     infos: Sequence[StepInfo],
     classes: Sequence[Sequence[Class]],
@@ -54,10 +77,11 @@ def _information(
     stats: StatsProvider,
 ) -> float:
     """Mutual information in nats, averaged over the pairs of choices that were measured."""
-    seen = [
-        joint.information
-        for one in classes[first]
-        for other in classes[second]
-        if (joint := stats.joint((infos[first].context, *one), (infos[second].context, *other)))
-    ]
+    seen = []
+    for one in classes[first]:
+        for other in classes[second]:
+            joint = stats.joint((infos[first].context, *one), (infos[second].context, *other))
+            information = None if joint is None else joint.information
+            if information is not None:
+                seen.append(information)
     return sum(seen) / len(seen) if seen else 0.0

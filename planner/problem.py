@@ -89,8 +89,12 @@ class PlanProblem:
             return None
         named = {p: f.dependence for p, f in enumerate(factors) if f.dependence is not None}
         if not named:
-            several = len(graded) > 1
-            return "composed as if the steps' errors were independent" if several else None
+            several = sum(
+                stage.qualities[self.problem.given_index(place, classes)][classes[place]]
+                is not None
+                for place, stage in enumerate(self.stages)
+            )
+            return "composed as if the steps' errors were independent" if several > 1 else None
         together = set(named) | {self.stages[place].partner for place in named}
         rest = ", the other steps as if independent" if graded - together else ""
         return f"composed with error_dependence {', '.join(named.values())}{rest}"

@@ -28,7 +28,7 @@ from ..cost.provider import Given, StatsProvider
 from ..ir.estimates import Estimate
 from ..ir.models import Device, Model, knobs_text
 from ..ir.physical import Choice
-from .dependence import partners
+from .dependence import alone, dependent, partners
 from .objectives import Needs
 from .search.table import StageTable
 from .stage_plan import NEVER_SECONDS, Class, Factor, StagePlan
@@ -170,8 +170,11 @@ class _Tabulator:
         before = self.place[info.given]
         if before not in combo:
             return None
-        variant, knobs = self.classes[before][combo[before]]
-        return self.infos[before].context, variant, knobs
+        return self._call(before, combo[before])
+
+    def _call(self, place: int, cls: int) -> Given:
+        """A step's choice as the statistics know it."""
+        return self.infos[place].context, *self.classes[place][cls]
 
     def _rate(self, place: int, combo: Mapping[int, int]) -> Estimate | None:
         """The share of rows its WHEN holds on; None without WHEN."""
@@ -216,7 +219,15 @@ class _Tabulator:
         quality = self.stats.quality(info.context, variant, knobs, condition)
         if place in self.owner:
             return _ONE, quality
-        factor = self._together(place, cls, combo) or self._answer(place, cls, quality, combo)
+        mine = self._call(place, cls)
+        partner = self.partner[place]
+        factor = None
+        if partner is not None:
+            first = self._call(partner, combo[partner])
+            factor = dependent(self.stats, first, mine, stands_in=partner in self.owned[place])
+        if factor is None and place in self.partner:
+            factor = alone(self.stats, mine)
+        factor = factor or self._answer(place, cls, quality, combo)
         kept = self._kept(place)
         if not kept:
             return factor, quality
@@ -228,25 +239,6 @@ class _Tabulator:
             factor.dependence,
         )
         return gated, quality
-
-    def _together(self, place: int, cls: int, combo: Mapping[int, int]) -> Factor | None:
-        """Its factor where its errors were measured together with another step's; else None."""
-        context = self.infos[place].context
-        partner = self.partner[place]
-        if partner is not None:
-            first = (self.infos[partner].context, *self.classes[partner][combo[partner]])
-            joint = self.stats.joint(first, (context, *self.classes[place][cls]))
-            part = None
-            if joint is not None:
-                owned = partner in self.owned[place]
-                part = joint.together if owned else joint.second_if_first
-            if joint is not None and part is not None:
-                name = f"{joint.name} ({self.infos[partner].key}, {self.infos[place].key})"
-                return Factor((part,), lambda v: v[0], dependence=name)
-        if place in self.partner:
-            row = self.stats.row_quality(context, *self.classes[place][cls])
-            return None if row is None else Factor((row,), lambda v: v[0])
-        return None
 
     def _answer(
         self, place: int, cls: int, quality: Estimate | None, combo: Mapping[int, int]

@@ -33,19 +33,21 @@ class JointErrors:
 
     Attributes:
         name: of the statistics that CREATE STATISTICS declared.
-        cells: the four shares, in the order of `CELLS`.
+        cells: the four shares, in the order of `CELLS`; None where no row was answered by both.
         second_if_first: the second's quality where the first is right; None where it never is.
         together: the chance that the pair is right.
     """
 
     name: str
-    cells: tuple[float, float, float, float]
+    cells: tuple[float, float, float, float] | None
     second_if_first: Estimate | None
     together: Estimate
 
     @property
-    def information(self) -> float:
+    def information(self) -> float | None:
         """Mutual information of the two being right, in nats: 0 where errors are independent."""
+        if self.cells is None:
+            return None
         both, first, second, neither = self.cells
         one, other = both + first, both + second
         pairs = (

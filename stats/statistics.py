@@ -128,10 +128,10 @@ class Statistics:
 
         cells = tuple(found.value for cell in CELLS if (found := at(cell)) is not None)
         together = at("together")
-        if together is None or len(cells) != len(CELLS):
+        if together is None:
             return None
-        both, one, other, neither = cells
-        return JointErrors(name, (both, one, other, neither), at("second_if_first"), together)
+        whole = (cells[0], cells[1], cells[2], cells[3]) if len(cells) == len(CELLS) else None
+        return JointErrors(name, whole, at("second_if_first"), together)
 
     def failure(
         self, context: str, variant: str, knobs: str, device: str, batch: int | None = None

@@ -12,12 +12,16 @@ from octans.dsl.printer import to_text
 from octans.errors import BindError, CatalogError
 from octans.ir.estimates import Estimate
 from octans.ir.logical import Apply, ModelCall
-from octans.ir.models import ExtendedStatistics
+from octans.ir.models import ExtendedStatistics, Metric
+from octans.ir.physical import Choice
 from octans.ir.slo import Constraint, Slo
 from octans.ir.types import Field
 from octans.planner.search.exact import Infeasible, solve
 from octans.stats.dependence import JointErrors, declared_pairs
 from octans.stats.joint_errors import conditional_share
+from octans.stats.profile import ProfiledStep, profile
+from octans.stats.statistics import Statistics
+from profiling import FakeRunner, fits, number, reading, request, result, rows
 from test_cost_problem import FakeStats, build, cascade, cascade_stats, column, source
 
 HARD_ROWS = 10
@@ -200,7 +204,70 @@ def test_pairs_are_found_by_model_and_by_step_the_earlier_step_first():
     assert declared_pairs([by_step], steps) == (("k1", "k3"),)
 
 
-# --- the search ---------------------------------------------------------------------------------
+# --- lists ---------------------------------------------------------------------------------------
+
+DATA = rows(240)
+PAIR = ExtendedStatistics("pair", "error_dependence", "read", "again")
+READS, AGAINS = ("read.poor", "read.fair", "read.base"), ("again.good", "again.weak")
+
+
+def profiled(runner=None, **changes):
+    asked = request(DATA, dependences=(("p.read", "p.again"),), **changes)
+    observations = profile(asked, runner or FakeRunner(DATA)).observations
+    return Statistics(observations, dependences=[PAIR])
+
+
+def test_a_row_of_a_list_is_right_where_all_its_elements_are():
+    """The second rereads rows whose check digit fails: the pair is right as the pipeline is."""
+    stats = profiled()
+    for first, second in itertools.product(READS, AGAINS):
+        joint = stats.joint(("p.read", first, ""), ("p.again", second, ""))
+        truth = [result(first, second, digits) == number(digits) for digits in DATA]
+        assert joint.together.value == pytest.approx(sum(truth) / len(truth))
+        assert joint.together.n == len(DATA)
+        assert joint.together.low <= joint.together.value <= joint.together.high
+
+
+def test_two_steps_that_both_count_are_right_where_both_are():
+    """Without standing in: S of the second is 1 on rows it skips."""
+    graded = Metric("exact_match", "digit")
+    steps = {
+        "p.read": ProfiledStep("p.read", graded, Choice("read.base")),
+        "p.again": ProfiledStep("p.again", graded, None, "p.read"),
+    }
+    stats = profiled(steps=steps)
+    for first, second in itertools.product(READS, AGAINS):
+        joint = stats.joint(("p.read", first, ""), ("p.again", second, ""))
+        one = [reading(first, digits) == digits for digits in DATA]
+        other = [
+            fits(reading(first, digits)) or reading(second, digits) == digits for digits in DATA
+        ]
+        both = [a and b for a, b in zip(one, other, strict=True)]
+        row = stats.row_quality("p.read", first, "")
+        assert row.value == pytest.approx(sum(one) / len(one))
+        assert joint.together.value == pytest.approx(sum(both) / len(both))
+        assert row.value * joint.second_if_first.value == pytest.approx(sum(both) / len(both))
+
+
+def test_failed_rows_are_wrong_in_both():
+    runner = FakeRunner(DATA)
+    failing = runner.failing["read.fair"] = {tuple(digits) for digits in DATA[:20]}
+    joint = profiled(runner).joint(("p.read", "read.fair", ""), ("p.again", "again.good", ""))
+    right = [
+        tuple(digits) not in failing and result("read.fair", "again.good", digits) == number(digits)
+        for digits in DATA
+    ]
+    assert joint.together.value == pytest.approx(sum(right) / len(DATA))
+
+
+def test_a_pair_without_truth_is_said_not_invented():
+    asked = request(DATA, dependences=(("p.read", "p.again"),), labels={})
+    found = profile(asked, FakeRunner(DATA))
+    assert not [row for row in found.observations if row.metric == "joint_errors"]
+    assert any(note.startswith("p.read and p.again: no label") for note in found.notes)
+
+
+# --- the search ----------------------------------------------------------------------------------
 
 
 def estimate(value):
@@ -303,7 +370,7 @@ def test_a_pair_that_was_not_run_together_is_taken_as_independent():
             assert built.cost(assignment)[0].accuracy.value == pytest.approx(0.6)
 
 
-# --- estimates ----------------------------------------------------------------------------------
+# --- estimates -----------------------------------------------------------------------------------
 
 
 def test_a_conditional_share_of_rows_is_theirs():
