@@ -13,7 +13,6 @@ import functools
 import importlib
 import importlib.util
 import math
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,15 @@ from ..errors import RunError
 from ..ir.models import Metric, Scalar
 from .shape_metrics import BOX_FORMATS, cosine, iou
 from .text_metrics import f1, rouge_l, wer
+from .value_types import (
+    comparable,
+    has_shapes,
+    is_list,
+    is_number,
+    is_text,
+    is_vector,
+    type_text,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,8 +50,8 @@ def score(metric: Metric, answers: pa.ChunkedArray, truth: pa.ChunkedArray) -> n
         RunError: the metric is unknown, its arguments are wrong, the types do not compare, or code
             of the user's fails.
     """
-    check(metric)
-    if not _comparable(answers.type, truth.type):
+    check(metric, type_text(answers.type))
+    if not comparable(answers.type, truth.type):
         raise RunError(
             f"{metric.name}({metric.output}) cannot compare {answers.type} with a label of type "
             f"{truth.type}",
@@ -199,29 +207,10 @@ def _same(a: object, b: object) -> bool:
     return bool(a == b)
 
 
-def _is_number(value: Scalar) -> bool:
+def _is_tolerance(value: Scalar) -> bool:
     """A finite number of at least 0."""
     real = isinstance(value, (int, float)) and not isinstance(value, bool)
     return real and math.isfinite(value) and value >= 0  # type: ignore[arg-type, operator]
-
-
-def _comparable(answer: pa.DataType, truth: pa.DataType) -> bool:
-    """Types whose Python values compare meaningfully: equal ones, any two numbers, texts, …"""
-    import pyarrow.types as kinds
-
-    if answer == truth or kinds.is_null(answer) or kinds.is_null(truth):
-        return True
-    families: tuple[Callable[[pa.DataType], bool], ...] = (
-        lambda t: kinds.is_integer(t) or kinds.is_floating(t) or kinds.is_decimal(t),
-        lambda t: kinds.is_string(t) or kinds.is_large_string(t) or kinds.is_dictionary(t),
-        lambda t: kinds.is_binary(t) or kinds.is_large_binary(t),
-        kinds.is_temporal,
-        kinds.is_struct,
-    )
-    listed = (kinds.is_list, kinds.is_large_list, kinds.is_fixed_size_list)
-    if any(kind(answer) for kind in listed) and any(kind(truth) for kind in listed):
-        return _comparable(answer.value_type, truth.value_type)
-    return any(family(answer) and family(truth) for family in families)
 
 
 METRICS: dict[str, Scorer] = {
@@ -235,44 +224,14 @@ METRICS: dict[str, Scorer] = {
 }
 """Built-in metrics by name."""
 
-_NUMBER = re.compile(r"U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|FLOAT|DOUBLE|DECIMAL\(.*\)")
-_LIST = re.compile(r"(.*)\[\d*\]", re.DOTALL)
-
-
-def _is_list(type_name: str) -> bool:
-    return _LIST.fullmatch(type_name) is not None
-
-
-def _element(type_name: str) -> str:
-    """The type inside all lists."""
-    while (listed := _LIST.fullmatch(type_name)) is not None:
-        type_name = listed[1]
-    return type_name
-
-
-def _has_boxes(type_name: str) -> bool:
-    element = _element(type_name)
-    listed = _is_list(type_name) and (
-        element == "BOOLEAN" or _NUMBER.fullmatch(element) is not None
-    )
-    return listed or element.startswith("STRUCT(")
-
-
-def _is_text(type_name: str) -> bool:
-    return type_name == "VARCHAR" or type_name.startswith("ENUM(")
-
-
-_TEXTS = (_is_text, "texts")
+_TEXTS = (is_text, "texts")
 _SCORES: dict[str, tuple[Callable[[str], bool], str]] = {
-    "within": (lambda name: _NUMBER.fullmatch(name) is not None, "numbers"),
-    "f1": (lambda name: _is_text(name) or _is_list(name), "texts and lists"),
+    "within": (is_number, "numbers"),
+    "f1": (lambda name: is_text(name) or is_list(name), "texts and lists"),
     "wer": _TEXTS,
     "rouge_l": _TEXTS,
-    "iou": (_has_boxes, "boxes of four numbers, lists of boxes and masks of BOOLEAN"),
-    "cosine": (
-        lambda name: _is_list(name) and _NUMBER.fullmatch(_LIST.fullmatch(name)[1]) is not None,  # type: ignore[index]
-        "lists of numbers",
-    ),
+    "iou": (has_shapes, "boxes of four numbers, lists of boxes and masks of BOOLEAN"),
+    "cosine": (is_vector, "lists of numbers"),
 }
 """Types that a built-in metric scores, and how they are called; one left out scores any."""
 
@@ -284,7 +243,7 @@ def _none(args: tuple[Scalar, ...]) -> bool:
 _ALONE = (_none, "an output and nothing else")
 _ARGUMENTS: dict[str, tuple[Callable[[tuple[Scalar, ...]], bool], str]] = {
     "exact_match": _ALONE,
-    "within": (lambda args: len(args) == 1 and _is_number(args[0]), "an output and a tolerance"),
+    "within": (lambda args: len(args) == 1 and _is_tolerance(args[0]), "an output and a tolerance"),
     "f1": _ALONE,
     "wer": _ALONE,
     "rouge_l": _ALONE,

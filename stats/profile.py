@@ -348,9 +348,12 @@ class _Work:
                 others = others[:1]
             self.notes.append(f"{first} and {second}: not all pairs of choices were run together")
         for other in others:
-            problem = self.joint.pair(
-                self.step(first), self.step(second), (choice, other), self.reference
-            )
+            pair = (choice, other)
+            try:
+                problem = self.joint.pair(self.step(first), self.step(second), pair, self.reference)
+            except RunError as error:
+                self.meter.check()
+                problem = f"{other.variant} after {choice.variant}: {error.message}"
             if problem is not None:
                 self.notes.append(f"{first} and {second}: {problem}")
 

@@ -9,7 +9,7 @@ import octans
 import pytest
 from octans.dsl.parser import parse_one
 from octans.dsl.printer import to_text
-from octans.errors import BindError, CatalogError
+from octans.errors import BindError, CatalogError, RunError
 from octans.ir.estimates import Estimate
 from octans.ir.logical import Apply, ModelCall
 from octans.ir.models import ExtendedStatistics, Metric
@@ -258,6 +258,36 @@ def test_failed_rows_are_wrong_in_both():
         for digits in DATA
     ]
     assert joint.together.value == pytest.approx(sum(right) / len(DATA))
+
+
+def test_a_pair_that_cannot_run_together_is_noted_and_the_others_are_measured():
+    """A variant that breaks on what another one answers must not end the whole ANALYZE."""
+
+    class Breaking(FakeRunner):
+        def run_stage(self, stage, table):
+            bad = stage.choice.variant == "again.weak" and "read.poor" in self.upstream(table)
+            if bad:
+                raise RunError("cannot take this", code="OC0403")
+            return super().run_stage(stage, table)
+
+        def upstream(self, table):
+            if "p.read.digit" not in table.column_names:
+                return ()
+            read, given = table.column("p.read.digit").to_pylist(), table.column("digits")
+            wrong = [
+                reading("read.poor", d) == r for d, r in zip(given.to_pylist(), read, strict=True)
+            ]
+            return ("read.poor",) if all(wrong) and table.num_rows > 100 else ()
+
+    asked = request(DATA, dependences=(("p.read", "p.again"),), metric=None, steps={
+        "p.read": ProfiledStep("p.read", Metric("exact_match", "digit"), Choice("read.base")),
+        "p.again": ProfiledStep("p.again", Metric("exact_match", "digit")),
+    })  # fmt: skip
+    found = profile(asked, Breaking(DATA))
+    stats = Statistics(found.observations, dependences=[PAIR])
+    assert stats.joint(("p.read", "read.poor", ""), ("p.again", "again.weak", "")) is None
+    assert stats.joint(("p.read", "read.poor", ""), ("p.again", "again.good", "")) is not None
+    assert any("again.weak after read.poor: cannot take this" in note for note in found.notes)
 
 
 def test_a_pair_without_truth_is_said_not_invented():

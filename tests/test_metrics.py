@@ -9,6 +9,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from octans.dsl.parser import parse_one
+from octans.dsl.printer import to_text
 from octans.errors import OctansError, RunError
 from octans.ir.models import Metric
 from octans.stats import metrics, text_metrics
@@ -155,6 +157,16 @@ def test_a_decimal_is_within_a_double():
     assert score(Metric("within", "x", (0.5,)), answers, truth).tolist() == [1, 0]
 
 
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [("f1", 1), ("wer", ["a"]), ("rouge_l", b"a"), ("iou", "a"), ("iou", ["a"]), ("cosine", "a")],
+)
+def test_a_type_that_was_declared_before_it_was_refused_is_refused_when_scored(name, answer):
+    with pytest.raises(RunError) as caught:
+        one(name, answer, answer)
+    assert caught.value.code == "OC0486"
+
+
 def test_a_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "rapidfuzz", None)
     with pytest.raises(RunError) as caught:
@@ -186,6 +198,9 @@ def test_a_missing_package_names_the_extra(monkeypatch):
         ("VARCHAR[]", "iou(y)", "OC0486"),
         ("DOUBLE[][]", "cosine(y)", "OC0486"),
         ("VARCHAR[]", "cosine(y)", "OC0486"),
+        ("FLOAT[3]", "iou(y)", "OC0486"),
+        ("STRUCT(a DOUBLE, b DOUBLE)", "iou(y)", "OC0486"),
+        ("STRUCT(a DOUBLE, b DOUBLE, c DOUBLE, d VARCHAR)", "iou(y)", "OC0486"),
     ],
 )
 def test_what_can_never_be_scored_is_refused_at_create(returns, quality, code):
@@ -215,7 +230,9 @@ def test_what_can_never_be_scored_is_refused_at_create(returns, quality, code):
 )
 def test_what_can_be_scored_is_accepted_and_shown_as_written(returns, quality):
     with octans.connect() as session:
-        session.sql(f"CREATE MODEL m (x VARCHAR) RETURNS (y {returns}) QUALITY {quality}")
+        text = f"CREATE MODEL m (x VARCHAR) RETURNS (y {returns}) QUALITY {quality}"
+        assert to_text(parse_one(text)).endswith(f" QUALITY {quality}")
+        session.sql(text)
         assert session.sql("SELECT quality FROM octans.models").fetchall() == [(quality,)]
         session.sql(
             f"CREATE PIPELINE p (x VARCHAR) RETURNS (y {returns}) QUALITY {quality} AS "
