@@ -27,6 +27,8 @@ class StageRun:
         elements: elements computed (rows where there is no EACH).
         failed: position of each failed row in the table handed in, and why.
         failed_elements: elements that failed; None when only rows are known.
+        recalled: elements that were known and not computed; they count in nothing else.
+        recalled_seconds: model time they took when they were computed.
         load_seconds: loading the variant, when this run loaded it.
         memory_bytes: peak memory of the loaded variant on its slot; None is unknown.
         tokens_in: tokens read, summed; None for models without tokens. Likewise `tokens_out`.
@@ -42,6 +44,8 @@ class StageRun:
     tokens_in: int | None = None
     tokens_out: int | None = None
     failed_elements: int | None = None
+    recalled: int = 0
+    recalled_seconds: float = 0.0
 
 
 class Runner(Protocol):
