@@ -236,8 +236,8 @@ class Recall:
             )
         if self._known:
             found.append(
-                f"{self._known} evaluations were known from before, {self._known_seconds:.1f} s "
-                "of model time"
+                f"{self._known} evaluations were known already: {self._known_seconds:.1f} s "
+                "of model time were saved"
             )
         return (*found, *self._store.problems())
 
