@@ -89,7 +89,9 @@ def stored(
 
 
 def _digest(keys: bytes, outputs: bytes) -> bytes:
-    return blake2b(keys + outputs, digest_size=16).digest()
+    hashed = blake2b(keys, digest_size=16)
+    hashed.update(outputs)
+    return hashed.digest()
 
 
 def decoded(keys: bytes, digest: bytes, outputs: bytes | None) -> pa.RecordBatch | None:

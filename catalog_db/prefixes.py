@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 READ_BLOCKS = 8
 """Blocks kept readable: evaluations ask for the rows of one after the other (our choice)."""
+RESERVED = 256
+"""Numbers reserved at once."""
 WRITE_SHARE = 20
 """Time between writes ÷ time of a write, at the least."""
 
@@ -48,7 +50,10 @@ class Checkpoint:
 
 
 class Prefixes:
-    """What one statement sees of the kept outputs, and adds; at most `capacity` bytes stay."""
+    """What one statement sees of the kept outputs, and adds; at most `capacity` bytes stay.
+
+    With a capacity of 0 it neither finds nor keeps outputs, and leaves those that are there.
+    """
 
     def __init__(self, store: Store, capacity: int, checkpoint: Checkpoint | None = None) -> None:
         self.capacity = capacity
@@ -62,6 +67,7 @@ class Prefixes:
         self._used: set[int] = set()
         self._damaged: dict[int, str] = {}
         self._unforgotten: set[int] = set()
+        self._reserved: deque[int] = deque()
         self._written = time.perf_counter()
         self._write_seconds = 0.0
 
@@ -74,7 +80,7 @@ class Prefixes:
 
         from ..stats.prefixes import Found
 
-        places = self._known(identity.call)
+        places = self._known(identity.call) if self.capacity else {}
         wanted: dict[int, list[tuple[int, int]]] = {}
         for at, row in enumerate(identity.rows):
             place = places.get(row)
@@ -116,7 +122,6 @@ class Prefixes:
         for each in kept:
             self._blocks[each.id] = each
             self._index(places, each.id, each.keys, row_seconds)
-            self._readable(each.id)
         if self._checkpoint is None:  # else together with the note of the run that made them
             self._settle()
         return tuple(each.id for each in kept)
@@ -196,7 +201,7 @@ class Prefixes:
                     "UPDATE octans_internal.prefixes SET used_at = ? WHERE list_contains(?, id)",
                     [at, sorted(self._used)],
                 )
-            evicted = evict(cursor, self.capacity) if self._blocks else []
+            evicted = evict(cursor, self.capacity) if self.capacity else []
         self._blocks.clear()
         self._notes.clear()
         self._used.clear()
@@ -237,12 +242,15 @@ class Prefixes:
     # --- details ------------------------------------------------------------------------------
 
     def _numbers(self, count: int) -> list[int]:
-        """Numbers for new blocks, ascending."""
-        with self._store.cursor() as cursor:
-            rows = cursor.execute(
-                "SELECT nextval('octans_internal.prefix_id') FROM range(?)", [count]
-            ).fetchall()
-        return sorted(number for (number,) in rows)
+        """New numbers, ascending; many are reserved at once, since each time is a durable write."""
+        if len(self._reserved) < count:
+            with self._store.cursor() as cursor:
+                rows = cursor.execute(
+                    "SELECT nextval('octans_internal.prefix_id') FROM range(?)",
+                    [max(RESERVED, count)],
+                ).fetchall()
+            self._reserved = deque(sorted(number for (number,) in rows))
+        return [self._reserved.popleft() for _ in range(count)]
 
     def _known(self, call: str) -> dict[bytes, tuple[int, int]]:
         """Where the rows of a call are: block and place in it; the oldest block counts."""

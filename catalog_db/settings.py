@@ -34,7 +34,7 @@ DECLARED = {
     "allow_priors": Declared("switch", False, "", 0, "plan on declared priors where unmeasured"),
     "cache": Declared("switch", False, "", 0, "keep results of calls and use them again"),
     "prefix_store": Declared(
-        "amount", 1e9, "B", 0, "the most that outputs kept between ANALYZEs take; 0 keeps none"
+        "amount", 1e9, "B", 0, "the most that outputs kept between ANALYZEs take; 0: off"
     ),
 }
 _SWITCH = {"true": True, "on": True, "false": False, "off": False}

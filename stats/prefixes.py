@@ -280,6 +280,9 @@ class Recall:
     ) -> StageRun | None:
         """The run as it was noted; None where it was not, or its outputs are gone."""
         notes = self._replay.get(key)
+        if not notes:
+            self._hidden.clear()  # the replay is over: what else was kept is found like the rest
+            return None
         while notes:
             body = notes.popleft()
             blocks: list[int] | None = body["blocks"]
@@ -294,7 +297,6 @@ class Recall:
             self._replayed += 1
             self._replayed_seconds += body["took"]
             return StageRun(table=answered, **fields)
-        self._hidden.clear()  # the replay is over: what else was kept may be found like the rest
         return None
 
     def _outputs(

@@ -13,8 +13,14 @@ import signal
 import threading
 
 import octans
+import octans.analyzing  # a server imports what its children would import one by one
+import octans.catalog_db.prefixes
+import octans.executor.identity
+import octans.stats.profile
+import pandas  # noqa: F401 -- by pyarrow
 import pyarrow as pa
 import pyarrow.parquet as pq
+import scipy.special  # noqa: F401 -- by intervals
 from octans.executor import calls
 from octans.executor.backends import replay
 from octans.executor.runner import LocalRunner
@@ -42,10 +48,11 @@ CREATE TABLE numbers AS SELECT range AS x, 2 * range AS truth FROM range(160);
 """
 ANALYZE = "ANALYZE PIPELINE answer USING (FROM numbers) LABELS (z := truth) SAMPLE 120"
 
-# Load time and memory are measured for real, so they differ from run to run.
+# Load time and memory are measured for real, so they differ from run to run. Observations that were
+# appended twice, because the first process died between that and its end, are one statistic.
 STATISTICS = """
-SELECT subject, metric, statistic, variant, knobs, device, batch, given, assignment, value, ci_low,
-  ci_high, n, n_failed, source
+SELECT DISTINCT subject, metric, statistic, variant, knobs, device, batch, given, assignment, value,
+  ci_low, ci_high, n, n_failed, source
 FROM octans.observations WHERE metric NOT IN ('load', 'memory') ORDER BY ALL
 """
 
