@@ -22,6 +22,7 @@ from .planner.lower import lower
 from .planner.problem import answers_of, settings_of
 from .planner.steps import StepInfo, conditioned, steps
 from .result import Result
+from .reusing import flushing, resuming
 from .stats.sampling import sample, split
 from .summary import summary
 
@@ -51,12 +52,13 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
     catalog = session.catalog
     bound = bind_analyze(statement, catalog)
     session.declare_devices()
-    run = catalog.begin_run("analyze", to_text(statement))
+    text = to_text(statement)
+    run = catalog.begin_run("analyze", text)
     measured: list[Observation] = []
     try:
         table = _sampled(session, bound)
         catalog.save_sample(bound.subject, bound.version, run, table)
-        result = _profiled(session, bound, table, run, measured)
+        result = _profiled(session, bound, table, run, text, measured)
     except OctansError as error:
         catalog.record(measured)
         catalog.flush()
@@ -222,6 +224,7 @@ def _profiled(
     bound: BoundAnalyze,
     table: pa.Table,
     run: int,
+    text: str,
     measured: list[Observation],
 ) -> ProfileResult:
     """Profile on the search rows; `measured` gets every observation as it is made."""
@@ -240,18 +243,22 @@ def _profiled(
         with session.visible(SEARCH_ROWS, search):
             body = bound.body(SEARCH_ROWS, ())
             request = _loadable_request(session, bound.subject, body, search, run, runner)
-            return profile(
-                request,
-                runner,
-                limits=Limits(
-                    seconds=bound.budget_seconds,
-                    usd=_budget_usd(session, bound),
-                    price=_pricer(session),
-                    cancelled=session.environment().cancel,
-                ),
-                progress=_progress(session),
-                keep=measured,
-            )
+            with resuming(session, runner, request, text, table) as recall:
+                result = profile(
+                    request,
+                    recall,
+                    limits=Limits(
+                        seconds=bound.budget_seconds,
+                        usd=_budget_usd(session, bound),
+                        price=_pricer(session),
+                        cancelled=session.environment().cancel,
+                    ),
+                    progress=flushing(recall, _progress(session)),
+                    keep=measured,
+                    clock=recall.clock,
+                    prefixes=recall,
+                )
+        return replace(result, notes=(*recall.told(), *result.notes))
     finally:
         runner.close()
         if request is not None:

@@ -17,14 +17,15 @@ from .ir.slo import Constraint
 from .ir.types import quote
 from .planner.optimize import Candidate, Promise
 from .planner.steps import StepInfo
+from .reusing import recalling, rows_fingerprint
 from .stats.promise import Scored, Search, Truth, first_proved, levels, minimum_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from .executor.cache import ResultCache
-    from .executor.runner import LocalRunner
     from .session import Session
+    from .stats.prefixes import Recall
 
 HELD_BACK_ROWS = "octans_held_back_rows"
 
@@ -62,7 +63,7 @@ class Prover:
         ANALYZE that holds the same rows back starts anew.
         """
         session, constraint = self._session, self._constraint
-        rows = _fingerprint(self._table)
+        rows = rows_fingerprint(self._table)
         fingerprint = f"{self._subject}:{rows}:{constraint.confidence!r}"
         truth = self._truth()
         identity = self._identity(truth)
@@ -76,10 +77,13 @@ class Prover:
 
             runner = LocalRunner(session.environment())
             try:
-                with session.visible(HELD_BACK_ROWS, self._table):
+                with (
+                    session.visible(HELD_BACK_ROWS, self._table),
+                    recalling(session, runner) as recall,
+                ):
                     found = first_proved(
                         candidates,
-                        self._evaluation(runner),
+                        self._evaluation(recall),
                         constraint.limit,
                         constraint.confidence or 0.0,
                         fingerprint=identity,
@@ -164,14 +168,14 @@ class Prover:
                 hint=f"run {self._statement} SAMPLE n with a larger n, or ask for less",
             )
 
-    def _evaluation(self, runner: LocalRunner) -> Callable[[Candidate], Scored]:
+    def _evaluation(self, recall: Recall) -> Callable[[Candidate], Scored]:
         """One score per held-back row under a candidate, each piece of work done once."""
         from .stats.held_back import held_back_scores
 
         session = self._session
         body = bind_select(_select(self._query()), session.catalog).plan
         request = profile_request(session, self._subject, body, self._table, self._run)
-        scores = held_back_scores(request, runner)
+        scores = held_back_scores(request, recall, recall)
         reference = {stage.step: stage.choice for stage in request.plan.stages}
 
         def evaluate(candidate: Candidate) -> Scored:
@@ -218,24 +222,6 @@ def _digests() -> ResultCache:
     from .executor.cache import ResultCache
 
     return ResultCache()
-
-
-def _fingerprint(table: pa.Table) -> str:
-    """The identity of held-back rows: an ANALYZE that held back the same ones makes no new test.
-
-    Otherwise analysing again would forget how many candidates they have already seen.
-    """
-    from hashlib import blake2b
-
-    import pyarrow as pa
-
-    digest = blake2b(digest_size=16)
-    rows = table.drop_columns(["__row", "__role"]).combine_chunks()
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema) as writer:
-        writer.write_table(rows)
-    digest.update(memoryview(sink.getvalue()))
-    return digest.hexdigest()
 
 
 def _subject(infos: Sequence[StepInfo], constraint: Constraint) -> str:

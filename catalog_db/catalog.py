@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..stats.promise import Proof
+    from .prefixes import Checkpoint, Prefixes
 
 _open: dict[str, _Shared] = {}
 _open_lock = threading.Lock()
@@ -275,6 +276,14 @@ class Catalog:
     def sample_sizes(self, subject: str, version: int) -> dict[str, tuple[int, int]]:
         """Rows and clusters by role."""
         return self._samples.sizes(subject, version)
+
+    # --- prefixes -----------------------------------------------------------------------------
+
+    def prefixes(self, checkpoint: Checkpoint | None = None) -> Prefixes:
+        """Outputs of operator prefixes kept between statements, within `SET prefix_store`."""
+        from .prefixes import Prefixes  # only who runs models needs it
+
+        return Prefixes(self._store, int(self.settings.prefix_store), checkpoint)
 
     # --- history ------------------------------------------------------------------------------
 

@@ -34,6 +34,9 @@ DECLARED = {
     "allow_priors": Declared("switch", False, "", 0, "plan on declared priors where unmeasured"),
     "deployment": Declared("name", None, "", 0, "whose statistics are measured and planned with"),
     "cache": Declared("switch", False, "", 0, "keep results of calls and use them again"),
+    "prefix_store": Declared(
+        "amount", 1e9, "B", 0, "the most that outputs kept between ANALYZEs take; 0: off"
+    ),
 }
 _SWITCH = {"true": True, "on": True, "false": False, "off": False}
 
@@ -135,6 +138,11 @@ class Settings:
         """Keep results of calls."""
         return cast("bool", self.get("cache"))
 
+    @property
+    def prefix_store(self) -> float:
+        """Bytes that outputs of operator prefixes may take between statements."""
+        return cast("float", self.get("prefix_store"))
+
     @staticmethod
     def _declared(name: str) -> Declared:
         declared = DECLARED.get(name.lower())
@@ -183,7 +191,8 @@ def _checked(
 
 
 def _amount(declared: Declared, value: object, unit: str) -> Setting | _Refused:
-    expected = _Refused(f"a quantity in {declared.unit}, not negative, or NULL")
+    absent = ", or NULL" if declared.default is None else ""
+    expected = _Refused(f"a quantity in {declared.unit}, not negative{absent}")
     if isinstance(value, bool) or not isinstance(value, int | float):
         return expected
     return float(value) if unit == declared.unit and 0 <= value < float("inf") else expected

@@ -16,7 +16,7 @@ import hashlib
 import importlib.util
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -184,8 +184,25 @@ def stage_cache(
 
     None too for a volatile model, and for an artefact that cannot be read: loading it will say so.
     """
+    if cache is None:
+        return None
+    identity = call_identity(cache, stage, model, variants, base_dir)
+    if identity is None:
+        return None
+    kinds = (f"{name} {kind}" for name, kind in zip(stage.produce, types, strict=True))
+    return StageCache(cache, identity + joined(kinds))
+
+
+def call_identity(
+    cache: ResultCache,
+    stage: Stage,
+    model: Model,
+    variants: Mapping[str, Variant],
+    base_dir: Path,
+) -> bytes | None:
+    """What determines the answers of a stage's calls besides their inputs; None: not to be kept."""
     variant = variants.get(stage.choice.variant)
-    if cache is None or variant is None or variant.backend is None or not model.inputs:
+    if variant is None or variant.backend is None or not model.inputs:
         return None
     if any(other.volatile for other in variants.values() if other.model == model.name):
         return None
@@ -203,10 +220,14 @@ def stage_cache(
         model.prompt or "",
         model.confidence or "",
         *(f"{field.name} {field.type}" for field in (*model.inputs, *model.outputs)),
-        *(f"{name} {kind}" for name, kind in zip(stage.produce, types, strict=True)),
     )
+    return found + joined(parts)
+
+
+def joined(parts: Iterable[str]) -> bytes:
+    """Texts as one, each after its length."""
     texts = (part.encode() for part in parts)
-    return StageCache(cache, found + b"".join(len(t).to_bytes(8) + t for t in texts))
+    return b"".join(len(t).to_bytes(8) + t for t in texts)
 
 
 def artefact(cache: ResultCache, backend: Backend, base_dir: Path) -> bytes | None:

@@ -17,6 +17,7 @@ from ..ir.record import dataclass
 from ..ir.types import ROW, NamedExpr, SqlExpr
 from .lineage import Chain
 from .observation import assignment_text
+from .prefixes import Recall
 from .promise import Scored
 from .runner import Runner, StageRun
 from .scoring import row_scores
@@ -73,11 +74,15 @@ def text_of(assignment: Mapping[str, Choice]) -> str:
 
 
 class Evaluator:
-    """Runs a chain under any assignment, remembering what it computed."""
+    """Runs a chain under any assignment, remembering what it computed.
 
-    def __init__(self, chain: Chain, runner: Runner) -> None:
+    With `prefixes`, what was computed before it is remembered too.
+    """
+
+    def __init__(self, chain: Chain, runner: Runner, prefixes: Recall | None = None) -> None:
         self.chain = chain
         self.runner = runner
+        self.prefixes = prefixes
         self.source = runner.scan(chain.scan).sort_by(ROW)
         self._batches: dict[tuple[str, Made], int] = {}
         self._outputs: dict[OutputsKey, Outputs] = {}
@@ -187,7 +192,11 @@ class Evaluator:
         places = np.flatnonzero(self.live(stage, state))
         if not len(places):
             return Outputs(self._skipped(stage), frozenset())
-        run = self.runner.run_stage(sized, state.table.take(pa.array(places)))
+        table = state.table.take(pa.array(places))
+        if self.prefixes is None:
+            run = self.runner.run_stage(sized, table)
+        else:
+            run = self.prefixes.evaluate(sized, table, self.runner)
         back = np.full(self.rows, -1, dtype=np.int64)
         back[places] = np.arange(len(places))
         index = pa.array(back, mask=back < 0)

@@ -280,7 +280,8 @@ class Measure:
 
     def _record_failures(self, stage: Stage, choice: Choice, runs: Sequence[StageRun]) -> None:
         """Failure share and tokens over all runs; repeated rows do not make more units."""
-        elements = sum(run.elements for run in runs)
+        computed = sum(run.elements for run in runs)
+        elements = computed + sum(run.recalled for run in runs)  # failures are never recalled
         if elements == 0:
             return
         failed = sum(
@@ -298,8 +299,8 @@ class Measure:
             ("tokens_out", [run.tokens_out for run in runs]),
         ):
             known = [count for count in counts if count is not None]
-            if known and len(known) == len(counts):
-                mean = sum(known) / elements
+            if computed and known and len(known) == len(counts):
+                mean = sum(known) / computed
                 self.record.add(
                     stage.context, metric, "mean", Interval(mean, mean / 2, mean * 2, n),
                     choice=choice,

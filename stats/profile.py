@@ -32,6 +32,7 @@ from .lineage import Chain, chain
 from .measure import Measure
 from .meter import Meter, Stopped, Unaffordable
 from .observation import Observation
+from .prefixes import Recall
 from .recorder import Recorder
 from .runner import Runner, StageRun
 
@@ -133,6 +134,7 @@ def profile(
     pick: Pick | None = None,
     keep: list[Observation] | None = None,
     clock: Callable[[], float] = time.monotonic,
+    prefixes: Recall | None = None,
 ) -> ProfileResult:
     """Measure everything the planner needs to know of a pipeline or a model.
 
@@ -146,6 +148,7 @@ def profile(
         keep: gets every observation as it is made, so that an error does not lose the earlier
             ones.
         clock: seconds, monotonic.
+        prefixes: recalls outputs that are known already; it is, or is around, the `runner`.
 
     Raises:
         OctansError: the reference choices themselves cannot run, or a label does not fit.
@@ -163,7 +166,7 @@ def profile(
     notes: list[str] = []
     stopped: str | None = None
     try:
-        work = _Work(request, meter, policy or Policy(), pick, observations, notes)
+        work = _Work(request, meter, policy or Policy(), pick, observations, notes, prefixes)
         pieces = work.pieces()
     except Stopped as stop:
         return ProfileResult((), ("everything",), (), str(stop), meter.spent_seconds, meter.usd)
@@ -206,6 +209,7 @@ class _Work:
         pick: Pick | None,
         observations: list[Observation],
         notes: list[str],
+        prefixes: Recall | None,
     ) -> None:
         self.request = request
         self.meter = meter
@@ -213,7 +217,7 @@ class _Work:
         self.observations = observations
         self.notes = notes
         self.chain: Chain = chain(request.plan)
-        self.evaluator = Evaluator(self.chain, meter)
+        self.evaluator = Evaluator(self.chain, meter, prefixes)
         self.reference = {stage.step: stage.choice for stage in self.chain.stages}
         self.record = Recorder(observations, meter.now, request.run, request.versions)
         self.broken: set[tuple[str, Made]] = set()

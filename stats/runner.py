@@ -29,6 +29,8 @@ class StageRun:
         failed: position of each failed row in the table handed in, and why.
         failed_elements: elements that failed; None when only rows are known.
         load_seconds: loading the variant, when this is the first run since.
+        recalled: elements that were known and not computed; they count in nothing else.
+        recalled_seconds: model time they took when they were computed.
         memory_bytes: peak memory of the loaded variant on its slot; None is unknown.
         energy: what a counter of the machine charged the run's calls; None where none counted.
         tokens_in: tokens read, summed; None for models without tokens. Likewise `tokens_out`.
@@ -45,6 +47,8 @@ class StageRun:
     tokens_out: int | None = None
     failed_elements: int | None = None
     energy: Energy | None = None
+    recalled: int = 0
+    recalled_seconds: float = 0.0
 
 
 class Runner(Protocol):
