@@ -1,8 +1,10 @@
 """An ANALYZE killed by SIGKILL continues: it ends with the statistics of an undisturbed one."""
 
 import multiprocessing
+import os
 import random
 import shutil
+import sys
 import time
 
 import duckdb
@@ -18,6 +20,11 @@ def processes():
     """Forked from a server that has imported everything: starting one takes milliseconds."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["killed"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # 3.11's server forgets sys.path
+        first = context.Process(target=time.sleep, args=(0,))
+        first.start()
+        first.join()
     return context
 
 
