@@ -21,7 +21,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from ..errors import RunError
-from ..ir.models import Metric
+from ..ir.models import Derivation, Metric
 from ..ir.physical import Choice, PhysicalPlan
 from ..ir.record import dataclass
 from .end_to_end import Evaluator, Made, accuracy_scores, made, text_of, truth_of
@@ -33,6 +33,7 @@ from .meter import Meter, Stopped, Unaffordable
 from .observation import Observation
 from .recorder import Recorder
 from .runner import Runner, StageRun
+from .strategy import DEFAULT, Aim, StoppedChoice, Strategy
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,6 +76,10 @@ class Request:
         clusters: cluster of each row, likewise; None where rows are independent.
         run: the ANALYZE's id, kept with every observation.
         versions: catalog version of each context; 1 where it is left out.
+        strata: stratum of each row, position i for the row with `__row` i; None: rows are looked
+            at in uniform order. Rows are self-weighting: every plain mean is unbiased.
+        aim: what the asked SLO needs; nothing where none was asked.
+        derivations: by full name of a variant, how it was made from its base.
     """
 
     subject: str
@@ -86,6 +91,9 @@ class Request:
     clusters: Sequence[Hashable] | None = None
     run: int | None = None
     versions: Mapping[str, int] = field(default_factory=dict)
+    strata: Sequence[int] | None = None
+    aim: Aim = Aim()
+    derivations: Mapping[str, Derivation] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class ProfileResult:
-    """What was measured, what was not and why; `stopped` is None where all was done."""
+    """What was measured, what was not and why; `stopped` is None where all was done.
+
+    `evaluations` counts the elements handed to models for answers, `timings` those of the batch
+    ladders, both by step key and `variant(knobs)`. `decided` are the choices measured no further
+    because the data had decided; `saved` is the share of row-evaluations that this left out.
+    """
 
     observations: tuple[Observation, ...]
     left_out: tuple[str, ...]
@@ -111,6 +124,10 @@ class ProfileResult:
     stopped: str | None
     seconds: float
     usd: float
+    evaluations: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    timings: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    decided: tuple[StoppedChoice, ...] = ()
+    saved: float = 0.0
 
 
 Progress = Callable[[int, int, str], None]
@@ -126,6 +143,7 @@ def profile(
     *,
     limits: Limits | None = None,
     policy: Policy | None = None,
+    strategy: Strategy = DEFAULT,
     progress: Progress | None = None,
     pick: Pick | None = None,
     keep: list[Observation] | None = None,
@@ -138,6 +156,8 @@ def profile(
         runner: runs pieces of the plan.
         limits: when to stop early.
         policy: how long each batch size is measured.
+        strategy: which means of saving row-evaluations are on; all, by default. `PLAIN` is
+            fixed-size uniform profiling of every choice.
         progress: told before each piece of work.
         pick: asked for assignments where there are more than `MAX_ASSIGNMENTS`.
         keep: gets every observation as it is made, so that an error does not lose the earlier
