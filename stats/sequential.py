@@ -105,7 +105,7 @@ def blocks(
     """Rows in the order in which they are looked at, as blocks of ascending positions.
 
     The unit is the row, or the cluster. A unit's place follows from a key uniform on [0, 1]: in a
-    stratum of k units, in random order, the j-th gets (j + u)/k with one u for the stratum. So every
+    stratum of k units, in random order, the j-th gets (j + u)/k, one u for the stratum. So every
     prefix holds every stratum in its share to within a unit, and every unit is as likely as any
     other to be in it: plain means are unbiased.
 

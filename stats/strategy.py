@@ -41,7 +41,7 @@ class Strategy:
     confidence: float = 0.95
     zone: float = 0.02
     cost_zone: float = 0.05
-    first_block: int = 32
+    first_block: int = 16
     growth: float = 1.5
     audit: float = 0.25
     seed: int = 0
