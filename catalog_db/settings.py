@@ -12,7 +12,7 @@ Shape = Literal["amount", "whole", "switch", "names", "word"]
 
 
 class Declared(NamedTuple):
-    """A setting: its shape, default, an amount's unit or the words allowed, least value, meaning."""
+    """A setting: its shape, default, an amount's unit or words allowed, least value, meaning."""
 
     shape: Shape
     default: Setting

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 from statistics import fmean
 
 import duckdb
@@ -116,7 +117,7 @@ def test_sizes_double_and_leave_out_only_what_lies_between_equals(statistics):
         assert every == tuple(2**i for i in range(len(every)))
         kept = statistics.batches("p.read", variant, "", "cpu")
         assert kept[0] == 1
-        for before, after in zip(kept, kept[1:], strict=False):
+        for before, after in pairwise(kept):
             assert after in (2 * before, 4 * before)
             if after == 4 * before:
                 smaller = FIXED_SECONDS + before / 2 * SECONDS[variant]
