@@ -34,7 +34,11 @@ def resuming(
     from .catalog_db.prefixes import Checkpoint
 
     identities, settings = _identities(session), session.catalog.settings
-    parts = [text, rows_fingerprint(rows), repr((settings.seed, settings.max_profiling_cost))]
+    parts = [
+        text,
+        rows_fingerprint(rows),
+        repr((settings.seed, settings.max_profiling_cost, settings.sequential_test)),
+    ]
     parts += [repr(sorted(request.versions.items())), request.plan.fingerprint]
     values: list[Value] = [*session.devices(), *session.catalog.models()]
     for stage in request.plan.stages:

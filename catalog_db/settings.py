@@ -8,11 +8,11 @@ from typing import Literal, NamedTuple, cast
 from ..errors import CatalogError
 
 Setting = float | int | bool | str | tuple[str, ...] | None
-Shape = Literal["amount", "whole", "switch", "names", "name"]
+Shape = Literal["amount", "whole", "switch", "names", "name", "word"]
 
 
 class Declared(NamedTuple):
-    """A setting: its shape, default, unit of an amount (its dimension), least value, meaning."""
+    """A setting: its shape, default, an amount's unit or words allowed, least value, meaning."""
 
     shape: Shape
     default: Setting
@@ -33,6 +33,9 @@ DECLARED = {
     "progress": Declared("switch", True, "", 0, "a progress bar, on terminals"),
     "allow_priors": Declared("switch", False, "", 0, "plan on declared priors where unmeasured"),
     "deployment": Declared("name", None, "", 0, "whose statistics are measured and planned with"),
+    "sequential_test": Declared(
+        "word", "betting", "betting|t", 0, "of ANALYZE: betting holds however often it looks, t not"
+    ),
     "cache": Declared("switch", False, "", 0, "keep results of calls and use them again"),
     "prefix_store": Declared(
         "amount", 1e9, "B", 0, "the most that outputs kept between ANALYZEs take; 0: off"
@@ -134,6 +137,11 @@ class Settings:
         return cast("str | None", self.get("deployment"))
 
     @property
+    def sequential_test(self) -> Literal["betting", "t"]:
+        """How ANALYZE decides that it knows enough."""
+        return cast('Literal["betting", "t"]', self.get("sequential_test"))
+
+    @property
     def cache(self) -> bool:
         """Keep results of calls."""
         return cast("bool", self.get("cache"))
@@ -184,6 +192,10 @@ def _checked(
             return _Refused("true or false") if known is None else known
         case "name":
             return value if isinstance(value, str) and value else _Refused("a name, or NULL")
+        case "word":
+            words = declared.unit.split("|")
+            word = value.lower() if isinstance(value, str) else None
+            return word if word in words else _Refused(" or ".join(words))
         case "names":
             if isinstance(value, str):
                 return tuple(part.strip() for part in value.split(",") if part.strip())

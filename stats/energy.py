@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..ir.physical import Choice, Stage
@@ -34,7 +35,8 @@ class Energy:
     Attributes:
         meter: the counter: `rapl`, `nvml` (its energy counter) or `nvml power` (power integrated).
         joules: charged over all windows.
-        elements: computed in them; elements of short and of failing calls count too.
+        elements: computed in them; elements of short and of failing calls count too. Of `Metered`:
+            those of full calls that take as long.
         calls: batch calls ended in them.
         busy_seconds: model time in them.
         windows: how many.
@@ -47,7 +49,7 @@ class Energy:
 
     meter: str
     joules: float
-    elements: int
+    elements: float
     calls: int
     busy_seconds: float
     windows: int
@@ -122,10 +124,20 @@ class Metered:
     def __init__(self) -> None:
         self._runs: dict[int, list[Energy]] = {}
 
-    def add(self, batch: int, energy: Energy | None) -> None:
-        """Keep what a run at this batch size was charged; None where nothing was metered."""
-        if energy is not None and energy.windows:
-            self._runs.setdefault(batch, []).append(energy)
+    def add(self, batch: int, energy: Energy | None, full_seconds: Sequence[float]) -> None:
+        """Keep what a run at this batch size was charged; None where nothing was metered.
+
+        `full_seconds` are those of the run's full calls. Short calls draw more an element, so the
+        joules are taken to belong to as many full calls as fill the time: power hardly depends on
+        how full a call is (our choice).
+        """
+        if energy is None or not energy.windows or not energy.elements or not full_seconds:
+            return
+        worth = energy.busy_seconds * len(full_seconds) * batch / math.fsum(full_seconds)
+        factor = worth / energy.elements
+        squares, elements, products = energy.moments
+        moments = (squares, elements * factor * factor, products * factor)
+        self._runs.setdefault(batch, []).append(replace(energy, elements=worth, moments=moments))
 
     def at(self, batch: int) -> Energy | None:
         """All runs at a batch size; the first, which warms up, is left out where there are more."""

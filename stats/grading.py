@@ -70,19 +70,34 @@ def truth_for(
     import numpy as np
 
     stage = evaluator.chain.stage(key)
-    if metric is None:
-        return f"{stage.model} declares no QUALITY"
-    if metric.output not in stage.produce:
-        return f"the plan does not compute {metric.output}, which QUALITY scores"
+    problem = untruthful(stage, metric, base, labels)
+    if problem is not None:
+        return problem
+    assert metric is not None
     unknown = np.zeros(evaluator.rows, dtype=bool)
     label = labels.get((key, metric.output))
     if label is not None:
         return Truth(label, unknown)
-    if base is None:
-        return f"no label for {metric.output}, and {stage.model} has no BASE variant"
+    assert base is not None
     truths = evaluator.outputs(key, {**assignment, key: base})
     unknown[list(truths.failed)] = True
     return Truth(truths.columns[stage.produce.index(metric.output)], unknown)
+
+
+def untruthful(
+    stage: Stage,
+    metric: Metric | None,
+    base: Choice | None,
+    labels: Mapping[tuple[str, str], pa.ChunkedArray],
+) -> str | None:
+    """Why nothing says what is right at a step; None where something does."""
+    if metric is None:
+        return f"{stage.model} declares no QUALITY"
+    if metric.output not in stage.produce:
+        return f"the plan does not compute {metric.output}, which QUALITY scores"
+    if base is None and (stage.step, metric.output) not in labels:
+        return f"no label for {metric.output}, and {stage.model} has no BASE variant"
+    return None
 
 
 def element_counts(stage: Stage, table: pa.Table) -> np.ndarray:

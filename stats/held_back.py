@@ -31,7 +31,7 @@ def held_back_scores(
         PlanError: OC0370, there is no truth to score against.
     """
     metric = request.metric
-    evaluator = Evaluator(chain(request.plan), runner, prefixes)
+    evaluator = Evaluator(chain(request.plan), runner, prefixes=prefixes)
     base = _base(request, evaluator.chain.stages)
     label = request.labels.get((request.subject, metric.output)) if metric is not None else None
     truth = truth_of(evaluator, metric, label, base) if metric is not None else None

@@ -7,8 +7,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..ir.physical import Choice
+from .blocks import Block
 from .dependence import CELLS
-from .end_to_end import Evaluator, made
+from .end_to_end import made
 from .grading import right_rows
 from .intervals import LEVEL, Interval, clustered_share, t_quantile, wilson, z_quantile
 from .observation import assignment_text
@@ -16,25 +17,17 @@ from .recorder import Recorder
 
 if TYPE_CHECKING:
     import numpy as np
-    import pyarrow as pa
 
-    from .profile import ProfiledStep
+    from .measure import Measure
+    from .request import ProfiledStep
 
 
 class JointErrorsMeasure:
-    """Measures pairs of steps on the evaluator's sample."""
+    """Measures pairs of steps on the open blocks of a measure."""
 
-    def __init__(
-        self,
-        evaluator: Evaluator,
-        record: Recorder,
-        labels: Mapping[tuple[str, str], pa.ChunkedArray],
-        clusters: Sequence[Hashable] | None,
-    ) -> None:
-        self.evaluator = evaluator
+    def __init__(self, measure: Measure, record: Recorder) -> None:
+        self.measure = measure
         self.record = record
-        self.labels = labels
-        self.clusters = clusters
 
     def pair(
         self,
@@ -42,37 +35,42 @@ class JointErrorsMeasure:
         second: ProfiledStep,
         choices: tuple[Choice, Choice],
         reference: Mapping[str, Choice],
+        *,
+        run: bool,
     ) -> str | None:
         """Record the shares of one pair of choices, the other steps as in `reference`.
 
-        The reason where there is nothing to score against.
+        Without `run` only blocks count on which both answered before. The reason where there is
+        nothing to score against.
         """
         import numpy as np
 
         assignment = {**reference, first.key: choices[0], second.key: choices[1]}
-        scored = []
-        for step in (first, second):
-            rows = right_rows(
-                self.evaluator, step.key, assignment, step.metric, step.base, self.labels
-            )
-            if isinstance(rows, str):
-                return rows
-            scored.append(rows)
-        (one, ran_one), (other, ran) = scored
-        chain = self.evaluator.chain
-        state = self.evaluator.before(second.key, assignment)
-        places = np.flatnonzero(~state.failed_in(chain.ancestors[second.key] - {first.key}))
-        one, other, ran = one[places], other[places], ran[places]
+        found: list[tuple[np.ndarray, ...]] = []
+        names: list[Hashable] = []
+        keys = (first.key, second.key)
+        for block in self.measure.blocks:
+            if not run and not all(block.evaluator.knows(key, assignment) for key in keys):
+                continue
+            scored = _of_block(block, first, second, assignment)
+            if isinstance(scored, str):
+                return scored
+            places, *columns = scored
+            found.append(tuple(columns))
+            names += block.names_of(places)
+        if not found:
+            return None
+        one, ran_one, other, ran = (np.concatenate(parts) for parts in zip(*found, strict=True))
         stands_in = first.key in second.instead_of
-        over = ran & ran_one[places] if stands_in else np.ones(len(places), dtype=bool)
-        clusters = self._clusters_of(places)
+        over = ran & ran_one if stands_in else np.ones(len(one), dtype=bool)
+        clusters = names if self.measure.blocks[0].clusters is not None else None
         recorded = {
             "together": clustered_share(
                 np.where(ran, other, one).tolist() if stands_in else (one * other).tolist(),
                 clusters,
             )
         }
-        among = self._clusters_of(places[over])
+        among = None if clusters is None else [names[row] for row in np.flatnonzero(over)]
         for name, values in zip(
             CELLS, (one * other, one * (1 - other), (1 - one) * other, (1 - one) * (1 - other)),
             strict=True,
@@ -83,7 +81,7 @@ class JointErrorsMeasure:
         self._record(first.key, second.key, choices, recorded)
         if not stands_in:
             self.record.add(
-                chain.stage(first.key).context,
+                self.measure.chain.stage(first.key).context,
                 "row_quality",
                 "mean",
                 clustered_share(one.tolist(), clusters),
@@ -98,7 +96,7 @@ class JointErrorsMeasure:
         choices: tuple[Choice, Choice],
         recorded: Mapping[str, Interval],
     ) -> None:
-        chain = self.evaluator.chain
+        chain = self.measure.chain
         given = chain.stage(first).context
         for statistic, interval in recorded.items():
             self.record.add(
@@ -111,8 +109,27 @@ class JointErrorsMeasure:
                 assignment=assignment_text({given: made(choices[0])}),
             )
 
-    def _clusters_of(self, places: np.ndarray) -> list[Hashable] | None:
-        return None if self.clusters is None else [self.clusters[place] for place in places]
+
+def _of_block(
+    block: Block, first: ProfiledStep, second: ProfiledStep, assignment: Mapping[str, Choice]
+) -> tuple[np.ndarray, ...] | str:
+    """Rows whose inputs did not fail: their places, and for either step scores and where it ran.
+
+    The reason where there is nothing to score against.
+    """
+    import numpy as np
+
+    evaluator = block.evaluator
+    columns: list[np.ndarray] = []
+    for step in (first, second):
+        rows = right_rows(evaluator, step.key, assignment, step.metric, step.base, block.labels)
+        if isinstance(rows, str):
+            return rows
+        columns += rows
+    below = evaluator.chain.ancestors[second.key] - {first.key}
+    state = evaluator.before(second.key, assignment)
+    places = np.flatnonzero(~state.failed_in(below))
+    return places, *(column[places] for column in columns)
 
 
 def conditional_share(

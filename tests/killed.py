@@ -48,7 +48,7 @@ CREATE TABLE numbers AS SELECT range AS x, 2 * range AS truth FROM range(160);
 """
 ANALYZE = "ANALYZE PIPELINE answer USING (FROM numbers) LABELS (z := truth) SAMPLE 120"
 
-# Load and unload times and memory are measured for real, so they differ from run to run. Observations that were
+# Load and unload times and memory are measured for real, so they differ from run to run. Those
 # appended twice, because the first process died between that and its end, are one statistic.
 STATISTICS = """
 SELECT DISTINCT subject, metric, statistic, variant, knobs, device, batch, given, assignment, value,

@@ -19,7 +19,7 @@ from octans.ir.types import Field
 from octans.planner.search.exact import Infeasible, solve
 from octans.stats.dependence import JointErrors, declared_pairs
 from octans.stats.joint_errors import conditional_share
-from octans.stats.profile import ProfiledStep, profile
+from octans.stats.profile import PLAIN, ProfiledStep, profile
 from octans.stats.statistics import Statistics
 from profiling import FakeRunner, fits, number, reading, request, result, rows
 from test_cost_problem import FakeStats, build, cascade, cascade_stats, column, source
@@ -66,7 +66,9 @@ END;
 
 
 @pytest.fixture
-def session():
+def session(monkeypatch):
+    """Profiles in full: choices that cost the same would be stopped when they are surely worse."""
+    monkeypatch.setattr("octans.analyzing._strategy", lambda session: PLAIN)
     with octans.connect() as session:
         session.sql(WORLD)
         yield session
@@ -283,7 +285,7 @@ def test_a_pair_that_cannot_run_together_is_noted_and_the_others_are_measured():
         "p.read": ProfiledStep("p.read", Metric("exact_match", "digit"), Choice("read.base")),
         "p.again": ProfiledStep("p.again", Metric("exact_match", "digit")),
     })  # fmt: skip
-    found = profile(asked, Breaking(DATA))
+    found = profile(asked, Breaking(DATA), strategy=PLAIN)
     stats = Statistics(found.observations, dependences=[PAIR])
     assert stats.joint(("p.read", "read.poor", ""), ("p.again", "again.weak", "")) is None
     assert stats.joint(("p.read", "read.poor", ""), ("p.again", "again.good", "")) is not None

@@ -79,21 +79,29 @@ def test_runs_of_one_meter_pool():
 
 def test_the_first_run_warms_up_and_is_left_out():
     metered = Metered()
-    metered.add(8, energy([90.0], [8]))
-    metered.add(8, None)
+    metered.add(8, energy([90.0], [8]), [1.0])
+    metered.add(8, None, [1.0])
     assert metered.at(8).joules == 90.0
-    metered.add(8, energy([1.0], [8]))
+    metered.add(8, energy([1.0], [8]), [1.0])
     assert metered.at(8).joules == 1.0
+
+
+def test_short_calls_do_not_count_as_elements_of_full_ones():
+    """A call of 8 takes 4 s, one of a single element 2 s, both at 10 W: a call of 8 takes 40 J."""
+    metered = Metered()
+    metered.add(8, energy([40.0, 20.0], [8, 1], seconds=6.0), [4.0])
+    assert joules_per_call(metered.at(8), 8).value == pytest.approx(40.0)
 
 
 def test_a_slow_counter_is_given_longer_runs_until_it_tells():
     metered = Metered()
-    metered.add(4, energy([0.01], [4], edge=0.1, seconds=0.01))
+    metered.add(4, energy([0.01], [4], edge=0.1, seconds=0.01), [0.01])
     asked = []
 
     def run(calls):
         asked.append(calls)
-        metered.add(4, energy([0.5] * calls, [4] * calls, edge=0.1, seconds=0.01 * calls))
+        charged = energy([0.5] * calls, [4] * calls, edge=0.1, seconds=0.01 * calls)
+        metered.add(4, charged, [0.01] * calls)
 
     metered.top_up(4, 0.01, run)
     assert asked == [1], "4 ms at 10 ms a call"
@@ -105,7 +113,7 @@ def test_a_slow_counter_is_given_longer_runs_until_it_tells():
 
 def test_a_counter_that_never_tells_is_not_asked_forever():
     metered = Metered()
-    metered.add(4, energy([0.0], [4], edge=0.1, seconds=0.01))
+    metered.add(4, energy([0.0], [4], edge=0.1, seconds=0.01), [0.01])
     asked = []
     metered.top_up(4, 0.01, asked.append)
     assert 1 <= len(asked) <= 3
@@ -115,8 +123,9 @@ def test_observations_name_their_counter():
     rows = []
     metered = Metered()
     for batch in (1, 4):
-        metered.add(batch, energy([2.0, 2.0], [batch, batch], meter="nvml", split=batch == 4))
-    metered.add(16, energy([0.1], [16], edge=1.0))
+        charged = energy([2.0, 2.0], [batch, batch], meter="nvml", split=batch == 4)
+        metered.add(batch, charged, [0.5, 0.5])
+    metered.add(16, energy([0.1], [16], edge=1.0), [1.0])
     choice = Choice("m.v", (), 4, "gpu")
     metered.record(Recorder(rows, lambda: AT, 7, {}), stage(numbers(1)), choice)
     assert [(row.metric, row.statistic, row.batch, row.value) for row in rows] == [
