@@ -279,6 +279,12 @@ def profile_request(
         labels=labels_of(rows),
         clusters=clusters_of(rows),
         run=run,
+        derivations={
+            variant.full_name: variant.derivation
+            for group in variants.values()
+            for variant in group
+            if variant.derivation is not None
+        },
         versions={subject: version, **{info.context: version for info in infos if pipeline}},
         dependences=declared_pairs(
             catalog.extended_statistics(), [(i.key, i.context, i.model) for i in infos]

@@ -293,12 +293,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Analyze:
-    """ANALYZE PIPELINE|MODEL name USING (query) clauses.
-
-    `sample` None takes the default. `cluster` names what makes rows dependent: rows equal in it are
-    one independent unit (CLUSTER BY expression). `slo` and `objective` say what the measurements
-    are for.
-    """
+    """ANALYZE …; `sample` None: the default; rows equal in `cluster` are one independent unit."""
 
     kind: Literal["pipeline", "model"]
     name: Name

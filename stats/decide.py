@@ -47,13 +47,14 @@ not lose to them loses to nobody yet; all are counted in the level)."""
 class Verdict(Generic[K]):
     """Why something is measured no further, after how many rows, and what dominates it.
 
-    `meets`: because it surely meets what is asked.
+    `meets`: because it surely meets what is asked; `short`: because it surely does not.
     """
 
     reason: str
     rows: int
     by: K | None = None
     meets: bool = False
+    short: bool = False
 
 
 def final(done: Mapping[K, Verdict[K]], by: K) -> K:
@@ -89,7 +90,8 @@ class Judge:
         units, looks = seen.units()
         test = self.strategy.test
         if surely_below(units, looks, asked, self.alpha, test):
-            return Verdict(f"surely below the accuracy of {asked:g} asked for", rows)
+            reason = f"surely below the accuracy of {asked:g} asked for"
+            return Verdict(reason, rows, short=True)
         if above and surely_above(units, looks, asked, self.alpha, test):
             reason = f"surely above the accuracy of {asked:g} asked for"
             return Verdict(reason, rows, meets=True)

@@ -9,6 +9,7 @@ from .decide import Costs, Judge, K, Verdict, final
 from .end_to_end import Made, made, text_of
 from .intervals import Interval
 from .lineage import Chain
+from .lineages import Lineage, audited, lineage, milder
 from .measure import Measure
 from .request import ProfiledStep, Request
 from .series import Series, calibrated, paired
@@ -49,6 +50,8 @@ class Verdicts:
         self.plans = plans
         self.choices: dict[Own, Verdict[Own]] = {}
         self.plans_done: dict[Plan, Verdict[Plan]] = {}
+        self.violated: dict[Lineage, str] = {}
+        self._pruned: set[Own] = set()
         self._reference = {stage.step: stage.choice for stage in chain.stages}
         self._keys = [stage.step for stage in chain.stages]
 
@@ -70,8 +73,69 @@ class Verdicts:
                 if all(plan in self.plans_done for plan in holding):
                     reasons = {self.plans_done[plan].reason for plan in holding}
                     why = reasons.pop() if len(reasons) == 1 else "decided"
-                    self.choices[one] = Verdict(f"every plan with it is {why}", self._seen())
+                    short = all(self.plans_done[plan].short for plan in holding)
+                    reason = f"every plan with it is {why}"
+                    self.choices[one] = Verdict(reason, self._seen(), short=short)
+        self._prune()
         self.settle()
+
+    def _prune(self) -> None:
+        """Stop derived variants where a milder one of their lineage surely falls short."""
+        if not self.judge.strategy.ladders:
+            return
+        for own in [(key, made(c)) for key in self._keys for c in self.makers(key)]:
+            found, shorter = self._lineage(own), self._short(own)
+            if found is None or shorter is None or found in self.violated:
+                continue
+            if self._suffices(own):
+                self.violated[found] = (
+                    f"{own[1][0]} suffices although {shorter}, which is milder, falls short: "
+                    f"variants of {found[0]} by {found[1]} are not pruned"
+                )
+                for other in [one for one in self._pruned if self._lineage(one) == found]:
+                    self._pruned.discard(other)
+                    reason = self.choices.pop(other).reason
+                    for plan in [p for p in self.plans_done if other in p]:
+                        if self.plans_done[plan].reason == reason:
+                            del self.plans_done[plan]
+        for key in self._keys:
+            for own in [(key, made(choice)) for choice in self.makers(key)]:
+                strategy = self.judge.strategy
+                open_to_it = own not in self.choices and self._lineage(own) not in self.violated
+                if not open_to_it or audited(own[1][0], strategy.audit, strategy.seed):
+                    continue
+                shorter = self._short(own)
+                if shorter is not None:
+                    self._pruned.add(own)
+                    reason = f"{shorter}, which is milder, falls short"
+                    self.choices[own] = Verdict(reason, self._seen())
+
+    def _suffices(self, own: Own) -> bool:
+        """Is it surely above what is asked of its model, or of the subject that it is?"""
+        if own in self._pruned:
+            return False
+        aim, key = self.request.aim, own[0]
+        asked = dict(aim.models).get(self.chain.stage(key).model)
+        if asked is None and key == self.request.subject:
+            asked = aim.accuracy
+        if asked is None:
+            return self.choices.get(own, Verdict("", 0)).meets
+        verdict: Verdict[Own] | None = self.judge.against(
+            self.quality(own), asked, self._seen(), above=True
+        )
+        return verdict is not None and verdict.meets
+
+    def _lineage(self, own: Own) -> Lineage | None:
+        derivation = self.request.derivations.get(own[1][0])
+        return None if derivation is None else lineage(derivation)
+
+    def _short(self, own: Own) -> str | None:
+        """A milder variant at the same knobs that surely falls short."""
+        for name in milder(own[1][0], self.request.derivations):
+            verdict = self.choices.get((own[0], (name, own[1][1])))
+            if verdict is not None and verdict.short:
+                return name
+        return None
 
     def _stop(
         self,

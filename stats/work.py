@@ -334,6 +334,7 @@ class Work:
 
     def _decide(self, look: int) -> None:
         self.verdicts.decide()
+        self.notes.extend(self.verdicts.violated.values())
 
     def settle(self) -> None:
         """Record what was stopped beside what was not."""
