@@ -1,5 +1,6 @@
 """Outputs kept between statements are what would be computed, within their bound, or not there."""
 
+import dataclasses
 import os
 
 import octans
@@ -135,6 +136,32 @@ def test_the_account_is_of_what_was_run(world, catalog):
         assert run.table.column("y").to_pylist() == [None if x == 3 else 2 * x for x in range(10)]
         assert "5 evaluations were known already" in recall.told()[0]
     runner.close()
+
+
+def test_a_replayed_run_is_the_run_that_was_noted(world, catalog):
+    """Every field of it, failures and seconds too; of timing runs all but the outputs."""
+    runs = []
+    checkpoint = Checkpoint(catalog.begin_run("analyze", "x"), "m", "same")
+    for _ in range(2):
+        runner = Counting(world.env())
+        identities = Identities(world.models, world.variants, world.base)
+        store = catalog.prefixes(checkpoint)
+        with Recall(runner, identities, store, store.resume()) as recall:
+            made = stage(numbers(10), "m.picky", batch=4, bad="3")
+            table = recall.scan(numbers(10))
+            runs.append([recall.run_stage(made, table), recall.evaluate(made, table, recall)])
+            ran = runner.rows
+        runner.close()
+    assert ran == []
+    assert "2 of its measurements are reused" in recall.told()[0]
+    for first, second in zip(*runs, strict=True):
+        for field in dataclasses.fields(first):
+            if field.name != "table":
+                assert getattr(second, field.name) == getattr(first, field.name), field.name
+    assert runs[0][1].table == runs[1][1].table
+    assert runs[0][1].failed
+    catalog.finish_run(checkpoint.run)
+    assert catalog.prefixes(checkpoint).resume() == []
 
 
 @pytest.mark.parametrize("change", ["artefact", "version", "variant", "knob", "expression"])
