@@ -48,7 +48,7 @@ class Statistics:
         for row in observations:
             self._rows.setdefault(row.subject, []).append(row)
         self._indexes: dict[str, dict[_Key, Observation]] = {}
-        self._batches: dict[tuple[str, str, str, str], tuple[int, ...]] = {}
+        self._batches: dict[str, dict[tuple[str, str, str], list[int]]] = {}
         self._priors: dict[str, dict[str, float]] = {}
         if allow_priors:
             for variant in variants:
@@ -210,19 +210,13 @@ class Statistics:
         self, subject: str, variant: str, knobs: str, device: str
     ) -> tuple[int, ...]:
         """Batch sizes with a mean latency."""
-        asked = (subject, variant, knobs, device)
-        found = self._batches.get(asked)
-        if found is None:
-            for key in self._index(subject):
-                metric, statistic, of, setting, on, batch, _, _ = key
+        sizes = self._batches.get(subject)
+        if sizes is None:
+            sizes = self._batches[subject] = {}
+            for metric, statistic, of, setting, on, batch, _, _ in self._index(subject):
                 if metric == "latency" and statistic == "mean" and of and on and batch is not None:
-                    there = (subject, of, setting, on)
-                    self._batches[there] = (*self._batches.get(there, ()), batch)
-            for there, sizes in self._batches.items():
-                if there[0] == subject:
-                    self._batches[there] = tuple(sorted(set(sizes)))
-            found = self._batches.setdefault(asked, ())
-        return found
+                    sizes.setdefault((of, setting, on), []).append(batch)
+        return tuple(sorted(sizes.get((variant, knobs, device), ())))
 
     def _newest_lengths(self, context: str) -> list[Observation]:
         """All of one measured distribution: shares of two samples would not add to one."""
