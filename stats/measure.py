@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..ir.models import Metric
 from ..ir.physical import Choice, Stage
-from .end_to_end import Evaluator, made
-from .intervals import Interval, clustered_share, wilson
+from .blocks import Block, elements_of, input_of, not_run
+from .decide import Costs
+from .end_to_end import Made, Truth, accuracy_scores, made, text_of
+from .intervals import Interval, wilson
 from .ladder import Ladder, Policy, climb, full_batches
+from .lineage import Chain
 from .meter import Meter
 from .observation import assignment_text
 from .promise import Scored
 from .recorder import Recorder
 from .runner import StageRun
-from .scoring import element_scores, list_lengths, row_scores
+from .scoring import element_scores, row_scores
+from .sequential import look_level
+from .series import Piece, Series, piece
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
 
 Condition = tuple[str, Choice]
@@ -26,183 +30,321 @@ Condition = tuple[str, Choice]
 
 
 class Measure:
-    """Measures stages of the evaluator's chain on its sample."""
+    """Measures stages on the blocks opened so far; the block is the unit of work.
+
+    Every target is a `Series` under a key. A call computes the blocks that the series lacks, up to
+    the last one opened, and records what all of them say.
+
+    Args:
+        meter: the runner.
+        record: gets the observations.
+        policy: of batch ladders.
+        rows: rows of the whole sample.
+        looks: how many blocks there will be.
+    """
 
     def __init__(
-        self,
-        evaluator: Evaluator,
-        meter: Meter,
-        record: Recorder,
-        policy: Policy,
-        labels: Mapping[tuple[str, str], pa.ChunkedArray],
-        clusters: Sequence[Hashable] | None,
+        self, meter: Meter, record: Recorder, policy: Policy, rows: int, looks: int
     ) -> None:
-        self.evaluator = evaluator
         self.meter = meter
         self.record = record
         self.policy = policy
-        self.labels = labels
-        self.clusters = clusters
+        self.rows = rows
+        self.looks = looks
+        self.blocks: list[Block] = []
+        self.series: dict[Hashable, Series] = {}
+        self.ladders: dict[tuple[str, Made, str], Ladder] = {}
+        self.runs: dict[tuple[str, Made], list[StageRun]] = {}
+        self.elements: dict[str, float] = {}
+
+    @property
+    def chain(self) -> Chain:
+        """What is measured."""
+        return self.blocks[0].evaluator.chain
+
+    def level(self, series: Series) -> float:
+        """Coverage of the series' interval, for the looks taken."""
+        return look_level(len(series.pieces), self.looks)
+
+    def _extended(self, key: Hashable, of: Callable[[Block], Piece]) -> Series:
+        """The series with a piece of every open block."""
+        found = self.series.setdefault(key, Series())
+        for block in self.blocks[len(found.pieces) :]:
+            found.pieces.append(of(block))
+        return found
 
     def inputs(self, key: str, assignment: Mapping[str, Choice]) -> None:
-        """What reaches a stage: WHEN rate, EACH lengths, distinct inputs."""
-        stage = self.evaluator.chain.stage(key)
-        self.rate(key, assignment)
-        table = self._input(stage, assignment)
+        """What reaches a stage: WHEN rate, EACH lengths, distinct inputs.
+
+        On the blocks where the stages below ran already: more would be run for this alone.
+        """
+        import pyarrow as pa
+
+        stage = self.chain.stage(key)
+        below = self.chain.ancestors[key]
+        known = [
+            block
+            for place, block in enumerate(self.blocks)
+            if place == 0 or all(block.evaluator.knows(b, assignment) for b in below)
+        ]
+        tables = [input_of(block.evaluator, stage, assignment) for block in known]
+        table = pa.concat_tables(tables)
+        self.elements[key] = float(elements_of(stage, table).mean()) if table.num_rows else 1.0
         if not table.num_rows:
             return
+        units = sum(len(set(block.names_of(range(len(block.places))))) for block in known)
         if stage.lists is not None:
-            self._lengths(stage, table)
+            self._lengths(stage, table, units)
         self._distinct(stage, table)
 
     def rate(
         self, key: str, assignment: Mapping[str, Choice], condition: Condition | None = None
     ) -> None:
         """Share of rows whose WHEN is TRUE, among those whose inputs did not fail."""
-        import numpy as np
-
-        stage = self.evaluator.chain.stage(key)
+        stage = self.chain.stage(key)
         if stage.when is None:
             return
-        state = self.evaluator.before(key, assignment)
-        whole = ~state.failed_in(self.evaluator.chain.ancestors[key])
-        places = np.flatnonzero(whole)
-        ran = self.evaluator.live(stage, state)[places].astype(float)
-        interval = clustered_share(ran.tolist(), self._clusters_of(places))
+
+        def of(block: Block) -> Piece:
+            import numpy as np
+
+            state = block.evaluator.before(key, assignment)
+            places = np.flatnonzero(~state.failed_in(self.chain.ancestors[key]))
+            ran = block.evaluator.live(stage, state)[places].astype(float)
+            scored = Scored(ran.tolist(), block.clusters_of(places))
+            return piece(scored, block.names_of(places))
+
+        series = self._extended(("rate", key, _given(condition)), of)
         self.record.add(
             stage.context,
             "rate",
             "share",
-            interval,
+            series.interval(self.level(series)),
             choice=condition[1] if condition else None,
             given=condition[0] if condition else None,
         )
 
-    def latency(
-        self,
-        key: str,
-        choice: Choice,
-        assignment: Mapping[str, Choice],
-        *,
-        evaluate: bool,
-        refusable: bool,
-    ) -> str | None:
-        """Climb the batch ladder, then run all rows at the best size; why it ended early, if so.
-
-        Args:
-            key: the stage.
-            choice: how it is made.
-            assignment: of the stages below.
-            evaluate: run all rows, for failures and quality; on further devices the answers are
-                the same.
-            refusable: leave the run on all rows out where the budget does not allow it.
-
-        Raises:
-            Unaffordable: the run on all rows was left out.
-        """
-        stage = self.evaluator.chain.stage(key)
-        table = self._input(stage, assignment)
+    def ladder(self, key: str, choice: Choice, assignment: Mapping[str, Choice]) -> str | None:
+        """Climb the batch ladder on the first block's rows; why it ended early, if it did."""
+        block = self.blocks[0]
+        stage = self.chain.stage(key)
+        at = (key, made(choice), choice.device)
+        if at in self.ladders:
+            return None
+        table = input_of(block.evaluator, stage, assignment)
         if not table.num_rows:
             return "no row of the sample reaches it"
+        elements = elements_of(stage, table)
         runs: list[StageRun] = []
 
         def run(sized: Stage, rows: pa.Table) -> StageRun:
             runs.append(self.meter.run_stage(sized, rows))
             return runs[-1]
 
-        elements = _elements(stage, table)
-        ladder = climb(stage, choice, table, elements, run, self.policy)
-        self.evaluator.set_batch(key, choice, ladder.best_batch)
-        own = {**assignment, key: choice}
-        known = self.evaluator.knows(key, own)
+        # A sample of this size offers so many elements to one batch.
+        most = int(elements.sum()) * self.rows // len(block.places)
+        self.meter.timing = True
         try:
-            if evaluate and refusable and not known and ladder.points:
-                best = min(ladder.points, key=lambda point: point.per_element)
-                self.meter.afford(best.per_element * float(elements.sum()))
-            if evaluate:
-                whole = self.evaluator.outputs(key, own).run
-                runs = runs if whole is None else [whole]
-                if whole is not None and not known:
-                    ladder = ladder.with_calls(full_batches(whole, ladder.best_batch))
+            ladder = climb(stage, choice, table, elements, run, self.policy, most)
         finally:
-            self._record_ladder(stage, choice, ladder)
-        self._record_failures(stage, choice, runs)
+            self.meter.timing = False
+        self.ladders[at] = ladder
+        self._record_ladder(stage, choice, ladder)
+        self._record_failures(stage, choice, runs, table.num_rows)
         return ladder.problem
+
+    def answers(
+        self, key: str, choice: Choice, assignment: Mapping[str, Choice], *, refusable: bool
+    ) -> None:
+        """Run the open blocks at the ladder's best batch size, for failures and quality.
+
+        Raises:
+            Unaffordable: refusable, and the budget does not allow it.
+        """
+        stage = self.chain.stage(key)
+        own = {**assignment, key: choice}
+        ladder = self.ladders.get((key, made(choice), choice.device), Ladder(()))
+        runs = self.runs.setdefault((key, made(choice)), [])
+        for block in self.blocks:
+            evaluator = block.evaluator
+            if evaluator.knows(key, own):
+                continue
+            evaluator.set_batch(key, choice, ladder.best_batch)
+            if refusable and ladder.points:
+                table = input_of(evaluator, stage, assignment)
+                best = min(point.per_element for point in ladder.points)
+                self.meter.afford(best * float(elements_of(stage, table).sum()))
+            whole = evaluator.outputs(key, own).run
+            if whole is not None:
+                runs.append(whole)
+                ladder = ladder.with_calls(full_batches(whole, ladder.best_batch))
+        if not runs:
+            return
+        self.ladders[key, made(choice), choice.device] = ladder
+        self._record_ladder(stage, choice, ladder)
+        self._record_failures(stage, choice, runs, sum(run.table.num_rows for run in runs))
+
+    def untruthful(self, key: str, metric: Metric | None, base: Choice | None) -> str | None:
+        """Why nothing says what is right at a step; None where something does."""
+        stage = self.chain.stage(key)
+        if metric is None:
+            return f"{stage.model} declares no QUALITY"
+        if metric.output not in stage.produce:
+            return f"the plan does not compute {metric.output}, which QUALITY scores"
+        if base is None and (key, metric.output) not in self.blocks[0].labels:
+            return f"no label for {metric.output}, and {stage.model} has no BASE variant"
+        return None
 
     def quality(
         self,
         key: str,
         choice: Choice,
         assignment: Mapping[str, Choice],
-        metric: Metric | None,
+        metric: Metric,
         base: Choice | None,
         condition: Condition | None = None,
-        keep: np.ndarray | None = None,
-    ) -> str | None:
-        """Share of right answers where the stage ran (and `keep`, `rows` booleans, is true).
+        above: Sequence[str] | None = None,
+    ) -> Series:
+        """Share of right answers where the stage ran (and none of `above` did).
 
         Against the step's label, else against the BASE variant's answers on the same inputs; rows
-        that failed, here or in the BASE that is the truth, are wrong. Where there is no truth, the
-        reason.
+        that failed, here or in the BASE that is the truth, are wrong.
         """
-        import numpy as np
-        import pyarrow as pa
+        stage = self.chain.stage(key)
 
-        stage = self.evaluator.chain.stage(key)
-        if metric is None:
-            return f"{stage.model} declares no QUALITY"
-        if metric.output not in stage.produce:
-            return f"the plan does not compute {metric.output}, which QUALITY scores"
-        column = stage.produce.index(metric.output)
-        truth, unknown = self.labels.get((key, metric.output)), frozenset[int]()
-        if truth is None:
-            if base is None:
-                return f"no label for {metric.output}, and {stage.model} has no BASE variant"
-            truths = self.evaluator.outputs(key, {**assignment, key: base})
-            truth, unknown = truths.columns[column], truths.failed
-        own = {**assignment, key: choice}
-        outputs = self.evaluator.outputs(key, own)
-        state = self.evaluator.before(key, own)
-        ran = self.evaluator.live(stage, state)
-        ran = ran if keep is None else ran & keep
-        failed = np.zeros(self.evaluator.rows, dtype=bool)
-        failed[list(outputs.failed)] = True
-        wrong = failed.copy()
-        wrong[list(unknown)] = True
-        places = np.flatnonzero(ran)
-        index = pa.array(places)
-        scored = self._scored(
-            stage, metric, outputs.columns[column].take(index), truth.take(index),
-            wrong[places], state.table.take(index), places,
-        )  # fmt: skip
-        interval = clustered_share(scored.scores, scored.clusters)
+        def of(block: Block) -> Piece:
+            return self._right(block, stage, metric, base, {**assignment, key: choice}, above)
+
+        kind = "quality" if above is None else "kept"
+        series = self._extended((kind, key, made(choice), _given(condition)), of)
+        self.recorded_quality(key, choice, series, series.interval(self.level(series)), condition)
+        return series
+
+    def recorded_quality(
+        self,
+        key: str,
+        choice: Choice,
+        series: Series,
+        interval: Interval,
+        condition: Condition | None = None,
+    ) -> None:
+        """Keep a quality."""
         text = assignment_text({condition[0]: made(condition[1])}) if condition else ""
         self.record.add(
-            stage.context,
+            self.chain.stage(key).context,
             "quality",
             "mean",
             interval,
             choice=choice,
             given=condition[0] if condition else None,
             assignment=text,
-            n_failed=int(failed[places].sum()),
+            n_failed=series.failed,
         )
-        return None
 
-    def not_run(self, keys: Sequence[str], assignment: Mapping[str, Choice]) -> np.ndarray:
-        """`rows` booleans: none of these stages ran."""
+    def _right(
+        self,
+        block: Block,
+        stage: Stage,
+        metric: Metric,
+        base: Choice | None,
+        assignment: Mapping[str, Choice],
+        above: Sequence[str] | None,
+    ) -> Piece:
+        """One block's scores of a stage."""
         import numpy as np
+        import pyarrow as pa
 
-        mask = np.ones(self.evaluator.rows, dtype=bool)
-        for key in keys:
-            state = self.evaluator.before(key, assignment)
-            mask &= ~self.evaluator.live(self.evaluator.chain.stage(key), state)
-        return mask
+        key, evaluator = stage.step, block.evaluator
+        column = stage.produce.index(metric.output)
+        truth, unknown = block.labels.get((key, metric.output)), frozenset[int]()
+        if truth is None:
+            assert base is not None
+            truths = evaluator.outputs(key, {**assignment, key: base})
+            truth, unknown = truths.columns[column], truths.failed
+        outputs = evaluator.outputs(key, assignment)
+        kept = not_run(evaluator, above or (), assignment)
+        state = evaluator.before(key, assignment)
+        failed = np.zeros(evaluator.rows, dtype=bool)
+        failed[list(outputs.failed)] = True
+        wrong = failed.copy()
+        wrong[list(unknown)] = True
+        places = np.flatnonzero(evaluator.live(stage, state) & kept)
+        index = pa.array(places)
+        answers, truth = outputs.columns[column].take(index), truth.take(index)
+        names = block.names_of(places)
+        if stage.lists is None:
+            scored = row_scores(metric, answers, truth, wrong[places], block.clusters_of(places))
+        else:
+            lengths = elements_of(stage, state.table.take(index))
+            scored = element_scores(metric, answers, truth, wrong[places], lengths, names)
+        return piece(scored, names, int(failed[places].sum()))
+
+    def accuracy(
+        self,
+        subject: str,
+        assignment: Mapping[str, Choice],
+        metric: Metric,
+        truth: Callable[[Block], Truth],
+    ) -> Series:
+        """Right answers end to end under a complete assignment; see `accuracy_scores`."""
+
+        def of(block: Block) -> Piece:
+            scored = accuracy_scores(
+                block.evaluator, assignment, metric, truth(block), block.clusters
+            )
+            return piece(scored, block.names_of(range(len(block.places))))
+
+        text = text_of(assignment)
+        series = self._extended(("accuracy", text), of)
+        self.recorded_accuracy(subject, text, series.interval(self.level(series)))
+        return series
+
+    def recorded_accuracy(self, subject: str, text: str, interval: Interval) -> None:
+        """Keep an accuracy."""
+        self.record.add(subject, "accuracy", "mean", interval, assignment=text)
+
+    def failures(self, key: str, choice: Choice, assignment: Mapping[str, Choice]) -> Series:
+        """Rows that failed in a stage, among those it ran on."""
+        stage = self.chain.stage(key)
+        own = {**assignment, key: choice}
+
+        def of(block: Block) -> Piece:
+            import numpy as np
+
+            outputs = block.evaluator.outputs(key, own)
+            ran = np.flatnonzero(block.evaluator.live(stage, block.evaluator.before(key, own)))
+            failed = [float(row in outputs.failed) for row in ran.tolist()]
+            return piece(Scored(failed, block.clusters_of(ran)), block.names_of(ran))
+
+        return self._extended(("failure", key, made(choice)), of)
+
+    def costs(self, key: str, own: Made) -> Costs:
+        """By device what a choice takes: seconds of a call, seconds and USD of an element."""
+        usd = self.meter.usd_per_element(key, own)
+        return {
+            device: (
+                ladder.points[0].per_element,
+                min(point.per_element for point in ladder.points),
+                *(() if usd is None else (usd,)),
+            )
+            for (of, how, device), ladder in self.ladders.items()
+            if (of, how) == (key, own) and ladder.points
+        }
+
+    def runs_on(self, key: str, given: str | None, below: Made | None) -> float:
+        """Elements a row brings to a stage, its WHEN counted in, under a conditioning choice."""
+        condition = None
+        if given is not None and below is not None:
+            condition = (self.chain.stage(given).context, below)
+        seen = self.series.get(("rate", key, condition)) or self.series.get(("rate", key, None))
+        share = 1.0 if seen is None or not seen.scores else seen.interval().value
+        return share * self.elements.get(key, 1.0)
 
     def broken(self, key: str, choice: Choice) -> None:
         """A choice that cannot run at all fails everywhere: infeasible, not unknown."""
-        stage = self.evaluator.chain.stage(key)
-        n = self._units(range(self.evaluator.rows))
+        stage = self.chain.stage(key)
+        block = self.blocks[0]
+        n = len(set(block.names_of(range(len(block.places)))))
         self.record.add(
             stage.context,
             "failure",
@@ -210,23 +352,8 @@ class Measure:
             Interval(1.0, wilson(n, n)[0], 1.0, n),
             choice=choice,
             device=choice.device,
-            n_failed=self.evaluator.rows,
+            n_failed=len(block.places),
         )
-
-    def _scored(
-        self,
-        stage: Stage,
-        metric: Metric,
-        answers: pa.ChunkedArray,
-        truth: pa.ChunkedArray,
-        failed: np.ndarray,
-        table: pa.Table,
-        places: np.ndarray,
-    ) -> Scored:
-        clusters = self._clusters_of(places)
-        if stage.lists is None:
-            return row_scores(metric, answers, truth, failed, clusters)
-        return element_scores(metric, answers, truth, failed, _elements(stage, table), clusters)
 
     def _record_ladder(self, stage: Stage, choice: Choice, ladder: Ladder) -> None:
         for point in ladder.points:
@@ -249,7 +376,9 @@ class Measure:
                 choice=choice, device=choice.device,
             )  # fmt: skip
 
-    def _record_failures(self, stage: Stage, choice: Choice, runs: Sequence[StageRun]) -> None:
+    def _record_failures(
+        self, stage: Stage, choice: Choice, runs: Sequence[StageRun], rows: int
+    ) -> None:
         """Failure share and tokens over all runs; repeated rows do not make more units."""
         elements = sum(run.elements for run in runs)
         if elements == 0:
@@ -257,8 +386,7 @@ class Measure:
         failed = sum(
             len(run.failed) if run.failed_elements is None else run.failed_elements for run in runs
         )
-        rows = max(run.table.num_rows for run in runs)
-        n = min(self._units(range(self.evaluator.rows)), rows)
+        n = min(self._units(), rows)
         share = min(1.0, failed / elements)
         self.record.add(
             stage.context, "failure", "share", Interval(share, *wilson(share * n, n), n),
@@ -276,12 +404,12 @@ class Measure:
                     choice=choice,
                 )  # fmt: skip
 
-    def _lengths(self, stage: Stage, table: pa.Table) -> None:
+    def _lengths(self, stage: Stage, table: pa.Table, units: int) -> None:
         import numpy as np
 
-        lengths, counts = np.unique(_elements(stage, table), return_counts=True)
+        lengths, counts = np.unique(elements_of(stage, table), return_counts=True)
         rows, at = table.num_rows, self.record.now()
-        n = min(self._units(range(self.evaluator.rows)), rows)
+        n = min(units, rows)
         for length, count in zip(lengths.tolist(), counts.tolist(), strict=True):
             share = count / rows
             self.record.add(
@@ -311,29 +439,10 @@ class Measure:
             Interval(share, min(low, once / rows), high, rows),
         )  # fmt: skip
 
-    def _input(self, stage: Stage, assignment: Mapping[str, Choice]) -> pa.Table:
-        """The rows a stage runs on."""
-        import pyarrow as pa
-
-        state = self.evaluator.before(stage.step, assignment)
-        return state.table.filter(pa.array(self.evaluator.live(stage, state)))
-
-    def _clusters_of(self, places: Sequence[int] | np.ndarray) -> list[Hashable] | None:
-        if self.clusters is None:
-            return None
-        return [self.clusters[place] for place in places]
-
-    def _units(self, places: Sequence[int]) -> int:
-        """Independent units among these rows."""
-        clusters = self._clusters_of(places)
-        return len(places) if clusters is None else len(set(clusters))
+    def _units(self) -> int:
+        """Independent units in the open blocks."""
+        return sum(len(set(block.names_of(range(len(block.places))))) for block in self.blocks)
 
 
-def _elements(stage: Stage, table: pa.Table) -> np.ndarray:
-    """`rows` ints: elements each row brings to the stage (1 without EACH)."""
-    import numpy as np
-
-    if stage.lists is None:
-        return np.ones(table.num_rows, dtype=np.int64)
-    listed = next(arg for arg, is_list in zip(stage.args, stage.lists, strict=True) if is_list)
-    return list_lengths(table.column(listed))
+def _given(condition: Condition | None) -> tuple[str, Made] | None:
+    return None if condition is None else (condition[0], made(condition[1]))

@@ -40,10 +40,13 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import field, replace
 from datetime import datetime
 from functools import lru_cache
-from typing import Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from ..ir.record import dataclass
 from .intervals import binomial_tail, clopper_pearson_lower, last_below
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Method = Literal["binomial", "betting"]
 Truth = Literal["labels", "base"]
@@ -180,8 +183,13 @@ def independent_units(
     return values, "betting"
 
 
-def log_capital(units: Sequence[float], mean: float) -> float:
-    """Logarithm of the largest capital reached against "the mean is at most `mean`"."""
+def log_capital(
+    units: Sequence[float] | np.ndarray, mean: float, looks: Sequence[int] | None = None
+) -> float:
+    """Logarithm of the largest capital reached against "the mean is at most `mean`".
+
+    With `looks`, of that after so many units only (ascending, each at most `n`).
+    """
     if mean <= 0.0:
         return math.inf if any(unit > 0.0 for unit in units) else 0.0
     if mean >= 1.0:
@@ -193,6 +201,8 @@ def log_capital(units: Sequence[float], mean: float) -> float:
     paths = np.cumsum(np.log1p(gains * bets), axis=0)
     top = paths.max(axis=1, keepdims=True)
     capital = top[:, 0] + np.log(np.exp(paths - top).mean(axis=1))
+    if looks is not None:
+        capital = capital[np.asarray(looks, dtype=np.int64) - 1]
     return max(0.0, float(capital.max(initial=0.0)))
 
 

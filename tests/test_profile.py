@@ -17,7 +17,7 @@ from octans.ir.types import Field
 from octans.stats.held_back import held_back_scores
 from octans.stats.ladder import Policy
 from octans.stats.lineage import chain
-from octans.stats.profile import Limits, ProfiledStep, profile
+from octans.stats.profile import PLAIN, Limits, ProfiledStep, profile
 from octans.stats.statistics import Statistics
 from profiling import (
     FIXED_SECONDS,
@@ -224,8 +224,9 @@ def test_cancelling_keeps_what_was_measured():
             event.set()
 
     outcome = profile(
-        request(DATA), FakeRunner(DATA), limits=Limits(cancelled=event), progress=progress
-    )
+        request(DATA), FakeRunner(DATA), limits=Limits(cancelled=event), progress=progress,
+        strategy=PLAIN,
+    )  # fmt: skip
     assert outcome.stopped == "cancelled"
     assert outcome.observations
     assert len(outcome.left_out) == done[0][1] - 4
@@ -284,7 +285,7 @@ def test_where_base_fails_the_end_to_end_answer_is_wrong():
 
 
 def test_many_assignments_are_picked_by_the_caller(monkeypatch):
-    monkeypatch.setattr("octans.stats.profile.MAX_ASSIGNMENTS", 4)
+    monkeypatch.setattr("octans.stats.work.MAX_ASSIGNMENTS", 4)
     asked = []
 
     def pick(observations):
