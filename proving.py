@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-from .analyzing import base_choices, clusters_of, label_column, profile_request
+from .analyzing import base_choices, profile_request
+from .drawing import clusters_of, label_column
 from .dsl import ast
 from .dsl.binder import bind_select
 from .dsl.parser import parse_one

@@ -7,12 +7,12 @@ from typing import Literal, NamedTuple, cast
 
 from ..errors import CatalogError
 
-Setting = float | int | bool | tuple[str, ...] | None
-Shape = Literal["amount", "whole", "switch", "names"]
+Setting = float | int | bool | str | tuple[str, ...] | None
+Shape = Literal["amount", "whole", "switch", "names", "word"]
 
 
 class Declared(NamedTuple):
-    """A setting: its shape, default, unit of an amount (its dimension), least value, meaning."""
+    """A setting: its shape, default, an amount's unit or words allowed, least value, meaning."""
 
     shape: Shape
     default: Setting
@@ -32,6 +32,9 @@ DECLARED = {
     ),
     "progress": Declared("switch", True, "", 0, "a progress bar, on terminals"),
     "allow_priors": Declared("switch", False, "", 0, "plan on declared priors where unmeasured"),
+    "sequential_test": Declared(
+        "word", "betting", "betting|t", 0, "of ANALYZE: betting holds however often it looks, t not"
+    ),
     "cache": Declared("switch", False, "", 0, "keep results of calls and use them again"),
 }
 _SWITCH = {"true": True, "on": True, "false": False, "off": False}
@@ -125,6 +128,11 @@ class Settings:
         return cast("bool", self.get("allow_priors"))
 
     @property
+    def sequential_test(self) -> Literal["betting", "t"]:
+        """How ANALYZE decides that it knows enough."""
+        return cast('Literal["betting", "t"]', self.get("sequential_test"))
+
+    @property
     def cache(self) -> bool:
         """Keep results of calls."""
         return cast("bool", self.get("cache"))
@@ -168,6 +176,10 @@ def _checked(
                 return value
             known = _SWITCH.get(value.lower()) if isinstance(value, str) else None
             return _Refused("true or false") if known is None else known
+        case "word":
+            words = declared.unit.split("|")
+            word = value.lower() if isinstance(value, str) else None
+            return word if word in words else _Refused(" or ".join(words))
         case "names":
             if isinstance(value, str):
                 return tuple(part.strip() for part in value.split(",") if part.strip())

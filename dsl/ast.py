@@ -353,7 +353,8 @@ class Analyze:
     """ANALYZE PIPELINE|MODEL name USING (query) clauses.
 
     `sample` None takes the default. `cluster` names what makes rows dependent: rows equal in it are
-    one independent unit (CLUSTER BY expression).
+    one independent unit (CLUSTER BY expression). `slo` and `objective` say what the measurements
+    are for.
     """
 
     kind: Literal["pipeline", "model"]
@@ -365,6 +366,8 @@ class Analyze:
     cluster: Fragment | None
     budget: tuple[Quantity, ...]
     features: tuple[Fragment, ...]
+    slo: SloRef | None
+    objective: ObjectiveRef | None
     span: Span = field(compare=False)
 
 

@@ -240,13 +240,17 @@ def _objective(objective: ast.ObjectiveRef | None) -> str:
     return f" {word} {name_text(objective.metric)}"
 
 
+def _asked(slo: ast.SloRef | None, objective: ast.ObjectiveRef | None) -> str:
+    """`WITH SLO … MINIMIZE …`, as far as it is there."""
+    text = ""
+    if slo is not None:
+        listed = f"({_list(_constraint, slo.constraints)})"
+        text = " WITH SLO " + (name_text(slo.name) if slo.name is not None else listed)
+    return text + _objective(objective)
+
+
 def _select(select: ast.Select) -> str:
-    text = fragment_text(select.query)
-    if select.slo is not None:
-        named = select.slo.name
-        listed = f"({_list(_constraint, select.slo.constraints)})"
-        text += " WITH SLO " + (name_text(named) if named is not None else listed)
-    text += _objective(select.objective)
+    text = fragment_text(select.query) + _asked(select.slo, select.objective)
     return text if select.on_error == "fail" else f"{text} ON ERROR {select.on_error.upper()}"
 
 
@@ -291,7 +295,7 @@ def _analyze(analyze: ast.Analyze) -> str:
         text += f" BUDGET {_list(_quantity, analyze.budget)}"
     if analyze.features:
         text += f" FEATURES ({_list(fragment_text, analyze.features)})"
-    return text
+    return text + _asked(analyze.slo, analyze.objective)
 
 
 def _label(label: ast.Label) -> str:

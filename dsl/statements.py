@@ -244,6 +244,7 @@ class Build(Shared):
         """ANALYZE PIPELINE | MODEL."""
         parts = Parts(children)
         groups = parts.all(Group)
+        asked = next((group for group in groups if group.rule == "asked"), Parts())
         labels, sample, budget, cluster, features = (
             once(groups, rule, word)
             for rule, word in (
@@ -264,6 +265,8 @@ class Build(Shared):
             cluster=expression(cluster.lexeme("EXPR")) if cluster else None,
             budget=budget.all(ast.Quantity) if budget else (),
             features=tuple(map(expression, features.lexemes("EXPR"))) if features else (),
+            slo=asked.maybe(ast.SloRef),
+            objective=asked.maybe(ast.ObjectiveRef),
             span=parts.span,
         )
 

@@ -12,6 +12,8 @@ Looked at after every block, each rule by a test that stays valid however often 
   call and USD on every device, to within `cost_zone`. That a better and cheaper step does not make
   a pipeline worse is an assumption, the planner's own when it composes steps; whole plans are
   compared end to end without it;
+- where the cheapest is asked for, what is dearer in everything than what surely meets the accuracy
+  asked for cannot be chosen;
 - a choice is done when every plan that holds it is.
 
 Each rule errs on one choice with probability at most alpha = 1 - confidence; dominance shares it
@@ -43,11 +45,15 @@ not lose to them loses to nobody yet; all are counted in the level)."""
 
 @dataclass(frozen=True)
 class Verdict(Generic[K]):
-    """Why something is measured no further, after how many rows, and what dominates it."""
+    """Why something is measured no further, after how many rows, and what dominates it.
+
+    `meets`: because it surely meets what is asked.
+    """
 
     reason: str
     rows: int
     by: K | None = None
+    meets: bool = False
 
 
 def final(done: Mapping[K, Verdict[K]], by: K) -> K:
@@ -76,14 +82,26 @@ class Judge:
             return f"fails on {units.mean():.0%} of the rows"
         return None
 
-    def against(self, seen: Series, asked: float, *, above: bool, below: bool) -> str | None:
-        """Is it surely above or below what is asked?"""
+    def against(
+        self, seen: Series, asked: float, rows: int, *, above: bool = False
+    ) -> Verdict[K] | None:
+        """Is it surely below what is asked, or (where that is enough) above?"""
         units, looks = seen.units()
         test = self.strategy.test
-        if below and surely_below(units, looks, asked, self.alpha, test):
-            return f"surely below the accuracy of {asked:g} asked for"
+        if surely_below(units, looks, asked, self.alpha, test):
+            return Verdict(f"surely below the accuracy of {asked:g} asked for", rows)
         if above and surely_above(units, looks, asked, self.alpha, test):
-            return f"surely above the accuracy of {asked:g} asked for"
+            reason = f"surely above the accuracy of {asked:g} asked for"
+            return Verdict(reason, rows, meets=True)
+        return None
+
+    def needless(
+        self, own: K, winners: Sequence[K], cost: Callable[[K], Costs], rows: int
+    ) -> Verdict[K] | None:
+        """Is it dearer in everything than what surely meets the accuracy asked for?"""
+        mine = cost(own)
+        if any(_not_dearer(cost(winner), mine, 0.0) for winner in winners):
+            return Verdict("dearer than what surely meets the accuracy asked for", rows)
         return None
 
     def dominator(

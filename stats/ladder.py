@@ -59,7 +59,7 @@ def frugal(policy: Policy, limit_seconds: float | None) -> Policy:
         floor_seconds=min(0.01, policy.floor_seconds),
         ceiling_seconds=min(0.25, policy.ceiling_seconds),
         agreement=0.25,
-        flat=0.05,
+        flat=0.15,
         limit_seconds=limit_seconds,
     )
 

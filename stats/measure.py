@@ -150,7 +150,9 @@ class Measure:
             self.meter.timing = False
         self.ladders[at] = ladder
         self._record_ladder(stage, choice, ladder)
-        self._record_failures(stage, choice, runs, table.num_rows)
+        if not ladder.points:
+            # Where it ran at all, `answers` counts failures on rows that stand for the others.
+            self._record_failures(stage, choice, runs, table.num_rows)
         return ladder.problem
 
     def answers(

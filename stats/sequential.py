@@ -94,6 +94,27 @@ def look_level(look: int, looks: int) -> float:
     return 1.0 - EARLY_SHARE * error / (look * (look + 1))
 
 
+def spread(strata: Sequence[int] | None, units: int, seed: int) -> list[int]:
+    """Positions of units in an order of which every prefix is a proportional draw over strata.
+
+    A unit's place follows from a key uniform on [0, 1]: in a stratum of k units, in random order,
+    the j-th gets (j + u)/k, one u for the stratum. So every prefix holds every stratum in its share
+    to within a unit, and every unit is as likely as any other to be in it: plain means are
+    unbiased.
+    """
+    groups: dict[int, list[int]] = {}
+    for unit in range(units):
+        groups.setdefault(0 if strata is None else strata[unit], []).append(unit)
+    draw = random.Random(seed)
+    placed: list[tuple[float, int]] = []
+    for stratum in sorted(groups):
+        group = groups[stratum]
+        draw.shuffle(group)
+        shift = draw.random()
+        placed += [((j + shift) / len(group), unit) for j, unit in enumerate(group)]
+    return [unit for _, unit in sorted(placed)]
+
+
 def blocks(
     strata: Sequence[int] | None,
     rows: int,
@@ -104,10 +125,7 @@ def blocks(
 ) -> list[list[int]]:
     """Rows in the order in which they are looked at, as blocks of ascending positions.
 
-    The unit is the row, or the cluster. A unit's place follows from a key uniform on [0, 1]: in a
-    stratum of k units, in random order, the j-th gets (j + u)/k, one u for the stratum. So every
-    prefix holds every stratum in its share to within a unit, and every unit is as likely as any
-    other to be in it: plain means are unbiased.
+    The unit is the row, or the cluster; the order is `spread`'s.
 
     Args:
         strata: stratum of each row (a cluster takes its first row's); None: uniform order.
@@ -117,21 +135,12 @@ def blocks(
         growth: units seen at the next look ÷ units seen at this one.
         seed: of the order.
     """
-    keys: Sequence[Hashable] = range(rows) if clusters is None else clusters
     members: dict[Hashable, list[int]] = {}
-    for row, key in enumerate(keys):
+    for row, key in enumerate(range(rows) if clusters is None else clusters):
         members.setdefault(key, []).append(row)
-    groups: dict[int, list[Hashable]] = {}
-    for key, own in members.items():
-        groups.setdefault(0 if strata is None else strata[own[0]], []).append(key)
-    draw = random.Random(seed)
-    placed: list[tuple[float, int, Hashable]] = []
-    for stratum in sorted(groups):
-        group = groups[stratum]
-        draw.shuffle(group)
-        shift = draw.random()
-        placed += [((j + shift) / len(group), stratum, key) for j, key in enumerate(group)]
-    order = [key for _, _, key in sorted(placed, key=lambda place: place[:2])]
+    units = list(members)
+    of = None if strata is None else [strata[members[unit][0]] for unit in units]
+    order = [units[place] for place in spread(of, len(units), seed)]
     found: list[list[int]] = []
     start, wanted = 0, float(first)
     while start < len(order):

@@ -60,7 +60,7 @@ class Aim:
 
     Attributes:
         accuracy: at least, of the subject's answers; `models` likewise of one model's.
-        latency: seconds at most, of a row, at any asked quantile; `model_latency` likewise.
+        latency: seconds at most, of a row, at any asked quantile.
         confidence: at which decisions about them are taken; None: the strategy's.
         maximize_accuracy: the objective is accuracy, so that enough is never enough.
     """
@@ -68,7 +68,6 @@ class Aim:
     accuracy: float | None = None
     models: tuple[tuple[str, float], ...] = ()
     latency: float | None = None
-    model_latency: tuple[tuple[str, float], ...] = ()
     confidence: float | None = None
     maximize_accuracy: bool = False
 

@@ -10,9 +10,8 @@ from ..errors import RunError
 from ..ir.physical import Choice
 from ..ir.types import ROW
 from .blocks import Block
-from .decide import Costs, Judge, Verdict, final
+from .decide import Judge
 from .end_to_end import Evaluator, Made, Truth, made, text_of, truth_of
-from .intervals import Interval
 from .ladder import Policy, frugal
 from .lineage import Chain, chain
 from .measure import Measure
@@ -21,19 +20,14 @@ from .observation import Observation
 from .recorder import Recorder
 from .request import Pick, ProfiledStep, Request
 from .sequential import blocks
-from .series import Series, calibrated, paired
+from .series import Series
 from .strategy import StoppedChoice, Strategy
+from .verdicts import Plan, Verdicts
 
 MAX_ASSIGNMENTS = 64
 """Complete assignments (or pairs of choices) measured without asking which ones matter (ours)."""
 
 Piece = tuple[str, Callable[[], None]]
-
-Own = tuple[str, Made]
-"""A step and how it is made."""
-
-Plan = tuple[Own, ...]
-"""A complete assignment: how every step is made, in the order of the steps."""
 
 
 class Work:
@@ -58,10 +52,7 @@ class Work:
         self.chain: Chain = chain(request.plan)
         self.reference = {stage.step: stage.choice for stage in self.chain.stages}
         self.broken: set[tuple[str, Made]] = set()
-        self.choices_done: dict[Own, Verdict[Own]] = {}
-        self.plans_done: dict[Plan, Verdict[Plan]] = {}
         self.plans: dict[Plan, Series] = {}
-        self.judge = Judge(strategy, request.aim.confidence or strategy.confidence)
         self._source = meter.scan(self.chain.scan).sort_by(ROW)
         self._batches: dict[tuple[str, Made], int] = {}
         self._truths: dict[int, Truth | None] = {}
@@ -70,6 +61,8 @@ class Work:
             policy = frugal(policy, request.aim.latency)
         record = Recorder(observations, meter.now, request.run, request.versions)
         self.measure = Measure(meter, record, policy, self.rows, len(self._places))
+        judge = Judge(strategy, request.aim.confidence or strategy.confidence)
+        self.verdicts = Verdicts(request, self.chain, self.measure, judge, self.makers, self.plans)
 
     @property
     def rows(self) -> int:
@@ -125,7 +118,7 @@ class Work:
     def undecided(self, key: str, choice: Choice) -> bool:
         """Is it still worth measuring?"""
         own = (key, made(choice))
-        return own not in self.choices_done and own not in self.broken
+        return own not in self.verdicts.choices and own not in self.broken
 
     def pieces(self) -> list[Piece]:
         """All work, most needed first."""
@@ -223,10 +216,10 @@ class Work:
 
     def _pair_matters(self, *pair: tuple[str, Made]) -> bool:
         """Is there an undecided plan with both, or none known yet?"""
-        if any(one in self.choices_done for one in pair):
+        if any(one in self.verdicts.choices for one in pair):
             return False
         with_both = [plan for plan in self.plans if set(pair) <= set(plan)]
-        return not with_both or any(plan not in self.plans_done for plan in with_both)
+        return not with_both or any(plan not in self.verdicts.plans_done for plan in with_both)
 
     def _kept(self, look: int, key: str, choice: Choice, above: Sequence[str]) -> None:
         """Quality of a replaced step on the rows where nothing replaced it."""
@@ -248,7 +241,7 @@ class Work:
             return
         for assignment in self._assignments(look):
             plan = tuple((key, made(choice)) for key, choice in assignment.items())
-            if plan in self.plans_done:
+            if plan in self.verdicts.plans_done:
                 continue
             try:
                 self.plans[plan] = self.measure.accuracy(
@@ -306,158 +299,28 @@ class Work:
     # What is decided
 
     def _decide(self, look: int) -> None:
-        """Stop what the blocks so far have decided."""
-        for key in self.reference:
-            for choice in self.makers(key):
-                verdict = self._judged(key, choice) if self.undecided(key, choice) else None
-                if verdict is not None:
-                    self.choices_done[key, made(choice)] = verdict
-        for plan in self.plans:
-            if plan not in self.plans_done:
-                judged = self._judged_plan(plan)
-                if judged is not None:
-                    self.plans_done[plan] = judged
-        for key in self.reference:
-            for choice in self.makers(key):
-                own = (key, made(choice))
-                holding = [plan for plan in self.plans if own in plan]
-                if own in self.choices_done or not holding:
-                    continue
-                if all(plan in self.plans_done for plan in holding):
-                    reasons = {self.plans_done[plan].reason for plan in holding}
-                    why = reasons.pop() if len(reasons) == 1 else "decided"
-                    self.choices_done[own] = Verdict(f"every plan with it is {why}", self._seen())
-        self.settle()
-
-    def _seen(self) -> int:
-        """Rows in the open blocks."""
-        return sum(len(block.places) for block in self.measure.blocks)
-
-    def _judged(self, key: str, choice: Choice) -> Verdict[Own] | None:
-        """Why a choice is decided, if it is."""
-        own = (key, made(choice))
-        seen = self._quality(own)
-        reason = self.judge.failing(self.measure.failures(key, choice, self.reference))
-        if reason is None and seen.scores:
-            reason = self._missed(key, seen)
-        if reason is not None:
-            return Verdict(reason, self._seen())
-        rivals = [
-            (key, made(other))
-            for other in self.makers(key)
-            if made(other) != made(choice) and self.undecided(key, other)
-        ]
-        by = self.judge.dominator(
-            own, rivals, self._quality, lambda other: self.measure.costs(*other)
-        )
-        if by is None:
-            return None
-        variant, knobs = by[1]
-        name = variant + (f" ({knobs})" if knobs else "")
-        return Verdict(f"dominated by {name}", self._seen(), by)
-
-    def _quality(self, own: Own) -> Series:
-        """Scores of a step under the reference choices below it."""
-        return self.measure.series.get(("quality", *own, None)) or Series()
-
-    def _missed(self, key: str, seen: Series) -> str | None:
-        """What an SLO on the model, or on the subject that the step is, says of a choice."""
-        aim = self.request.aim
-        model = self.chain.stage(key).model
-        asked = dict(aim.models).get(model)
-        if asked is not None:
-            reason = self.judge.against(seen, asked, above=False, below=True)
-            if reason is not None:
-                return reason
-        if aim.accuracy is None or key != self.request.subject:
-            return None
-        above = not aim.maximize_accuracy
-        return self.judge.against(seen, aim.accuracy, above=above, below=True)
-
-    def _judged_plan(self, plan: Plan) -> Verdict[Plan] | None:
-        """Why a plan is decided, if it is."""
-        for own in plan:
-            verdict = self.choices_done.get(own)
-            if verdict is not None:
-                better = verdict.by
-                by = None
-                if better is not None:
-                    by = tuple(better if part == own else part for part in plan)
-                return Verdict(verdict.reason, self._seen(), by)
-        aim = self.request.aim
-        if aim.accuracy is not None:
-            above = not aim.maximize_accuracy
-            reason = self.judge.against(self.plans[plan], aim.accuracy, above=above, below=True)
-            if reason is not None:
-                return Verdict(reason, self._seen())
-        rivals = [other for other in self.plans if other != plan and other not in self.plans_done]
-        by_plan = self.judge.dominator(plan, rivals, self.plans.__getitem__, self._plan_costs)
-        return None if by_plan is None else Verdict("dominated", self._seen(), by_plan)
-
-    def _plan_costs(self, plan: Plan) -> Costs:
-        """By device, all steps on it: seconds of single calls in a row, and what a row takes."""
-        parts = []
-        for key, own in plan:
-            given = self.step(key).given
-            below = next((o for k, o in plan if k == given), None)
-            share = self.measure.runs_on(key, given, below)
-            parts.append((self.measure.costs(key, own), share))
-        devices = set.intersection(*(set(costs) for costs, _ in parts)) if parts else set()
-        found: dict[str, tuple[float, ...]] = {}
-        for device in devices:
-            single = sum(costs[device][0] for costs, _ in parts)
-            sums = [
-                sum(share * costs[device][place] for costs, share in parts)
-                for place in range(1, min(len(costs[device]) for costs, _ in parts))
-            ]
-            found[device] = (single, *sums)
-        return found
-
-    # What is said of it
+        self.verdicts.decide()
 
     def settle(self) -> None:
-        """Record what was stopped beside what was not, on the rows both saw."""
-        for own, verdict in self.choices_done.items():
-            series = self._quality(own)
-            if verdict.by is not None and series.scores:
-                anchor = self._quality(final(self.choices_done, verdict.by))
-                interval = self._beside(series, anchor)
-                self.measure.recorded_quality(own[0], self._choice_of(own), series, interval)
-        for plan, judged in self.plans_done.items():
-            anchor_plan = judged.by and final(self.plans_done, judged.by)
-            if anchor_plan in self.plans:
-                interval = self._beside(self.plans[plan], self.plans[anchor_plan])
-                text = text_of({own[0]: self._choice_of(own) for own in plan})
-                self.measure.recorded_accuracy(self.request.subject, text, interval)
-
-    def _beside(self, series: Series, anchor: Series) -> Interval:
-        """A stopped series' estimate, see `calibrated`."""
-        raw = series.interval(self.measure.level(series))
-        differences, _ = paired(series, anchor)
-        if not len(differences):
-            return raw
-        return calibrated(raw, float(differences.mean()), anchor.interval().value)
-
-    def _choice_of(self, own: Own) -> Choice:
-        """The choice on its first device."""
-        return next(c for c in self.makers(own[0]) if made(c) == own[1])
+        """Record what was stopped beside what was not."""
+        self.verdicts.settle()
 
     def decided(self) -> tuple[StoppedChoice, ...]:
         """The choices measured no further, in the order of the steps."""
         return tuple(
             StoppedChoice(key, *own, verdict.reason, verdict.rows)
             for key in self.reference
-            for (of, own), verdict in self.choices_done.items()
+            for (of, own), verdict in self.verdicts.choices.items()
             if of == key
         )
 
     def saved(self) -> float:
         """Share of the rows of all choices and plans that was not needed."""
         targets = [
-            self._quality((key, made(choice)))
+            self.verdicts.quality((key, made(choice)))
             for key in self.reference
             for choice in self.makers(key)
-            if self._quality((key, made(choice))).pieces
+            if self.verdicts.quality((key, made(choice))).pieces
         ]
         targets += self.plans.values()
         if not targets:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 from statistics import fmean
 
 import duckdb
@@ -103,10 +104,24 @@ def test_lengths_distinct_memory_and_load(statistics):
 def test_latencies_are_those_of_full_batches(statistics):
     for variant in READS:
         batches = statistics.batches("p.read", variant, "", "cpu")
-        assert batches[:3] == (1, 2, 4)
+        assert batches[:2] == (1, 2)
         for batch in batches:
             mean = statistics.latency("p.read", variant, "", "cpu", batch, "mean")
             assert mean.value == pytest.approx(FIXED_SECONDS + batch * SECONDS[variant])
+
+
+def test_sizes_double_and_leave_out_only_what_lies_between_equals(statistics):
+    plain = Statistics(profile(request(DATA), FakeRunner(DATA), strategy=PLAIN).observations)
+    for variant in READS:
+        every = plain.batches("p.read", variant, "", "cpu")
+        assert every == tuple(2**i for i in range(len(every)))
+        kept = statistics.batches("p.read", variant, "", "cpu")
+        assert kept[0] == 1
+        for before, after in pairwise(kept):
+            assert after in (2 * before, 4 * before)
+            if after == 4 * before:
+                smaller = FIXED_SECONDS + before / 2 * SECONDS[variant]
+                assert FIXED_SECONDS + before * SECONDS[variant] <= 1.15 * smaller
 
 
 def test_batches_stop_growing_when_they_no_longer_pay(statistics):
