@@ -19,10 +19,11 @@ import duckdb
 import numpy as np
 import octans
 import pyarrow as pa
-from octans.analyzing import label_column, profile_request
+from octans.analyzing import profile_request
+from octans.drawing import label_column
 from octans.dsl.binding.analyze import subject_plan
 from octans.ir.logical import LogicalNode
-from octans.ir.physical import SqlScan, SqlStep, Stage
+from octans.ir.physical import Choice, SqlScan, SqlStep, Stage
 from octans.ir.types import ROW, quote
 from octans.planner.lower import lower
 from octans.session import Session
@@ -88,6 +89,10 @@ class Instance:
         """By a feature that tells half of what makes a row hard."""
         self.noise_seed = seed
         self._true: dict[tuple[str, ...], float] = {}
+
+    def price(self, choice: Choice, run: StageRun) -> float:
+        """USD of one run of a stage."""
+        return sum(run.batch_seconds) * self.workload.prices[choice.device] / 3600
 
     def plans(self) -> Iterator[Plan]:
         """Every variant and device of every step."""
