@@ -47,7 +47,7 @@ class Statistics:
     ) -> None:
         self._dependences = tuple(dependences)
         self._newest = Newest(observations, deployment)
-        self._batches: dict[tuple[str, str, str, str], tuple[int, ...]] = {}
+        self._batches: dict[str, dict[tuple[str, str, str], list[int]]] = {}
         self._energies: dict[str, dict[tuple[object, ...], Key]] = {}
         self._priors: dict[str, dict[str, float]] = {}
         if allow_priors:
@@ -289,19 +289,13 @@ class Statistics:
         self, subject: str, variant: str, knobs: str, device: str
     ) -> tuple[int, ...]:
         """Batch sizes with a mean latency."""
-        asked = (subject, variant, knobs, device)
-        found = self._batches.get(asked)
-        if found is None:
-            for key in self._newest.rows(subject):
-                metric, statistic, of, setting, on, batch, _, _ = key
+        sizes = self._batches.get(subject)
+        if sizes is None:
+            sizes = self._batches[subject] = {}
+            for metric, statistic, of, setting, on, batch, _, _ in self._newest.rows(subject):
                 if metric == "latency" and statistic == "mean" and of and on and batch is not None:
-                    there = (subject, of, setting, on)
-                    self._batches[there] = (*self._batches.get(there, ()), batch)
-            for there, sizes in self._batches.items():
-                if there[0] == subject:
-                    self._batches[there] = tuple(sorted(set(sizes)))
-            found = self._batches.setdefault(asked, ())
-        return found
+                    sizes.setdefault((of, setting, on), []).append(batch)
+        return tuple(sorted(sizes.get((variant, knobs, device), ())))
 
     def _energies_of(self, subject: str) -> dict[tuple[object, ...], Key]:
         """The energy that counts by variant, knobs, device and batch, whatever counter told it."""
