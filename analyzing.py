@@ -40,6 +40,10 @@ the estimates narrow (our choice)."""
 
 SEARCH_ROWS = "octans_search_rows"
 
+USING = "__using:"
+"""Begins the kept columns of USING that are neither input nor label: a query's WHERE may name them.
+"""
+
 
 def analyze(session: Session, statement: ast.Analyze) -> Result:
     """Profile a pipeline or a model and record what was seen.
@@ -184,6 +188,7 @@ def _sampled(session: Session, bound: BoundAnalyze) -> pa.Table:
         for label in bound.labels
     ]
     columns.append(f"{bound.cluster.text if bound.cluster else 'NULL'} AS __cluster")
+    columns += [f"{quote(n)} AS {quote(USING + n)}" for n in _other_columns(session, bound)]
     if bound.sample == 0:
         raise RunError("SAMPLE 0 leaves no rows to analyze", code="OC0430")
     try:
@@ -205,6 +210,14 @@ def _sampled(session: Session, bound: BoundAnalyze) -> pa.Table:
     roles = split(rows, clusters_of(table), HELD_BACK_SHARE, seed)
     table = table.add_column(0, "__row", pa.array(range(rows), pa.int64()))
     return table.add_column(1, "__role", pa.array(roles))
+
+
+def _other_columns(session: Session, bound: BoundAnalyze) -> Iterator[str]:
+    """What USING gives besides the inputs, as far as it is small: no row carries it twice."""
+    inputs = {column for named in bound.inputs for column in named.expr.columns}
+    for field in session.catalog.describe(f"SELECT * FROM ({bound.using})"):
+        if field.name not in inputs and field.type != "BLOB":
+            yield field.name
 
 
 def _null_labels(table: pa.Table) -> Iterator[str]:

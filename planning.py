@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from .dsl import ast
 from .dsl.advice import parse_advice
 from .dsl.binder import BoundQuery, bind_select
-from .errors import OctansError, PlanError, RunError, Span
+from .errors import BindError, OctansError, PlanError, RunError, Span
 from .ir.estimates import Cost, Estimate
 from .ir.explain import Explanation
+from .ir.logical import LogicalNode
 from .ir.physical import SqlScan
 from .ir.record import dataclass
 from .ir.slo import Constraint
@@ -77,9 +78,9 @@ class Planned:
                 knowledge(session, stats),
                 on_error=bound.on_error,
                 advice=() if given is None else parse_advice(given, offset),
-                promises=_promises(session),
+                promises=_promises(session, bound.plan),
             )
-        except PlanError as error:
+        except (PlanError, BindError) as error:
             raise _placed(error, statement) from error.__cause__
         if advice is not None:
             _obeyed(query.advice)
@@ -322,16 +323,16 @@ def _known_variant(asked: ast.WhyNot, session: Session) -> None:
         )
 
 
-def _promises(session: Session) -> Any:
+def _promises(session: Session, plan: LogicalNode) -> Any:
     def find(constraint: Constraint, infos: Sequence[StepInfo]) -> Promise:
         from .proving import Prover
 
-        return Prover(session, constraint, infos).promise()
+        return Prover(session, constraint, infos, plan).promise()
 
     return find
 
 
-def _placed(error: PlanError, statement: ast.Select) -> PlanError:
+def _placed(error: OctansError, statement: ast.Select) -> OctansError:
     """Give a planning error the span of the constraint it is about, or of the SLO."""
     slo = statement.slo
     if error.span is None and slo is not None:

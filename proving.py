@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from .analyzing import base_choices, clusters_of, label_column, profile_request
+from sqlglot import exp
+
+from .analyzing import USING, base_choices, clusters_of, label_column, profile_request
 from .dsl import ast
 from .dsl.binder import bind_select
 from .dsl.parser import parse_one
-from .errors import PlanError
+from .errors import BindError, PlanError
+from .ir.logical import LogicalNode
 from .ir.models import Metric
 from .ir.physical import Choice
 from .ir.slo import Constraint
 from .ir.types import quote
+from .plain import duckdb_error
 from .planner.optimize import Candidate, Promise
+from .planner.population import Kept, Population, population
 from .planner.steps import StepInfo
 from .stats.promise import Scored, Search, Truth, first_proved, levels, minimum_rows
 
@@ -32,11 +38,18 @@ HELD_BACK_ROWS = "octans_held_back_rows"
 class Prover:
     """Tests the plans of one query on the held-back rows of what it calls."""
 
-    def __init__(self, session: Session, constraint: Constraint, infos: Sequence[StepInfo]) -> None:
-        """Find the rows.
+    def __init__(
+        self,
+        session: Session,
+        constraint: Constraint,
+        infos: Sequence[StepInfo],
+        plan: LogicalNode,
+    ) -> None:
+        """Find the rows that stand for those the query (`plan`, as bound) asks about.
 
         Raises:
             PlanError: OC0316, nothing was held back, too little, or for no single subject.
+            BindError: OC0241, it cannot be told which of them the query asks about.
         """
         self._session = session
         self._constraint = constraint
@@ -53,7 +66,9 @@ class Prover:
         self._run = session.catalog.sample_run(self._subject, self._version)
         kind = "PIPELINE" if pipeline is not None else "MODEL"
         self._statement = f"ANALYZE {kind} {self._subject} USING (…) LABELS (…)"
-        self._table = self._held_back()
+        table = self._held_back()
+        self._asked = self._population(plan, table)
+        self._table = self._standing_for(table)
 
     def promise(self) -> Promise:
         """What can be proved here.
@@ -92,7 +107,9 @@ class Prover:
                     )
             finally:
                 runner.close()
-            return found
+            proofs = tuple(replace(proof, among=self._asked.text()) for proof in found.proofs)
+            proof = found.proof and replace(found.proof, among=self._asked.text())
+            return replace(found, proof=proof, proofs=proofs)
 
         return Promise(constraint, units, len(earlier), prove)
 
@@ -150,6 +167,71 @@ class Prover:
             )
         return table
 
+    def _population(self, plan: LogicalNode, table: pa.Table) -> Population:
+        """Which of the held-back rows the query asks about."""
+        own = [n for n in table.column_names if n.startswith(USING)]
+        with self._session.visible(HELD_BACK_ROWS, table):
+            types = {
+                f.name: f.type for f in self._session.catalog.describe(f"FROM {HELD_BACK_ROWS}")
+            }
+            body = bind_select(_select(self._query()), self._session.catalog).plan
+        kept = Kept(
+            HELD_BACK_ROWS,
+            {field.name: field.name for field in self._inputs},
+            {name.removeprefix(USING).lower(): (name, types[name]) for name in own},
+        )
+        asked = population(plan, body, kept, self._whole)
+        if asked.unclear is not None:
+            lacking = f"{', '.join(asked.missing)} is not kept" if asked.missing else ""
+            raise BindError(
+                f"{self._constraint.metric} AT CONFIDENCE is proved on held-back rows, and which "
+                f"of them this query asks about cannot be told: {asked.unclear}",
+                code="OC0241",
+                notes=(lacking,) if lacking else (),
+                hint=f"run {self._statement} with {', '.join(asked.missing)} among USING's columns"
+                if asked.missing
+                else "put its conditions into the outermost WHERE, over one table",
+            )
+        return asked
+
+    def _whole(self, relation: str) -> bool:
+        """Does a FROM clause take every row of a table, or is it what USING was drawn from?"""
+        tree = _select(f"SELECT * FROM {relation}").query.tree
+        if not any(tree.find(kind) for kind in _TAKING_OUT):
+            return True
+        analyzed = parse_one(self._session.catalog.run_text(self._run)) if self._run else None
+        using = analyzed.using.tree if isinstance(analyzed, ast.Analyze) else None
+        using = using.this if isinstance(using, exp.Subquery) else using
+        if not isinstance(using, exp.Select):
+            return False
+        bare = exp.Select(**{key: using.args.get(key) for key in ("from_", "joins", "with_")})
+        asked = exp.Select(**{key: tree.args.get(key) for key in ("from_", "joins", "with_")})
+        kept = {"from_", "joins", "with_", "expressions"}
+        restricted = any(value for key, value in using.args.items() if key not in kept)
+        return not restricted and bare.sql("duckdb") == asked.sql("duckdb")
+
+    def _standing_for(self, table: pa.Table) -> pa.Table:
+        """The held-back rows like those asked about.
+
+        Raises:
+            PlanError: OC0316, there are none.
+        """
+        sql = self._asked.sql
+        if sql is None:
+            return table
+        import duckdb
+        import pyarrow.compute as pc
+
+        try:
+            with (
+                self._session.visible(HELD_BACK_ROWS, table),
+                self._session.catalog.cursor() as cursor,
+            ):
+                rows = cursor.sql(f"SELECT __row FROM ({sql})").to_arrow_table().column(0)
+        except duckdb.Error as error:
+            raise duckdb_error(error) from error
+        return table.filter(pc.is_in(table.column("__row"), value_set=rows.combine_chunks()))
+
     def _enough(self, units: int, *, clustered: bool) -> None:
         """Can a faultless plan pass the first test at all?"""
         level = levels(self._constraint.confidence or 0.0, 1)
@@ -157,8 +239,8 @@ class Prover:
         if needed is None or units < needed:
             what = "clusters" if clustered else "rows"
             raise PlanError(
-                f"{units} held-back {what} cannot prove {self._constraint.metric} >= "
-                f"{self._constraint.limit:g} AT CONFIDENCE {self._constraint.confidence:g}",
+                f"{units} held-back {what}{self._asked.text()} cannot prove "
+                f"{self._constraint.metric} >= {self._constraint.limit:g} AT CONFIDENCE {self._constraint.confidence:g}",
                 code="OC0316",
                 notes=(f"even without one wrong answer it takes {needed}",) if needed else (),
                 hint=f"run {self._statement} SAMPLE n with a larger n, or ask for less",
@@ -185,6 +267,14 @@ class Prover:
         call = f"{quote(self._subject)}({', '.join(quote(f.name) for f in self._inputs)})"
         answer = call if len(self._outputs) == 1 else f"({call}).{quote(self._metric.output)}"
         return f"SELECT {answer} AS {quote(self._metric.output)} FROM {HELD_BACK_ROWS}"
+
+
+_TAKING_OUT = (
+    exp.Where, exp.Join, exp.Limit, exp.Offset, exp.Fetch, exp.Group, exp.Having, exp.Qualify,
+    exp.Distinct, exp.TableSample, exp.SetOperation, exp.Pivot, exp.Unnest, exp.Explode,
+    exp.Lateral, exp.AggFunc,
+)  # fmt: skip
+"""What makes the rows of a query others than those of the table it reads."""
 
 
 def _select(query: str) -> ast.Select:
@@ -230,7 +320,8 @@ def _fingerprint(table: pa.Table) -> str:
     import pyarrow as pa
 
     digest = blake2b(digest_size=16)
-    rows = table.drop_columns(["__row", "__role"]).combine_chunks()
+    others = [name for name in table.column_names if name.startswith(USING)]
+    rows = table.drop_columns(["__row", "__role", *others]).combine_chunks()
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, rows.schema) as writer:
         writer.write_table(rows)

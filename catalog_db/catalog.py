@@ -286,6 +286,10 @@ class Catalog:
             run, status=status, rows=rows, failed=failed, usd=usd, error=error, details=details
         )
 
+    def run_text(self, run: int) -> str:
+        """The statement of a run."""
+        return self._history.run_text(run)
+
     def record_plan(
         self,
         fingerprint: str,
