@@ -11,6 +11,7 @@ import duckdb
 from .dsl import ast
 from .dsl.binder import BoundAnalyze, bind_analyze
 from .dsl.printer import to_text
+from .environments import made_of
 from .errors import OctansError, PlanError, RunError
 from .ir.logical import LogicalNode
 from .ir.models import Device
@@ -59,6 +60,7 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
     measured: list[Observation] = []
     try:
         table = _sampled(session, bound)
+        made_of(session, run, _variants_of(session, bound))
         catalog.save_sample(bound.subject, bound.version, run, table)
         result = _profiled(session, bound, table, run, measured)
     except OctansError as error:
@@ -88,6 +90,12 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
             notes=(f"left out: {', '.join(result.left_out)}",),
         )
     return summary(bound, table, result)
+
+
+def _variants_of(session: Session, bound: BoundAnalyze) -> list[str]:
+    """The variants that analyzing the subject runs."""
+    models = {info.model for info in steps(bound.body(SEARCH_ROWS))}
+    return [v.full_name for model in sorted(models) for v in session.catalog.variants(model)]
 
 
 def label_column(context: str, output: str) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from .environments import notice
 from .ir.estimates import Estimate
 from .ir.models import Device, Variant
 from .planner.optimize import Knowledge
+from .stats.staleness import too_old
 from .stats.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -16,10 +19,18 @@ if TYPE_CHECKING:
 
 
 def statistics(session: Session) -> Statistics:
-    """Everything measured of what is declared now."""
+    """Everything measured of what is declared now; what is stale is used, and says why."""
     catalog = session.catalog
+    notice(session)
+    now, limit = session.now(), catalog.settings.max_statistics_age
+    found = [
+        replace(one, stale=old)
+        if one.stale is None and (old := too_old(one.at, now, limit)) is not None
+        else one
+        for one in catalog.observations()
+    ]
     return Statistics(
-        catalog.observations(),
+        found,
         variants=catalog.variants(),
         allow_priors=catalog.settings.allow_priors,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import TYPE_CHECKING
 
 from sqlglot import exp
@@ -28,7 +27,6 @@ from .stats.promise import Scored, Search, Truth, first_proved, levels, minimum_
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from .executor.cache import ResultCache
     from .executor.runner import LocalRunner
     from .session import Session
 
@@ -240,7 +238,8 @@ class Prover:
             what = "clusters" if clustered else "rows"
             raise PlanError(
                 f"{units} held-back {what}{self._asked.text()} cannot prove "
-                f"{self._constraint.metric} >= {self._constraint.limit:g} AT CONFIDENCE {self._constraint.confidence:g}",
+                f"{self._constraint.metric} >= {self._constraint.limit:g} "
+                f"AT CONFIDENCE {self._constraint.confidence:g}",
                 code="OC0316",
                 notes=(f"even without one wrong answer it takes {needed}",) if needed else (),
                 hint=f"run {self._statement} SAMPLE n with a larger n, or ask for less",
@@ -290,24 +289,16 @@ def _artefact(session: Session, name: str) -> str:
     """
     from hashlib import blake2b
 
-    from .executor.cache import artefact
+    from .executor.artefacts import artefact
 
     variant = session.catalog.variant(name)
     if variant is None or variant.backend is None:
         return "-"
     try:
-        found = artefact(_digests(), variant.backend, session.base_dir)
+        found = artefact(variant.backend, session.base_dir)
     except OSError:
         return "-"
     return "-" if found is None else blake2b(found, digest_size=16).hexdigest()
-
-
-@cache
-def _digests() -> ResultCache:
-    """Hashes of files by their status: large weights are read once a process."""
-    from .executor.cache import ResultCache
-
-    return ResultCache()
 
 
 def _fingerprint(table: pa.Table) -> str:

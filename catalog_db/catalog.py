@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
@@ -21,6 +21,7 @@ from ..ir.slo import Slo
 from ..ir.types import Field, Schema
 from ..stats.observation import Observation
 from .definitions import D, Definitions, Kind
+from .freshness import Freshness
 from .history import History, Json, Status
 from .observations import ObservationLog
 from .samples import Role, Samples
@@ -236,13 +237,31 @@ class Catalog:
         self._log.flush()
 
     def observations(
-        self, subjects: Collection[str] | None = None, *, models: Collection[str] = ()
+        self,
+        subjects: Collection[str] | None = None,
+        *,
+        models: Collection[str] = (),
+        filters: Collection[str] = (),
     ) -> list[Observation]:
-        """The newest observation of each key that holds for what is declared now.
+        """The newest observation of each key that is about what is declared now.
 
         `subjects` are contexts, None for all; those of `models` and of their variants come too.
+        With what executions added, of those behind a filter only behind one of `filters`; what no
+        longer holds says why in `stale`.
         """
-        return self._log.read(subjects, models)
+        return self._log.read(subjects, models, filters)
+
+    def fold(self, seen: Collection[Observation], environments: Mapping[str, int]) -> None:
+        """Keep what an execution observed and pool it with what was measured before.
+
+        `environments` is of `notice`.
+        """
+        self._log.fold(seen, environments)
+
+    @property
+    def freshness(self) -> Freshness:
+        """What tells whether statistics still hold."""
+        return self._log.freshness
 
     def save_sample(self, subject: str, version: int, run: int, table: pa.Table) -> None:
         """Keep a sample: `__row`, `__role` (search, held_back), `__cluster`, inputs, labels.
@@ -331,7 +350,7 @@ class Catalog:
             CatalogError: OC0506, no such kind, or nothing is called `of`.
         """
         self._log.flush()
-        return self._views.show(kind, of)
+        return self._views.show(kind, of, self.cursor())
 
     def describe_name(self, name: str) -> duckdb.DuckDBPyRelation | None:
         """DESCRIBE name: kind, property and value of what we declared; None when it is not ours."""

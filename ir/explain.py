@@ -51,7 +51,8 @@ class ExplainNode:
 
     `kind` is `scan`, `step`, `stage`, `sql` or `stop`. `rows` leave the node; `seconds` are
     slot-seconds and `usd` the price of all of them, over the whole query; `quality` is the share
-    of right answers (mean score) where the call ran. `marks` are `costliest` and `worst estimated`.
+    of right answers (mean score) where the call ran. `marks` are `costliest` and `worst estimated`;
+    `stale` is why the statistics behind the numbers may no longer hold.
     """
 
     id: str
@@ -69,6 +70,7 @@ class ExplainNode:
     q_seconds: QError | None = None
     q_usd: QError | None = None
     marks: tuple[str, ...] = ()
+    stale: str | None = None
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,7 @@ def _node(node: ExplainNode) -> Json:
         "actuals": _actuals(node.actuals),
         "q_errors": {"rows": _q(node.q_rows), "seconds": _q(node.q_seconds), "usd": _q(node.q_usd)},
         "marks": list(node.marks),
+        "stale": node.stale,
     }
 
 
