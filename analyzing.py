@@ -59,7 +59,7 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
     run = catalog.begin_run("analyze", to_text(statement))
     measured: list[Observation] = []
     try:
-        table = _sampled(session, bound)
+        table, counted = _sampled(session, bound)
         made_of(session, run, _variants_of(session, bound))
         catalog.save_sample(bound.subject, bound.version, run, table)
         result = _profiled(session, bound, table, run, measured)
@@ -81,7 +81,11 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
         status="done" if result.stopped is None else "cancelled",
         rows=table.num_rows,
         usd=result.usd,
-        details={"left_out": list(result.left_out), "notes": list(result.notes)},
+        details={
+            "left_out": list(result.left_out),
+            "notes": list(result.notes),
+            "source_rows": counted,
+        },
     )
     if result.stopped == "cancelled":
         raise RunError(
@@ -185,8 +189,8 @@ def body_plan(session: Session, body: LogicalNode, reference: Mapping[str, Choic
     return lower(body, reference, models, "null")
 
 
-def _sampled(session: Session, bound: BoundAnalyze) -> pa.Table:
-    """The sample with `__row`, `__role`, `__cluster`, inputs and labels."""
+def _sampled(session: Session, bound: BoundAnalyze) -> tuple[pa.Table, int]:
+    """The sample with `__row`, `__role`, `__cluster`, inputs and labels; and USING's rows."""
     import pyarrow as pa
 
     seed = session.catalog.settings.seed
@@ -217,7 +221,7 @@ def _sampled(session: Session, bound: BoundAnalyze) -> pa.Table:
     rows = table.num_rows
     roles = split(rows, clusters_of(table), HELD_BACK_SHARE, seed)
     table = table.add_column(0, "__row", pa.array(range(rows), pa.int64()))
-    return table.add_column(1, "__role", pa.array(roles))
+    return table.add_column(1, "__role", pa.array(roles)), counted
 
 
 def _other_columns(session: Session, bound: BoundAnalyze) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from .session import Session
 
 
-def statistics(session: Session) -> Statistics:
-    """Everything measured of what is declared now; what is stale is used, and says why."""
+def statistics(session: Session, filters: Collection[str] = ()) -> Statistics:
+    """Everything measured of what is declared now; what is stale is used, and says why.
+
+    What executions saw behind a filter is in it for `filters` alone.
+    """
     catalog = session.catalog
     notice(session)
     now, limit = session.now(), catalog.settings.max_statistics_age
@@ -27,7 +30,7 @@ def statistics(session: Session) -> Statistics:
         replace(one, stale=old)
         if one.stale is None and (old := too_old(one.at, now, limit)) is not None
         else one
-        for one in catalog.observations()
+        for one in catalog.observations(filters=filters)
     ]
     return Statistics(
         found,

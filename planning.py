@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .dsl import ast
 from .dsl.advice import parse_advice
 from .dsl.binder import BoundQuery, bind_select
+from .environments import made_of
 from .errors import BindError, OctansError, PlanError, RunError, Span
 from .ir.estimates import Cost, Estimate
 from .ir.explain import Explanation
@@ -31,6 +32,7 @@ from .planner.problem import Missing
 from .planner.steps import StepInfo, filter_subject
 from .result import Result, render_explanation
 from .stats.statistics import Statistics
+from .watching import filter_context, observed, watch
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -67,7 +69,7 @@ class Planned:
         bound = bind_select(statement, session.catalog)
         if not bound.calls:
             return cls(session, statement, options, bound, None, None)
-        stats = statistics(session)
+        stats = statistics(session, (filter_context(bound.plan),))
         for asked in options.why_not:
             _known_variant(asked, session)
         given = advice if options.advice is None else str(options.advice.value)
@@ -234,6 +236,8 @@ class Run:
         session, query = self._planned.session, self._query
         catalog = session.catalog
         number = catalog.begin_run("query", self._planned.bound.text)
+        variants = {choice.variant for choice in query.chosen.choices.values()}
+        made = made_of(session, number, variants)
         plan = catalog.record_plan(
             query.physical.fingerprint,
             self._planned.bound.text,
@@ -268,8 +272,10 @@ class Run:
             )
             if status == "done":
                 catalog.record_result(plan, numbers(totals), run=number)
-                seen = self._execution.observations()
-                catalog.record(one for one in seen if one.subject.startswith("filter:"))
+                catalog.fold(
+                    observed(query, self._planned.bound.plan, self._execution, number), made
+                )
+                watch(session, self._planned.bound.plan, query, self._execution.samples(), number)
             finish = getattr(session.progress, "finish", None)
             if finish is not None:
                 finish()
@@ -409,7 +415,7 @@ def _missing(missing: Sequence[Missing]) -> tuple[str, ...]:
 def _stale(stats: Statistics, stage: Stage) -> str | None:
     choice = stage.choice
     knobs = knobs_text(choice.knobs)
-    return stats.stale(stage.context, choice.variant, knobs, choice.device)
+    return stats.stale(stage.context, choice.variant, knobs, choice.device, choice.batch)
 
 
 def _stale_notes(session: Session, query: PlannedQuery, stale: Mapping[str, str]) -> Iterator[str]:

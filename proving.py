@@ -6,21 +6,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sqlglot import exp
-
 from .analyzing import USING, base_choices, clusters_of, label_column, profile_request
-from .dsl import ast
-from .dsl.binder import bind_select
-from .dsl.parser import parse_one
+from .asking import KEPT_ROWS, KeptSample, asked_of, body_of, standing_for
 from .errors import BindError, PlanError
 from .ir.logical import LogicalNode
 from .ir.models import Metric
 from .ir.physical import Choice
 from .ir.slo import Constraint
-from .ir.types import quote
-from .plain import duckdb_error
 from .planner.optimize import Candidate, Promise
-from .planner.population import Kept, Population, population
+from .planner.population import Population
 from .planner.steps import StepInfo
 from .stats.promise import Scored, Search, Truth, first_proved, levels, minimum_rows
 
@@ -29,8 +23,6 @@ if TYPE_CHECKING:
 
     from .executor.runner import LocalRunner
     from .session import Session
-
-HELD_BACK_ROWS = "octans_held_back_rows"
 
 
 class Prover:
@@ -62,11 +54,19 @@ class Prover:
         self._outputs = declared.outputs
         self._metric = self._metric_of(declared.quality)
         self._run = session.catalog.sample_run(self._subject, self._version)
+        self._kept = KeptSample(
+            self._subject,
+            self._version,
+            self._run,
+            self._inputs,
+            self._outputs,
+            self._metric.output,
+        )
         kind = "PIPELINE" if pipeline is not None else "MODEL"
         self._statement = f"ANALYZE {kind} {self._subject} USING (…) LABELS (…)"
         table = self._held_back()
         self._asked = self._population(plan, table)
-        self._table = self._standing_for(table)
+        self._table = standing_for(session, self._asked, table)
 
     def promise(self) -> Promise:
         """What can be proved here.
@@ -89,7 +89,7 @@ class Prover:
 
             runner = LocalRunner(session.environment())
             try:
-                with session.visible(HELD_BACK_ROWS, self._table):
+                with session.visible(KEPT_ROWS, self._table):
                     found = first_proved(
                         candidates,
                         self._evaluation(runner),
@@ -167,18 +167,7 @@ class Prover:
 
     def _population(self, plan: LogicalNode, table: pa.Table) -> Population:
         """Which of the held-back rows the query asks about."""
-        own = [n for n in table.column_names if n.startswith(USING)]
-        with self._session.visible(HELD_BACK_ROWS, table):
-            types = {
-                f.name: f.type for f in self._session.catalog.describe(f"FROM {HELD_BACK_ROWS}")
-            }
-            body = bind_select(_select(self._query()), self._session.catalog).plan
-        kept = Kept(
-            HELD_BACK_ROWS,
-            {field.name: field.name for field in self._inputs},
-            {name.removeprefix(USING).lower(): (name, types[name]) for name in own},
-        )
-        asked = population(plan, body, kept, self._whole)
+        asked = asked_of(self._session, self._kept, plan, table)
         if asked.unclear is not None:
             lacking = f"{', '.join(asked.missing)} is not kept" if asked.missing else ""
             raise BindError(
@@ -191,44 +180,6 @@ class Prover:
                 else "put its conditions into the outermost WHERE, over one table",
             )
         return asked
-
-    def _whole(self, relation: str) -> bool:
-        """Does a FROM clause take every row of a table, or is it what USING was drawn from?"""
-        tree = _select(f"SELECT * FROM {relation}").query.tree
-        if not any(tree.find(kind) for kind in _TAKING_OUT):
-            return True
-        analyzed = parse_one(self._session.catalog.run_text(self._run)) if self._run else None
-        using = analyzed.using.tree if isinstance(analyzed, ast.Analyze) else None
-        using = using.this if isinstance(using, exp.Subquery) else using
-        if not isinstance(using, exp.Select):
-            return False
-        bare = exp.Select(**{key: using.args.get(key) for key in ("from_", "joins", "with_")})
-        asked = exp.Select(**{key: tree.args.get(key) for key in ("from_", "joins", "with_")})
-        kept = {"from_", "joins", "with_", "expressions"}
-        restricted = any(value for key, value in using.args.items() if key not in kept)
-        return not restricted and bare.sql("duckdb") == asked.sql("duckdb")
-
-    def _standing_for(self, table: pa.Table) -> pa.Table:
-        """The held-back rows like those asked about.
-
-        Raises:
-            PlanError: OC0316, there are none.
-        """
-        sql = self._asked.sql
-        if sql is None:
-            return table
-        import duckdb
-        import pyarrow.compute as pc
-
-        try:
-            with (
-                self._session.visible(HELD_BACK_ROWS, table),
-                self._session.catalog.cursor() as cursor,
-            ):
-                rows = cursor.sql(f"SELECT __row FROM ({sql})").to_arrow_table().column(0)
-        except duckdb.Error as error:
-            raise duckdb_error(error) from error
-        return table.filter(pc.is_in(table.column("__row"), value_set=rows.combine_chunks()))
 
     def _enough(self, units: int, *, clustered: bool) -> None:
         """Can a faultless plan pass the first test at all?"""
@@ -250,7 +201,7 @@ class Prover:
         from .stats.held_back import held_back_scores
 
         session = self._session
-        body = bind_select(_select(self._query()), session.catalog).plan
+        body = body_of(session, self._kept)
         request = profile_request(session, self._subject, body, self._table, self._run)
         scores = held_back_scores(request, runner)
         reference = {stage.step: stage.choice for stage in request.plan.stages}
@@ -260,26 +211,6 @@ class Prover:
             return scores({key: chosen.get(key, own) for key, own in reference.items()})
 
         return evaluate
-
-    def _query(self) -> str:
-        """A query that answers every held-back row, its column named as the metric's output."""
-        call = f"{quote(self._subject)}({', '.join(quote(f.name) for f in self._inputs)})"
-        answer = call if len(self._outputs) == 1 else f"({call}).{quote(self._metric.output)}"
-        return f"SELECT {answer} AS {quote(self._metric.output)} FROM {HELD_BACK_ROWS}"
-
-
-_TAKING_OUT = (
-    exp.Where, exp.Join, exp.Limit, exp.Offset, exp.Fetch, exp.Group, exp.Having, exp.Qualify,
-    exp.Distinct, exp.TableSample, exp.SetOperation, exp.Pivot, exp.Unnest, exp.Explode,
-    exp.Lateral, exp.AggFunc,
-)  # fmt: skip
-"""What makes the rows of a query others than those of the table it reads."""
-
-
-def _select(query: str) -> ast.Select:
-    statement = parse_one(query)
-    assert isinstance(statement, ast.Select)
-    return statement
 
 
 def _artefact(session: Session, name: str) -> str:

@@ -20,6 +20,7 @@ from ..ir.models import Device, Link, Model, Pipeline, Variant
 from ..ir.slo import Slo
 from ..ir.types import Field, Schema
 from ..stats.observation import Observation
+from .audits import Audits
 from .definitions import D, Definitions, Kind
 from .freshness import Freshness
 from .history import History, Json, Status
@@ -257,6 +258,11 @@ class Catalog:
         `environments` is of `notice`.
         """
         self._log.fold(seen, environments)
+
+    @property
+    def audits(self) -> Audits:
+        """Rows that executions saw before any model did."""
+        return Audits(self._store)
 
     @property
     def freshness(self) -> Freshness:

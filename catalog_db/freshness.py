@@ -232,6 +232,17 @@ class Freshness:
                 [mark.subject, mark.variant, mark.device, mark.metric, mark.reason, now()],
             )
 
+    def marked(self, subject: str, since: int) -> bool:
+        """Was the whole of a subject marked after the ANALYZE `since`?"""
+        with self._store.cursor() as cursor:
+            row = cursor.execute(
+                "SELECT 1 FROM octans_internal.marks AS m WHERE lower(m.subject) = lower(?) "
+                "AND m.variant IS NULL AND m.marked_at > "
+                "(SELECT started_at FROM octans_internal.runs WHERE id = ?)",
+                [subject, since],
+            ).fetchone()
+        return row is not None
+
     def reasons(self) -> Reasons:
         """Why anything is stale."""
         with self._store.cursor() as cursor:

@@ -55,6 +55,9 @@ _AT, _ID = _READ.index("at"), _READ.index("id")
 _DEVICE = _READ.index("device")
 _SUBJECT_VERSION, _VARIANT_VERSION = _READ.index("subject_version"), _READ.index("variant_version")
 
+POOLED = frozenset({"latency", "failure", "rate", "load"})
+"""What executions add to. A distribution of lengths is kept whole, a peak is no mean."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _LITERALS = r"'(?:[^']|'')*'"
@@ -145,12 +148,13 @@ class ObservationLog:
         first, repeats = [], []
         for one in seen:
             row = newest.get(tuple(getattr(one, name) for name in _KEY))
-            if row is not None:
+            if row is not None and one.metric in POOLED:
                 (base,) = judge.observations([row])
                 made = environments.get(one.variant or "", 0)
                 then = runs.get((base.run, (one.variant or "").lower()), made)
-                repeats.append(Repeat(row[_ID], base, one, made, instead=then != made))
-            elif one.subject.startswith("filter:"):
+                one = dataclasses.replace(one, subject_version=base.subject_version)
+                repeats.append(Repeat(row[_ID], base, one, made, instead=made > 0 and then != made))
+            elif row is None and one.subject.startswith("filter:"):
                 first.append(one)
         _append(self._store, list(seen), "octans.executions", _SEEN)
         self.record(first)

@@ -5,8 +5,9 @@ the effective sample size [Franco, Little, Louis, Slud 2019, "Comparative study 
 intervals for proportions in complex sample surveys", J. Survey Stat. Methodol. 7(3)], with the
 t-correction for few clusters of [Korn & Graubard 1998, "Confidence intervals for proportions with
 small expected number of positive counts", Survey Methodology 24]. Latency quantiles use order
-statistics, means of skewed values a bootstrap. Everything on the way to a proof (`binomial_tail`, `clopper_pearson_lower`) is plain
-Python; only t quantiles, tolerance bounds and the bootstrap import scipy or numpy, when asked for.
+statistics, means of skewed values a bootstrap. Everything on the way to a proof (`binomial_tail`,
+`clopper_pearson_lower`) is plain Python; only t quantiles, tolerance bounds and the bootstrap
+import scipy or numpy, when they are asked for.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ LEVEL = 0.95
 
 
 RESAMPLES = 999
-LEAST_RESAMPLED = 8
-"""Fewer values have too few different resamples (our choice)."""
+LEAST_RESAMPLED, MOST_RESAMPLED = 8, 1000
+"""Fewer values have too few different resamples; of more a mean is normal enough (our choice)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +169,12 @@ def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     skewed where n < 25·G1², G1 their sample skewness [Cochran 1977, "Sampling Techniques", 2.15].
     Then each end is the farther of Student's and of the studentised bootstrap's (the quantiles of
     (m* - m)/s*, `RESAMPLES` resamples, fixed seed) [Hall 1988, "Theoretical comparison of bootstrap
-    confidence intervals"]. Measured in `benchmarks/guarantees`: BCa, what scipy has, covers skewed
-    means less often than Student's at n = 20 (our choice; the farther of both, because a sample
-    that looks symmetric by luck is the one that misses).
+    confidence intervals"]. scipy's BCa did no better than Student's on samples of 20; see
+    docs/benchmarks/guarantees.md. The farther of both, because a sample that looks symmetric by
+    luck is the one that misses (our choice).
     """
     plain = mean_t(values, level)
-    if plain.n < LEAST_RESAMPLED or not _skewed(values, plain.value):
+    if not LEAST_RESAMPLED <= plain.n <= MOST_RESAMPLED or not _skewed(values, plain.value):
         return plain
     import numpy as np
 
@@ -197,7 +198,7 @@ def _skewed(values: Sequence[float], mean: float) -> bool:
     if second <= 0.0:
         return False
     skewness = math.fsum((v - mean) ** 3 for v in values) / n / second**1.5
-    return n < 25.0 * skewness**2
+    return bool(n < 25.0 * skewness**2)
 
 
 def clustered_share(

@@ -85,15 +85,13 @@ CREATE TABLE octans_internal.audits (
     version INTEGER NOT NULL,
     analyzed BIGINT NOT NULL,
     relation VARCHAR NOT NULL,
-    looks BIGINT NOT NULL,
-    compared BIGINT NOT NULL
+    looks BIGINT NOT NULL
 );
 
 -- Rows of a source that were not among those ANALYZE drew from, as far as a sample of them tells;
 -- a source (by its text) that is read again counts once, with its most.
 CREATE TABLE octans_internal.seen (
     subject VARCHAR NOT NULL,
-    version INTEGER NOT NULL,
     analyzed BIGINT NOT NULL,
     source VARCHAR NOT NULL,
     rows BIGINT NOT NULL,
