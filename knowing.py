@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .environments import notice
 from .ir.estimates import Estimate
-from .ir.models import Device, Variant
+from .ir.models import Device, Variant, knobs_text
+from .ir.physical import Stage
 from .planner.optimize import Knowledge
 from .stats.staleness import too_old
 from .stats.statistics import Statistics
@@ -52,6 +53,39 @@ def knowledge(session: Session, stats: Statistics) -> Knowledge:
         unavailable=_unavailable(session),
         disabled_rules=frozenset(catalog.settings.disabled_rules),
     )
+
+
+def stale_steps(stats: Statistics, stages: Sequence[Stage]) -> dict[str, str]:
+    """By step, why the statistics of its choice may no longer hold."""
+    found = {}
+    for stage in stages:
+        choice = stage.choice
+        reason = stats.stale(
+            stage.context,
+            choice.variant,
+            knobs_text(choice.knobs),
+            choice.device,
+            choice.batch,
+        )
+        if reason is not None:
+            found[stage.step] = reason
+    return found
+
+
+def stale_notes(
+    session: Session, stages: Sequence[Stage], stale: Mapping[str, str]
+) -> Iterator[str]:
+    """What to run where statistics that a plan rests on may no longer hold."""
+    subjects: dict[str, list[str]] = {}
+    for stage in stages:
+        if stage.step in stale:
+            subjects.setdefault(stage.context.split(".")[0], []).append(stage.step)
+    for subject, found in subjects.items():
+        kind = "PIPELINE" if session.catalog.pipeline(subject) is not None else "MODEL"
+        yield (
+            f"statistics of {', '.join(found)} are stale ({stale[found[0]]}) and used all the "
+            f"same: run ANALYZE {kind} {subject} USING (…)"
+        )
 
 
 def estimated_rows(session: Session, sql: str) -> Estimate | None:

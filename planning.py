@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +15,17 @@ from .errors import BindError, OctansError, PlanError, RunError, Span
 from .ir.estimates import Cost, Estimate
 from .ir.explain import Explanation
 from .ir.logical import LogicalNode
-from .ir.models import knobs_text
-from .ir.physical import SqlScan, Stage
+from .ir.physical import SqlScan
 from .ir.record import dataclass
 from .ir.slo import Constraint
-from .knowing import estimated_rows, knowledge, misplaced, statistics
+from .knowing import (
+    estimated_rows,
+    knowledge,
+    misplaced,
+    stale_notes,
+    stale_steps,
+    statistics,
+)
 from .measured import latencies
 from .plain import write
 from .planner.advice import Report
@@ -151,11 +157,7 @@ class Planned:
     def _context(self, query: PlannedQuery) -> Context:
         stats, options = self.stats, self.options
         assert stats is not None
-        stale = {
-            stage.step: reason
-            for stage in query.physical.stages
-            if (reason := _stale(stats, stage)) is not None
-        }
+        stale = stale_steps(stats, query.physical.stages)
         guarantees: dict[Constraint, str] = {}
         for constraint in query.slo.constraints:
             if constraint.confidence is not None and query.proof is not None:
@@ -183,7 +185,7 @@ class Planned:
             notes=(
                 *_missing(query.missing),
                 *query.problem.notes,
-                *_stale_notes(self.session, query, stale),
+                *stale_notes(self.session, query.physical.stages, stale),
             ),
             stale=stale,
         )
@@ -410,26 +412,6 @@ def _within_settings(session: Session, query: PlannedQuery) -> None:
 
 def _missing(missing: Sequence[Missing]) -> tuple[str, ...]:
     return tuple(str(one) for one in missing)
-
-
-def _stale(stats: Statistics, stage: Stage) -> str | None:
-    choice = stage.choice
-    knobs = knobs_text(choice.knobs)
-    return stats.stale(stage.context, choice.variant, knobs, choice.device, choice.batch)
-
-
-def _stale_notes(session: Session, query: PlannedQuery, stale: Mapping[str, str]) -> Iterator[str]:
-    """What to run where statistics that the plan rests on may no longer hold."""
-    subjects: dict[str, list[str]] = {}
-    for stage in query.physical.stages:
-        if stage.step in stale:
-            subjects.setdefault(stage.context.split(".")[0], []).append(stage.step)
-    for subject, found in subjects.items():
-        kind = "PIPELINE" if session.catalog.pipeline(subject) is not None else "MODEL"
-        yield (
-            f"statistics of {', '.join(found)} are stale ({stale[found[0]]}) and used all the "
-            f"same: run ANALYZE {kind} {subject} USING (…)"
-        )
 
 
 def _trace(query: PlannedQuery) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ class Audits:
         relation = f"audit_{analyzed}"
         rows = rows.append_column("__run", pa.array([run] * rows.num_rows, pa.int64()))
         self.look(subject, version, analyzed, looks=0)
-        with self._store.transaction() as cursor:
+        with self._store.exclusive() as cursor:
             cursor.register("audited", rows)
             cursor.execute(
                 f"CREATE TABLE IF NOT EXISTS octans_internal.{relation} AS FROM audited LIMIT 0"
@@ -61,7 +61,7 @@ class Audits:
 
     def look(self, subject: str, version: int, analyzed: int, *, looks: int = 1) -> int:
         """Count a comparison with the rows of an ANALYZE; how many there were, with this one."""
-        with self._store.transaction() as cursor:
+        with self._store.exclusive() as cursor:
             row = cursor.execute(
                 f"SELECT looks FROM octans_internal.audits WHERE {_KEY}", [subject, analyzed]
             ).fetchone()
@@ -77,7 +77,7 @@ class Audits:
         """Rows of all sources that ANALYZE had not seen; a source counts once, with its most."""
         key = [subject, analyzed, source]
         where = f"{_KEY} AND source = ?"
-        with self._store.transaction() as cursor:
+        with self._store.exclusive() as cursor:
             found = cursor.execute(
                 f"SELECT max(new_rows) FROM octans_internal.seen WHERE {where}", key
             ).fetchone()

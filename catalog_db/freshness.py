@@ -158,7 +158,7 @@ class Freshness:
 
     def _stamp(self, number: int, made: Environment) -> None:
         """The same content with other times: it need not be read again."""
-        with self._store.transaction() as cursor:
+        with self._store.exclusive() as cursor:
             cursor.execute(
                 "UPDATE octans_internal.environments SET stamps = ? WHERE id = ?",
                 [json.dumps(dict(made.stamps)), number],
@@ -172,7 +172,7 @@ class Freshness:
         others: list[tuple[int, Environment]],
     ) -> int:
         """Make an environment the present one; say what it changed against every other."""
-        with self._store.transaction() as cursor:
+        with self._store.exclusive() as cursor:
             if same is None:
                 ((same,),) = cursor.execute(
                     "INSERT INTO octans_internal.environments "
@@ -206,7 +206,7 @@ class Freshness:
 
     def made_of(self, run: int, environments: Collection[int]) -> None:
         """What a run's variants are made of."""
-        with self._store.transaction() as cursor:
+        with self._store.exclusive() as cursor:
             for number in sorted(environments):
                 cursor.execute(
                     "INSERT INTO octans_internal.run_environments VALUES (?, ?)", [run, number]
@@ -225,7 +225,7 @@ class Freshness:
 
     def mark(self, mark: Mark) -> None:
         """Everything observed so far that it covers is stale."""
-        with self._store.transaction() as cursor:
+        with self._store.exclusive() as cursor:
             cursor.execute(
                 "INSERT INTO octans_internal.marks "
                 "VALUES (?, ?, ?, ?, ?, nextval('octans_internal.tick'), ?)",
@@ -271,7 +271,7 @@ class Freshness:
         """
         known = self.reasons()
         marks: dict[Mark, None] = {}
-        with self._store.transaction() as cursor:
+        with self._store.exclusive() as cursor:
             for each in repeats:
                 ratios, base = self._fold(cursor, each), each.base
                 told = each.instead or base.statistic not in ("mean", "share")

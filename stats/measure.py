@@ -125,7 +125,7 @@ class Measure:
                 if whole is not None and not known:
                     ladder = ladder.with_calls(full_batches(whole, ladder.best_batch))
         finally:
-            self._record_ladder(stage, choice, ladder)
+            self._record_ladder(stage, choice, ladder, sum(map(_failed, runs)))
         self._record_failures(stage, choice, runs)
         return ladder.problem
 
@@ -228,12 +228,13 @@ class Measure:
             return row_scores(metric, answers, truth, failed, clusters)
         return element_scores(metric, answers, truth, failed, _elements(stage, table), clusters)
 
-    def _record_ladder(self, stage: Stage, choice: Choice, ladder: Ladder) -> None:
+    def _record_ladder(self, stage: Stage, choice: Choice, ladder: Ladder, failed: int) -> None:
+        """Latencies are of the calls that went well: how many elements failed goes with them."""
         for point in ladder.points:
             for statistic, interval in point.statistics().items():
                 self.record.add(
                     stage.context, "latency", statistic, interval,
-                    choice=choice, device=choice.device, batch=point.batch,
+                    choice=choice, device=choice.device, batch=point.batch, n_failed=failed,
                 )  # fmt: skip
         if ladder.memory_bytes is not None:
             value = float(ladder.memory_bytes)
@@ -254,9 +255,7 @@ class Measure:
         elements = sum(run.elements for run in runs)
         if elements == 0:
             return
-        failed = sum(
-            len(run.failed) if run.failed_elements is None else run.failed_elements for run in runs
-        )
+        failed = sum(map(_failed, runs))
         rows = max(run.table.num_rows for run in runs)
         n = min(self._units(range(self.evaluator.rows)), rows)
         share = min(1.0, failed / elements)
@@ -327,6 +326,11 @@ class Measure:
         """Independent units among these rows."""
         clusters = self._clusters_of(places)
         return len(places) if clusters is None else len(set(clusters))
+
+
+def _failed(run: StageRun) -> int:
+    """Elements that failed in a run."""
+    return len(run.failed) if run.failed_elements is None else run.failed_elements
 
 
 def _elements(stage: Stage, table: pa.Table) -> np.ndarray:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import octans
+import octans.errors
 import pytest
 import session_world
 from octans.catalog_db.freshness import Mark
@@ -156,6 +158,49 @@ def test_rows_that_look_like_the_old_ones_are_new_all_the_same():
         assert reason() is None
         session.sql("SELECT guess(id) FROM more").fetchall()
         assert reason().endswith("new rows since, more than sqrt(1000·1,000)")
+
+
+def test_many_runs_at_once_all_add(tmp_path):
+    """What is noted of a run afterwards must not fail the run, whoever else is noting."""
+    import threading
+
+    path = tmp_path / "c.duckdb"
+    with session_world.connect(path, measured=False) as session:
+        session.sql(
+            "ANALYZE MODEL guess USING (SELECT id AS x, truth FROM numbers) LABELS (y := truth) "
+            "SAMPLE 100"
+        )
+        errors = []
+
+        def work():
+            try:
+                with octans.connect(path) as own:
+                    for _ in range(3):
+                        own.sql("SELECT guess(id) FROM numbers").fetchall()
+            except octans.errors.OctansError as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not errors
+        ran = session.sql("SELECT count(DISTINCT run) FROM octans.executions").fetchall()
+        assert ran == [(12,)]
+
+
+def test_a_latency_carries_what_failed_beside_it():
+    """Survivors' times look better the more calls fail: the failures stand beside them."""
+    with session_world.connect(measured=False) as session:
+        session.sql(
+            "ANALYZE MODEL picky USING (SELECT id AS x, truth FROM numbers) LABELS (y := truth)"
+        )
+        rows = session.sql(
+            "SELECT n_failed FROM octans.statistics WHERE subject = 'picky' AND metric = 'latency'"
+        ).fetchall()
+        assert rows
+        assert all(failed > 0 for (failed,) in rows)
 
 
 # --- the rules ------------------------------------------------------------------------------------
