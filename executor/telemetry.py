@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 AUDITED = 512
 """Source rows kept of a run, for what watches its inputs (our choice: half a default sample)."""
+AUDITED_BYTES = 4 << 20
+"""What they may take, in memory and later in the catalog; of large rows fewer are kept."""
 
 RESERVOIR = 4096
 """Batch latencies kept per stage: a p99 then rests on 40 values at the least."""
@@ -89,11 +91,17 @@ class FlowMeter:
 
 
 class RowReservoir:
-    """A uniform sample of at most `AUDITED` rows of a stream [Vitter 1985, algorithm R]."""
+    """A uniform sample of at most `AUDITED` rows of a stream [Vitter 1985, algorithm R].
+
+    Where they take more than `AUDITED_BYTES`, rows at random go, and so many fewer are kept: what
+    stays is as uniform.
+    """
 
     def __init__(self) -> None:
         self._rng = np.random.default_rng(0)
         self._seen = 0
+        self._most = AUDITED
+        self._bytes = 0
         self._rows: list[pa.RecordBatch] = []
 
     def offer(self, batch: pa.RecordBatch) -> None:
@@ -103,16 +111,22 @@ class RowReservoir:
         places = np.arange(self._seen, self._seen + batch.num_rows)
         self._seen += batch.num_rows
         slots = self._rng.integers(0, places + 1)
-        chosen = np.flatnonzero((places < AUDITED) | (slots < AUDITED))
+        chosen = np.flatnonzero((places < self._most) | (slots < self._most))
         if not len(chosen):
             return
         taken = batch.take(pa.array(chosen))
         for row, (place, slot) in enumerate(zip(places[chosen], slots[chosen], strict=True)):
             one = taken.slice(row, 1)
-            if place < AUDITED:
+            self._bytes += one.nbytes
+            if place < self._most:
                 self._rows.append(one)
             else:
+                self._bytes -= self._rows[int(slot)].nbytes
                 self._rows[int(slot)] = one
+        while self._bytes > AUDITED_BYTES and len(self._rows) > 1:
+            gone = self._rows.pop(int(self._rng.integers(len(self._rows))))
+            self._bytes -= gone.nbytes
+            self._most = len(self._rows)
 
     def table(self, schema: pa.Schema) -> pa.Table:
         """The rows kept."""

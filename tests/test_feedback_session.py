@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import octans
 import octans.errors
+import pyarrow as pa
 import pytest
 import session_world
 from octans.catalog_db.freshness import Mark
+from octans.executor.telemetry import RowReservoir
 from octans.stats.drift import LEVEL, drift, spent
 from octans.stats.feedback import Pooled, pool
 from octans.stats.staleness import Q_RUNS, contradicted, enough_new_rows, many_new_rows
@@ -201,6 +203,28 @@ def test_a_latency_carries_what_failed_beside_it():
         ).fetchall()
         assert rows
         assert all(failed > 0 for (failed,) in rows)
+
+
+def test_the_rows_kept_of_a_stream_are_uniform_and_bounded():
+    places = np.zeros(20)
+    for seed in range(200):
+        kept = RowReservoir()
+        kept._rng = np.random.default_rng(seed)
+        for start in range(0, 2000, 250):
+            kept.offer(pa.RecordBatch.from_pydict({"x": list(range(start, start + 250))}))
+        found = kept.table(pa.schema([])).column("x").to_pylist()
+        assert len(found) == len(set(found)) == 512
+        places += np.bincount(np.array(found) // 100, minlength=20)
+    assert np.all(np.abs(places / 200 - 25.6) < 2.5), "each hundredth of the stream alike"
+
+
+def test_large_rows_are_kept_by_their_bytes():
+    kept = RowReservoir()
+    for _ in range(8):
+        kept.offer(pa.RecordBatch.from_pydict({"x": [b"x" * (1 << 18)] * 20}))
+    found = kept.table(pa.schema([]))
+    assert 1 < found.num_rows < 20
+    assert found.nbytes <= 4 << 20
 
 
 # --- the rules ------------------------------------------------------------------------------------
