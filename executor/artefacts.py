@@ -10,7 +10,7 @@ import hashlib
 import importlib.util
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -133,7 +133,6 @@ def _version(name: str) -> str | None:
 def _imported(paths: list[Path]) -> set[str]:
     """The distributions that the modules in these files import by themselves."""
     import ast
-    from importlib import metadata
 
     tops: set[str] = set()
     for path in paths:
@@ -148,8 +147,21 @@ def _imported(paths: list[Path]) -> set[str]:
                 tops |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
                 tops.add(node.module.split(".")[0])
-    owners = metadata.packages_distributions()
-    return {name for top in tops for name in owners.get(top, ())}
+    return {name for top in tops - sys.stdlib_module_names for name in _owners(top)}
+
+
+@cache
+def _owners(top: str) -> tuple[str, ...]:
+    """The distributions a top-level module comes from; mostly one of its own name."""
+    return (top,) if _version(top) is not None else tuple(_all_owners().get(top, ()))
+
+
+@cache
+def _all_owners() -> Mapping[str, Sequence[str]]:
+    """Every top-level module's distributions: reads what is installed, which takes a while."""
+    from importlib import metadata
+
+    return metadata.packages_distributions()
 
 
 def _source(module: str, base_dir: Path) -> Path | None:
