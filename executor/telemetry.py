@@ -114,7 +114,9 @@ class RowReservoir:
         chosen = np.flatnonzero((places < self._most) | (slots < self._most))
         if not len(chosen):
             return
-        taken = batch.take(pa.array(chosen))
+        # Not `pa.array`: its first use imports pandas, and nothing has run yet.
+        indices = pa.py_buffer(chosen.astype(np.int64))
+        taken = batch.take(pa.Array.from_buffers(pa.int64(), len(chosen), [None, indices]))
         for row, (place, slot) in enumerate(zip(places[chosen], slots[chosen], strict=True)):
             one = taken.slice(row, 1)
             self._bytes += one.nbytes

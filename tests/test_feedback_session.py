@@ -55,7 +55,7 @@ def latency(session):
 def test_an_execution_adds_to_what_was_measured(session):
     before = latency(session)
     session.sql(QUERY).fetchall()
-    after = latency(session)
+    after = repeated(session, before)
     (seen,) = session.sql(
         "SELECT value, n, filter, run FROM octans.executions WHERE metric = 'latency' "
         "AND statistic = 'mean'"
