@@ -65,6 +65,12 @@ def test_an_execution_adds_to_what_was_measured(session):
         (before.value * before.n + seen[0] * seen[1]) / (before.n + seen[1])
     )
     assert seen[2] == ""
+    shown = session.sql(
+        "SELECT value, ci_low, ci_high, n FROM octans.statistics WHERE subject = 'answer.y' "
+        f"AND metric = 'latency' AND statistic = 'mean' AND variant = '{after.variant}' "
+        f"AND knobs = '{after.knobs}' AND batch = {after.batch}"
+    ).fetchall()
+    assert shown == [(after.value, after.low, after.high, after.n)], "reader and relation agree"
     assert session.sql("SHOW OBSERVATIONS FOR answer").arrow().num_rows > 0
 
 
