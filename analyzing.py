@@ -10,6 +10,7 @@ from .drawing import Drawn, clusters_of, draw
 from .dsl import ast
 from .dsl.binder import BoundAnalyze, bind_analyze
 from .dsl.printer import to_text
+from .environments import made_of
 from .errors import OctansError, PlanError, RunError
 from .ir.logical import LogicalNode
 from .ir.models import Device
@@ -52,6 +53,7 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
     try:
         drawn = draw(session, bound)
         table = drawn.table
+        made_of(session, run, _variants_of(session, bound))
         catalog.save_sample(bound.subject, bound.version, run, table)
         result = _profiled(session, bound, drawn, run, text, measured)
     except OctansError as error:
@@ -72,7 +74,11 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
         status="done" if result.stopped is None else "cancelled",
         rows=table.num_rows,
         usd=result.usd,
-        details={"left_out": list(result.left_out), "notes": list(result.notes)},
+        details={
+            "left_out": list(result.left_out),
+            "notes": list(result.notes),
+            "source_rows": drawn.source_rows,
+        },
     )
     if result.stopped == "cancelled":
         raise RunError(
@@ -81,6 +87,12 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
             notes=(f"left out: {', '.join(result.left_out)}",),
         )
     return summary(bound, table, result)
+
+
+def _variants_of(session: Session, bound: BoundAnalyze) -> list[str]:
+    """The variants that analyzing the subject runs."""
+    models = {info.model for info in steps(bound.body(SEARCH_ROWS))}
+    return [v.full_name for model in sorted(models) for v in session.catalog.variants(model)]
 
 
 def labels_of(table: pa.Table) -> dict[tuple[str, str], pa.ChunkedArray]:

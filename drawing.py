@@ -11,6 +11,7 @@ of measuring is concerned.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -35,14 +36,21 @@ POOL = 20_000
 """Rows whose features are looked at (our choice)."""
 
 
+USING = "__using:"
+"""Begins the kept columns of USING that are neither input nor label: a query's WHERE may name them.
+"""
+
+
 @dataclass(frozen=True)
 class Drawn:
-    """The sample with `__row`, `__role`, `__cluster`, inputs and labels.
+    """The sample with `__row`, `__role`, `__cluster`, inputs, labels and other columns of USING.
 
-    `strata` holds the stratum of every search row, None where they are in none; `notes` say why.
+    It is of `source_rows` rows. `strata` holds the stratum of every search row, None where they are
+    in none; `notes` say why.
     """
 
     table: pa.Table
+    source_rows: int
     strata: tuple[int, ...] | None
     notes: tuple[str, ...]
 
@@ -77,6 +85,7 @@ class _Draw:
     def __init__(
         self, session: Session, bound: BoundAnalyze, cursor: duckdb.DuckDBPyConnection
     ) -> None:
+        self.session = session
         self.bound = bound
         self.cursor = cursor
         self.seed = session.catalog.settings.seed
@@ -106,7 +115,7 @@ class _Draw:
             roles = ["held_back" if place in kept else "search" for place in places]
         table = table.add_column(0, "__row", pa.array(range(table.num_rows), pa.int64()))
         table = table.add_column(1, "__role", pa.array(roles))
-        return Drawn(table, strata, notes)
+        return Drawn(table, counted, strata, notes)
 
     def _stratified(
         self, searched: list[int], kept: set[int], counted: int, table: pa.Table
@@ -135,7 +144,7 @@ class _Draw:
         return tuple(found[place] for place in chosen), [others[place] for place in chosen]
 
     def _rows(self, places: list[int]) -> pa.Table:
-        """Inputs, labels and cluster at these places of USING."""
+        """Inputs, labels, cluster and the other columns at these places of USING."""
         bound = self.bound
         columns = [f"{named.expr.text} AS {quote(named.name)}" for named in bound.inputs]
         columns += [
@@ -143,7 +152,15 @@ class _Draw:
             for label in bound.labels
         ]
         columns.append(f"{bound.cluster.text if bound.cluster else 'NULL'} AS __cluster")
+        columns += [f"{quote(n)} AS {quote(USING + n)}" for n in self._others()]
         return self._at(places, columns)
+
+    def _others(self) -> Iterator[str]:
+        """What USING gives besides the inputs, as far as it is small: no row carries it twice."""
+        inputs = {column for named in self.bound.inputs for column in named.expr.columns}
+        for field in self.session.catalog.describe(f"SELECT * FROM ({self.bound.using})"):
+            if field.name not in inputs and field.type != "BLOB":
+                yield field.name
 
     def _features(self, places: list[int]) -> pa.Table:
         """What strata are made of: FEATURES, else the inputs; of bytes the size alone is read."""

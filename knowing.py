@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .dsl import ast
+from .environments import notice
 from .errors import RunError
 from .ir.estimates import Estimate
-from .ir.models import Device, ExtendedStatistics, Model, Pipeline, Variant
+from .ir.models import Device, ExtendedStatistics, Model, Pipeline, Variant, knobs_text
+from .ir.physical import Stage
 from .planner.optimize import Knowledge
+from .stats.staleness import too_old
 from .stats.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -18,11 +22,22 @@ if TYPE_CHECKING:
     from .session import Session
 
 
-def statistics(session: Session) -> Statistics:
-    """Everything measured of what is declared now."""
+def statistics(session: Session, filters: Collection[str] = ()) -> Statistics:
+    """Everything measured of what is declared now; what is stale is used, and says why.
+
+    What executions saw behind a filter is in it for `filters` alone.
+    """
     catalog = session.catalog
+    notice(session)
+    now, limit = session.now(), catalog.settings.max_statistics_age
+    found = [
+        replace(one, stale=old)
+        if one.stale is None and (old := too_old(one.at, now, limit)) is not None
+        else one
+        for one in catalog.observations(filters=filters)
+    ]
     return Statistics(
-        catalog.observations(),
+        found,
         variants=catalog.variants(),
         allow_priors=catalog.settings.allow_priors,
         deployment=catalog.settings.deployment,
@@ -85,6 +100,39 @@ def knowledge(session: Session, stats: Statistics) -> Knowledge:
         unavailable=_unavailable(session),
         disabled_rules=frozenset(catalog.settings.disabled_rules),
     )
+
+
+def stale_steps(stats: Statistics, stages: Sequence[Stage]) -> dict[str, str]:
+    """By step, why the statistics of its choice may no longer hold."""
+    found = {}
+    for stage in stages:
+        choice = stage.choice
+        reason = stats.stale(
+            stage.context,
+            choice.variant,
+            knobs_text(choice.knobs),
+            choice.device,
+            choice.batch,
+        )
+        if reason is not None:
+            found[stage.step] = reason
+    return found
+
+
+def stale_notes(
+    session: Session, stages: Sequence[Stage], stale: Mapping[str, str]
+) -> Iterator[str]:
+    """What to run where statistics that a plan rests on may no longer hold."""
+    subjects: dict[str, list[str]] = {}
+    for stage in stages:
+        if stage.step in stale:
+            subjects.setdefault(stage.context.split(".")[0], []).append(stage.step)
+    for subject, found in subjects.items():
+        kind = "PIPELINE" if session.catalog.pipeline(subject) is not None else "MODEL"
+        yield (
+            f"statistics of {', '.join(found)} are stale ({stale[found[0]]}) and used all the "
+            f"same: run ANALYZE {kind} {subject} USING (…)"
+        )
 
 
 def estimated_rows(session: Session, sql: str) -> Estimate | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
+from .drawing import USING
 from .ir.node import Value
 from .stats.prefixes import Recall
 
@@ -68,11 +69,15 @@ def flushing(
 
 
 def rows_fingerprint(table: pa.Table) -> str:
-    """The identity of kept rows: equal for the same rows in the same order, whatever their role."""
+    """The identity of kept rows: equal for the same rows in the same order, whatever their role.
+
+    Columns that were kept for the sake of a WHERE alone are left out.
+    """
     import pyarrow as pa
 
     digest = blake2b(digest_size=16)
-    rows = table.drop_columns(["__row", "__role"]).combine_chunks()
+    others = [name for name in table.column_names if name.startswith(USING)]
+    rows = table.drop_columns(["__row", "__role", *others]).combine_chunks()
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, rows.schema) as writer:
         writer.write_table(rows)

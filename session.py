@@ -248,9 +248,11 @@ class Session:
                 self._see_frames(statement.using)
                 return analyze(self, statement)
             case ast.Show():
+                from .environments import notice
                 from .plain import rows_of
 
                 of = None if statement.of is None else statement.of.text
+                notice(self)
                 return rows_of(self.catalog.show(statement.kind, of))
             case ast.Describe():
                 return self._describe(statement)
@@ -267,6 +269,7 @@ class Session:
                 if name.lower() not in self.catalog.settings:
                     return self._plain_setting(name, f"RESET {name}")
                 self.catalog.settings.reset(name)
+                self._age_changed()
                 return Result(message=f"reset {name}")
             case ast.PlainSql():
                 return self._plain_sql(statement)
@@ -301,6 +304,9 @@ class Session:
 
     def _plain_sql(self, statement: ast.PlainSql) -> Result:
         """DuckDB's work, but for a stored query that calls models."""
+        from sqlglot import exp
+
+        from .environments import notice
         from .plain import explained_refusal, refuse_own, stores_calls
 
         refuse_own(statement)
@@ -308,6 +314,8 @@ class Session:
             return self._plan(statement.select).store(statement.head)
         if statement.tree is not None:
             self._see_frames(statement.tree)
+            if any(table.db.lower() == "octans" for table in statement.tree.find_all(exp.Table)):
+                notice(self)
         try:
             return self.plain(statement.text)
         except RunError as error:
@@ -329,7 +337,14 @@ class Session:
         if name.lower() == "disabled_rules":
             _check_rules(given, statement.span)
         self.catalog.settings.set(name, given, unit=unit)
+        self._age_changed()
         return Result(message=f"set {name}")
+
+    def _age_changed(self) -> None:
+        """The view of statistics judges by the session's age, so every cursor has to know it."""
+        age = self.catalog.settings.max_statistics_age
+        value = "'infinity'::DOUBLE" if age is None else repr(age)
+        self.catalog.remember("max_statistics_age", f"SET VARIABLE octans_max_age = {value}")
 
     def _plain_setting(self, name: str, text: str) -> Result:
         """DuckDB's settings; one it does not know either may be ours, misspelt."""

@@ -10,7 +10,7 @@ import dataclasses
 import os
 import threading
 import weakref
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
@@ -21,7 +21,9 @@ from ..ir.models import Device, ExtendedStatistics, Link, Model, Pipeline, Varia
 from ..ir.slo import Slo
 from ..ir.types import Field, Schema
 from ..stats.observation import Observation
+from .audits import Audits
 from .definitions import D, Definitions, Kind
+from .freshness import Freshness
 from .history import History, Json, Status
 from .observations import ObservationLog
 from .samples import Role, Samples
@@ -249,13 +251,36 @@ class Catalog:
         self._log.flush()
 
     def observations(
-        self, subjects: Collection[str] | None = None, *, models: Collection[str] = ()
+        self,
+        subjects: Collection[str] | None = None,
+        *,
+        models: Collection[str] = (),
+        filters: Collection[str] = (),
     ) -> list[Observation]:
-        """The newest observation of each key that holds for what is declared now.
+        """The newest observation of each key that is about what is declared now.
 
         `subjects` are contexts, None for all; those of `models` and of their variants come too.
+        With what executions added, of those behind a filter only behind one of `filters`; what no
+        longer holds says why in `stale`.
         """
-        return self._log.read(subjects, models)
+        return self._log.read(subjects, models, filters)
+
+    def fold(self, seen: Collection[Observation], environments: Mapping[str, int]) -> None:
+        """Keep what an execution observed and pool it with what was measured before.
+
+        `environments` is of `notice`.
+        """
+        self._log.fold(seen, environments)
+
+    @property
+    def audits(self) -> Audits:
+        """Rows that executions saw before any model did."""
+        return Audits(self._store)
+
+    @property
+    def freshness(self) -> Freshness:
+        """What tells whether statistics still hold."""
+        return self._log.freshness
 
     def save_sample(self, subject: str, version: int, run: int, table: pa.Table) -> None:
         """Keep a sample: `__row`, `__role` (search, held_back), `__cluster`, inputs, labels.
@@ -307,6 +332,10 @@ class Catalog:
             run, status=status, rows=rows, failed=failed, usd=usd, error=error, details=details
         )
 
+    def run_text(self, run: int) -> str:
+        """The statement of a run."""
+        return self._history.run_text(run)
+
     def record_plan(
         self,
         fingerprint: str,
@@ -348,7 +377,7 @@ class Catalog:
             CatalogError: OC0506, no such kind, or nothing is called `of`.
         """
         self._log.flush()
-        return self._views.show(kind, of)
+        return self._views.show(kind, of, self.cursor())
 
     def describe_name(self, name: str) -> duckdb.DuckDBPyRelation | None:
         """DESCRIBE name: kind, property and value of what we declared; None when it is not ours."""

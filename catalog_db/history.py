@@ -61,6 +61,14 @@ class History:
                     "WHERE status = 'running'"
                 )
 
+    def run_text(self, run: int) -> str:
+        """The statement of a run."""
+        with self._store.cursor() as cursor:
+            ((text,),) = cursor.execute(
+                "SELECT text FROM octans_internal.runs WHERE id = ?", [run]
+            ).fetchall()
+        return str(text)
+
     def record_plan(
         self,
         fingerprint: str,

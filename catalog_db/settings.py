@@ -25,6 +25,9 @@ DECLARED = {
     "max_total_cost": Declared("amount", None, "USD", 0, "a query estimated dearer is refused"),
     "max_wall": Declared("amount", None, "s", 0, "a query estimated to take longer is refused"),
     "max_profiling_cost": Declared("amount", None, "USD", 0, "the most one ANALYZE may spend"),
+    "max_statistics_age": Declared(
+        "amount", 30 * 86400.0, "s", 0, "older statistics are stale: used, and marked"
+    ),
     "seed": Declared("whole", 0, "", 0, "of samples and everything else drawn at random"),
     "disabled_rules": Declared("names", (), "", 0, "rewrite rules that are not applied"),
     "workers": Declared(
@@ -107,6 +110,11 @@ class Settings:
         return cast("float | None", self.get("max_profiling_cost"))
 
     @property
+    def max_statistics_age(self) -> float | None:
+        """Seconds; None: statistics never grow old."""
+        return cast("float | None", self.get("max_statistics_age"))
+
+    @property
     def seed(self) -> int:
         """Of everything drawn at random."""
         return cast("int", self.get("seed"))
@@ -174,7 +182,7 @@ def _checked(
     declared: Declared, value: str | float | tuple[str, ...] | None, unit: str
 ) -> Setting | _Refused:
     """The value in the setting's own type, or what was expected instead."""
-    if value is None and declared.default is None:
+    if value is None and (declared.default is None or declared.shape == "amount"):
         return None
     match declared.shape:
         case "amount":

@@ -46,12 +46,13 @@ _SHOW = {
     "plans": "SELECT id, chosen_at, reason, advice, measured, fingerprint, query FROM octans.plans "
     "WHERE $1 IS NULL OR list_contains(list_transform(subjects, lambda s: lower(s)), lower($1))",
     "statistics": "SELECT subject, metric, statistic, variant, knobs, device, batch, given, "
-    f"assignment, deployment, value, ci_low, ci_high, n, n_failed, {_AGE} AS age, source, state "
-    "FROM (SELECT *, epoch(now()::TIMESTAMP - measured_at)::BIGINT AS seconds "
+    f"assignment, deployment, value, ci_low, ci_high, n, n_failed, {_AGE} AS age, source, state, "
+    "reason FROM (SELECT *, epoch(now()::TIMESTAMP - measured_at)::BIGINT AS seconds "
     f"FROM octans.statistics WHERE $1 IS NULL OR {_ABOUT}) "
     "ORDER BY subject, metric, variant, knobs, device, batch, given, assignment, deployment, "
     "statistic",
-    "observations": f"SELECT * FROM octans.observations WHERE $1 IS NULL OR {_ABOUT} ORDER BY id",
+    "observations": "SELECT * FROM (SELECT * FROM octans.observations UNION ALL BY NAME "
+    f"SELECT * FROM octans.executions) WHERE $1 IS NULL OR {_ABOUT} ORDER BY measured_at, id",
 }
 
 
@@ -62,8 +63,10 @@ class Views:
         self._store = store
         self._definitions = definitions
 
-    def show(self, kind: str, of: str | None) -> duckdb.DuckDBPyRelation:
-        """The relation of SHOW `kind` [OF | FOR `of`].
+    def show(
+        self, kind: str, of: str | None, cursor: duckdb.DuckDBPyConnection
+    ) -> duckdb.DuckDBPyRelation:
+        """The relation of SHOW `kind` [OF | FOR `of`], on a cursor with the session's settings.
 
         Raises:
             CatalogError: OC0506, no such kind, or nothing is called `of`.
@@ -73,7 +76,6 @@ class Views:
             raise problems.unknown("relation", f"octans.{kind}", _SHOW)
         if of is not None:
             self._check(kind, of)
-        cursor = self._store.cursor()
         return cursor.sql(sql, params=[of]) if "$1" in sql else cursor.sql(sql)
 
     def describe(self, name: str) -> duckdb.DuckDBPyRelation | None:

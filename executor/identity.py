@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import platform
 from collections.abc import Mapping
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,23 +11,17 @@ import pyarrow as pa
 from ..ir.models import Model, Variant
 from ..ir.physical import Stage
 from ..stats.prefixes import Identity
+from .artefacts import environment, version
 from .cache import DIGEST_BYTES, ResultCache, StageCache, call_identity, joined
-
-LIBRARIES = {
-    "python": (),
-    "onnx": ("onnxruntime",),
-    "sklearn": ("scikit-learn", "skops"),
-    "replay": (),
-}
-"""Distributions whose version may change a backend's answers; python's and pyarrow's always do."""
 
 
 class Identities:
     """Tells what of a stage may be kept, and under which identity.
 
     In it: variant and version, the artefact's hash, backend, options, prompt, knobs, versions of
-    the libraries, the outputs that are read, the argument values with their types. Not in it: batch
-    and device, which change no answer, and what a python module imports or opens by itself.
+    the libraries (those that a python module imports by itself among them), the outputs that are
+    read, the argument values with their types. Not in it: batch and device, which change no answer,
+    and the files and modules of its own that a python module imports or opens.
     """
 
     def __init__(
@@ -40,6 +31,7 @@ class Identities:
         self._variants = variants
         self._base_dir = base_dir
         self._files = ResultCache()
+        self._versions: dict[str, tuple[str, ...]] = {}
 
     def __call__(self, stage: Stage, table: pa.Table) -> Identity | None:
         """The identity of a stage on a table; None for volatile models and missing artefacts."""
@@ -58,28 +50,27 @@ class Identities:
         model = self._models.get(stage.model)
         if model is None or variant is None or variant.backend is None:
             return None
-        found = call_identity(self._files, stage, model, self._variants, self._base_dir)
+        found = call_identity(stage, model, self._variants, self._base_dir)
         if found is None:
             return None
         lists = () if stage.lists is None else map(str, stage.lists)
         parts = (
             variant.full_name,
             str(stage.choice.version),
-            *libraries(variant.backend.kind),
+            *self._libraries(variant),
             *stage.produce,
             *(field.type for field in stage.outputs),
             *lists,
         )
         return hashlib.blake2b(found + joined(parts), digest_size=DIGEST_BYTES).hexdigest()
 
-
-@cache
-def libraries(kind: str) -> tuple[str, ...]:
-    """What a backend's answers depend on besides the artefact, with versions."""
-    found = [f"python {platform.python_version()}"]
-    for name in ("pyarrow", *LIBRARIES.get(kind, ())):
-        try:
-            found.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            continue  # without it the variant cannot run
-    return tuple(found)
+    def _libraries(self, variant: Variant) -> tuple[str, ...]:
+        """What its answers depend on besides the artefact, with versions."""
+        found = self._versions.get(variant.full_name)
+        if found is None:
+            assert variant.backend is not None
+            own = environment(variant.backend, self._base_dir, imports=True).libraries
+            named = {"python": version("python"), "pyarrow": version("pyarrow"), **own}
+            found = tuple(f"{name} {named[name]}" for name in sorted(named))
+            self._versions[variant.full_name] = found
+        return found

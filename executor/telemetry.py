@@ -12,18 +12,25 @@ import numpy as np
 
 from ..ir.explain import NodeActuals
 from ..ir.models import knobs_text
-from ..ir.physical import PhysicalNode, SqlResidual, SqlStep, Stage
+from ..ir.physical import PhysicalNode, SqlResidual, SqlScan, SqlStep, Stage
 from ..ir.types import FAILED
 from ..stats.energy import Energy, energy_statistic, joules_per_call
-from ..stats.intervals import Interval, repeated
+from ..stats.intervals import Interval, mean_interval, quantile_interval, repeated, wilson
 from ..stats.observation import Observation
 from .service import ServiceSample
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import pyarrow as pa
+
     from ..ir.models import Device
     from ..ir.node import Node
+
+AUDITED = 512
+"""Source rows kept of a run, for what watches its inputs (our choice: half a default sample)."""
+AUDITED_BYTES = 4 << 20
+"""What they may take, in memory and later in the catalog; of large rows fewer are kept."""
 
 RESERVOIR = 4096
 """Batch latencies kept per stage: a p99 then rests on 40 values at the least."""
@@ -104,10 +111,58 @@ class FlowMeter:
     failed: int = 0
 
 
+class RowReservoir:
+    """A uniform sample of at most `AUDITED` rows of a stream [Vitter 1985, algorithm R].
+
+    Where they take more than `AUDITED_BYTES`, rows at random go, and so many fewer are kept: what
+    stays is as uniform.
+    """
+
+    def __init__(self) -> None:
+        self._rng = np.random.default_rng(0)
+        self._seen = 0
+        self._most = AUDITED
+        self._bytes = 0
+        self._rows: list[pa.RecordBatch] = []
+
+    def offer(self, batch: pa.RecordBatch) -> None:
+        """See the next rows; what is kept is copied, so that it holds on to no chunk."""
+        import pyarrow as pa
+
+        places = np.arange(self._seen, self._seen + batch.num_rows)
+        self._seen += batch.num_rows
+        slots = self._rng.integers(0, places + 1)
+        chosen = np.flatnonzero((places < self._most) | (slots < self._most))
+        if not len(chosen):
+            return
+        # Not `pa.array`: its first use imports pandas, and nothing has run yet.
+        indices = pa.py_buffer(chosen.astype(np.int64))
+        taken = batch.take(pa.Array.from_buffers(pa.int64(), len(chosen), [None, indices]))
+        for row, (place, slot) in enumerate(zip(places[chosen], slots[chosen], strict=True)):
+            one = taken.slice(row, 1)
+            self._bytes += one.nbytes
+            if place < self._most:
+                self._rows.append(one)
+            else:
+                self._bytes -= self._rows[int(slot)].nbytes
+                self._rows[int(slot)] = one
+        while self._bytes > AUDITED_BYTES and len(self._rows) > 1:
+            gone = self._rows.pop(int(self._rng.integers(len(self._rows))))
+            self._bytes -= gone.nbytes
+            self._most = len(self._rows)
+
+    def table(self, schema: pa.Schema) -> pa.Table:
+        """The rows kept."""
+        import pyarrow as pa
+
+        return pa.Table.from_batches(self._rows, self._rows[0].schema if self._rows else schema)
+
+
 class Telemetry:
     """The meters of one run, by node."""
 
     def __init__(self) -> None:
+        self.sources: dict[SqlScan, RowReservoir] = {}
         self.stages: dict[Stage, StageMeter] = {}
         self.flows: dict[PhysicalNode, FlowMeter] = {}
         self.rng = random.Random(0)
@@ -115,6 +170,10 @@ class Telemetry:
     def stage(self, node: Stage) -> StageMeter:
         """The stage's meter."""
         return self.stages.setdefault(node, StageMeter())
+
+    def source(self, node: SqlScan) -> RowReservoir:
+        """The rows kept of a source, from now on."""
+        return self.sources.setdefault(node, RowReservoir())
 
     def flow(self, node: PhysicalNode) -> FlowMeter:
         """The meter of another node."""
@@ -195,10 +254,12 @@ class Telemetry:
                     Observation(
                         f"filter:{node.predicate.fingerprint}",
                         "rate",
-                        "mean",
+                        "share",
                         flow.rows_out / flow.rows_in,
                         flow.rows_in,
                         at,
+                        *wilson(flow.rows_out, flow.rows_in),
+                        filter="",
                     )
                 )
         return found
@@ -226,58 +287,62 @@ def _of_stage(stage: Stage, meter: StageMeter, at: datetime) -> list[Observation
     choice = stage.choice
 
     def measured(
-        metric: str,
-        statistic: str,
-        value: float,
-        n: int,
-        *,
-        batch: int | None = None,
-        interval: Interval | None = None,
+        metric: str, statistic: str, seen: Interval, *, batch: int | None = None
     ) -> Observation:
         return Observation(
             stage.context,
             metric,
             statistic,
-            value,
-            n,
+            seen.value,
+            seen.n,
             at,
-            None if interval is None else interval.low,
-            None if interval is None else interval.high,
+            seen.low,
+            seen.high,
+            meter.failed_elements if metric in ("latency", "failure") else 0,
             variant=choice.variant,
             knobs=knobs_text(choice.knobs),
             device=choice.device,
             batch=batch,
             variant_version=choice.version,
+            filter="",
         )
 
     found: list[Observation] = []
     if meter.latencies:
-        n = meter.full_batches
-        mean = float(np.mean(meter.latencies))
-        found.append(measured("latency", "mean", mean, n, batch=choice.batch))
+        mean = mean_interval(meter.latencies)
+        if mean.n == 1:  # one call says nothing about spread: as ANALYZE has it
+            mean = Interval(mean.value, mean.value / 10, mean.value * 10, 1)
+        mean = Interval(mean.value, max(mean.low, 0.0), mean.high, mean.n)
+        found.append(measured("latency", "mean", mean, batch=choice.batch))
         for name, q in (("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99)):
-            value = float(np.quantile(meter.latencies, q))
-            found.append(measured("latency", name, value, n, batch=choice.batch))
+            seen = quantile_interval(meter.latencies, q)
+            found.append(measured("latency", name, seen, batch=choice.batch))
     if meter.elements:
-        share = meter.failed_elements / meter.elements
-        found.append(measured("failure", "share", share, meter.elements))
+        n = meter.elements
+        share = meter.failed_elements / n
+        ends = wilson(meter.failed_elements, n)
+        found.append(measured("failure", "share", Interval(share, *ends, n)))
     if meter.memory_bytes is not None:
-        found.append(measured("memory", "peak", float(meter.memory_bytes), 1))
+        peak = float(meter.memory_bytes)
+        found.append(measured("memory", "peak", Interval(peak, peak, peak, 1)))
     for metric, seconds in (("load", meter.loads), ("unload", meter.unloads)):
         if seconds:
-            each = repeated(seconds)
-            found.append(measured(metric, "mean", each.value, each.n, interval=each))
+            found.append(measured(metric, "mean", repeated(seconds)))
     energy = meter.energy
     joules = None if energy is None else joules_per_call(energy, choice.batch)
     if energy is not None and joules is not None:
         how = energy_statistic(energy)
-        found.append(
-            measured("energy", how, joules.value, joules.n, batch=choice.batch, interval=joules)
-        )
+        found.append(measured("energy", how, joules, batch=choice.batch))
     if stage.when is not None and meter.when_rows:
-        rate = meter.when_true / meter.when_rows
-        found.append(Observation(stage.context, "rate", "mean", rate, meter.when_rows, at))
+        n = meter.when_rows
+        rate, ends = meter.when_true / n, wilson(meter.when_true, n)
+        found.append(Observation(stage.context, "rate", "share", rate, n, at, *ends, filter=""))
     rows = sum(meter.lengths.values())
     for length, count in sorted(meter.lengths.items()):
-        found.append(Observation(stage.context, "length", f"pmf({length})", count / rows, rows, at))
+        share, ends = count / rows, wilson(count, rows)
+        found.append(
+            Observation(
+                stage.context, "length", f"pmf({length})", share, rows, at, *ends, filter=""
+            )
+        )
     return found

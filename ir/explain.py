@@ -57,7 +57,8 @@ class ExplainNode:
     `kind` is `scan`, `step`, `stage`, `sql` or `stop`. `rows` leave the node; `seconds` are
     slot-seconds, `usd` the price of all of them and `energy` their joules, over the whole query;
     `quality` is the share of right answers (mean score) where the call ran. `energy_source` is the
-    counter that told the joules, or POWER. `marks` are `costliest` and `worst estimated`.
+    counter that told the joules, or POWER. `marks` are `costliest` and `worst estimated`; `stale`
+    is why the statistics behind the numbers may no longer hold.
     """
 
     id: str
@@ -78,6 +79,7 @@ class ExplainNode:
     energy: Estimate | None = None
     energy_source: str = ""
     q_energy: QError | None = None
+    stale: str | None = None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import RunError
 from ..ir.physical import Choice, Stage
-from .intervals import Interval, mean_t, quantile_interval
+from .intervals import Interval, mean_interval, quantile_interval
 from .runner import StageRun
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Point:
     def statistics(self) -> dict[str, Interval]:
         """mean, p50, p90, p95, p99 of a call, seconds."""
         n = len(self.seconds)
-        mean = mean_t(self.seconds)
+        mean = mean_interval(self.seconds)
         if n == 1:
             # One call says nothing about spread: an order of magnitude each way, our choice.
             mean = Interval(mean.value, mean.value / 10, mean.value * 10, 1)

@@ -20,7 +20,7 @@ from .meter import Meter, Unaffordable
 from .observation import assignment_text
 from .promise import Scored
 from .recorder import Recorder
-from .recordings import record_distinct, record_ladder, record_lengths
+from .recordings import failed_elements, record_distinct, record_ladder, record_lengths
 from .runner import StageRun
 from .scoring import element_scores, row_scores
 from .sequential import look_level
@@ -160,7 +160,8 @@ class Measure:
         finally:
             self.meter.timing = False
         self.ladders[at] = ladder
-        record_ladder(self.record, stage, choice, ladder, metered)
+        failed = sum(map(failed_elements, runs))
+        record_ladder(self.record, stage, choice, ladder, metered, failed)
         if not ladder.points:
             # Where it ran at all, `answers` counts failures on rows that stand for the others.
             self._record_failures(stage, choice, runs, table.num_rows)
@@ -221,7 +222,8 @@ class Measure:
         if not runs:
             return
         self.ladders[key, made(choice), choice.device] = ladder
-        record_ladder(self.record, stage, choice, ladder, metered)
+        failed = sum(map(failed_elements, runs))
+        record_ladder(self.record, stage, choice, ladder, metered, failed)
         self._record_failures(stage, choice, runs, sum(run.table.num_rows for run in runs))
 
     def untruthful(self, key: str, metric: Metric | None, base: Choice | None) -> str | None:
@@ -392,9 +394,7 @@ class Measure:
         elements = computed + sum(run.recalled for run in runs)  # failures are never recalled
         if elements == 0:
             return
-        failed = sum(
-            len(run.failed) if run.failed_elements is None else run.failed_elements for run in runs
-        )
+        failed = sum(map(failed_elements, runs))
         n = min(self._units(), rows)
         share = min(1.0, failed / elements)
         self.record.add(

@@ -46,7 +46,12 @@ class Observation:
     on the step itself is that on the rows where no later step replaced its answer. End-to-end
     metrics have `variant` None and in `assignment` the whole assignment's text. `n` counts
     independent units (clusters where the sample was clustered). `run` is the ANALYZE that measured
-    it, `deployment` whose rows they were: None are the pipeline's own.
+    it, or the query; `deployment` whose rows they were: None are the pipeline's own. For a query
+    `filter` is what rows had passed before they came here, '' where nothing; it is None otherwise.
+    The `n_failed` of a latency are the elements that failed: its seconds are of the survivors.
+
+    `stale` is why the number may no longer hold, None where nothing says so; the catalog tells it
+    when it is read, and keeps none.
     """
 
     subject: str
@@ -69,6 +74,8 @@ class Observation:
     variant_version: int | None = None
     run: int | None = None
     deployment: str | None = None
+    filter: str | None = None
+    stale: str | None = None
 
 
 def assignment_text(choices: Mapping[str, tuple[str, str]]) -> str:

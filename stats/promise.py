@@ -92,7 +92,8 @@ class Proof:
     at confidence 1 - `level`. `accepted` is for `threshold`, see `judged` for another one.
 
     `truth` is what the rows were scored against. The catalog does not keep it: it follows from the
-    held-back rows, which have labels or have none.
+    held-back rows, which have labels or have none. Nor `among`, which of the held-back rows stand
+    for what was asked (` WHERE …`, '' for all): that is the question's.
     """
 
     promise: str
@@ -107,6 +108,7 @@ class Proof:
     threshold: float
     method: Method = "binomial"
     truth: Truth = "labels"
+    among: str = ""
 
     def judged(self, threshold: float, truth: Truth) -> Proof:
         """The same test's verdict on another threshold."""
@@ -118,7 +120,7 @@ class Proof:
         verdict = "proved" if self.accepted else "not proved"
         against = " against the BASE variants' answers, no labels" if self.truth == "base" else ""
         return (
-            f"{verdict} on {self.n} held-back {unit}{against}: "
+            f"{verdict} on {self.n} held-back {unit}{self.among}{against}: "
             f"{self.right / max(self.n, 1):.4f}, lower bound {self.bound:.4f} "
             f"at level {self.level:.2g} (test {self.i})"
         )

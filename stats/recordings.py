@@ -10,21 +10,30 @@ from .grading import element_counts
 from .intervals import Interval, wilson
 from .ladder import Ladder
 from .recorder import Recorder
+from .runner import StageRun
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
 def record_ladder(
-    record: Recorder, stage: Stage, choice: Choice, ladder: Ladder, metered: Metered
+    record: Recorder,
+    stage: Stage,
+    choice: Choice,
+    ladder: Ladder,
+    metered: Metered,
+    failed: int,
 ) -> None:
-    """Latency and energy of every batch size, peak memory, loading."""
+    """Latency and energy of every batch size, peak memory, loading.
+
+    Latencies are of the calls that went well: how many elements failed goes with them.
+    """
     metered.record(record, stage, choice)
     for point in ladder.points:
         for statistic, interval in point.statistics().items():
             record.add(
                 stage.context, "latency", statistic, interval,
-                choice=choice, device=choice.device, batch=point.batch,
+                choice=choice, device=choice.device, batch=point.batch, n_failed=failed,
             )  # fmt: skip
     if ladder.memory_bytes is not None:
         value = float(ladder.memory_bytes)
@@ -39,6 +48,11 @@ def record_ladder(
             stage.context, "load", "mean", Interval(value, value / 2, value * 2, 1),
             choice=choice, device=choice.device,
         )  # fmt: skip
+
+
+def failed_elements(run: StageRun) -> int:
+    """Elements that failed in a run."""
+    return len(run.failed) if run.failed_elements is None else run.failed_elements
 
 
 def record_lengths(record: Recorder, stage: Stage, table: pa.Table, units: int) -> None:

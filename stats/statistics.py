@@ -219,6 +219,21 @@ class Statistics:
                     found.setdefault(row.assignment, {})[row.metric] = estimate
         return MappingProxyType(found)
 
+    def stale(self, context: str, variant: str, knobs: str, device: str, batch: int) -> str | None:
+        """Why what is known of a choice, or of the rows that reach it, may no longer hold."""
+        for subject in _subjects(context, variant):
+            own = [
+                row
+                for key, row in self._newest.rows(subject).items()
+                if key[2:4] == (variant, knobs)
+                and key[4] in (None, device)
+                and key[5] in (None, batch)
+            ]
+            if own:
+                inputs = [r for r in self._newest.rows(context).values() if r.variant is None]
+                return next((r.stale for r in (*own, *inputs) if r.stale is not None), None)
+        return None
+
     def _of_choice(
         self,
         context: str,

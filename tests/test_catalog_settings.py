@@ -11,7 +11,7 @@ def test_every_setting_of_the_language_has_a_default_and_a_typed_reader():
     settings = Settings()
     assert set(DECLARED) == {
         "max_total_cost", "max_wall", "max_profiling_cost", "seed", "disabled_rules", "workers",
-        "progress", "allow_priors", "cache", "deployment",
+        "progress", "allow_priors", "cache", "deployment", "max_statistics_age",
         "prefix_store", "sequential_test",
     }  # fmt: skip
     for name in settings:

@@ -58,6 +58,7 @@ class Context:
         guarantees: what is proved, by constraint; others AT CONFIDENCE or not have none.
         alternatives: how many other plans to list.
         planning_seconds: how long planning took.
+        stale: by step, why the statistics of its choice may no longer hold.
     """
 
     query: str
@@ -71,13 +72,16 @@ class Context:
     advice_report: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     planning_seconds: float | None = None
+    stale: Mapping[str, str] = field(default_factory=dict)
 
 
 def explain(planned: Planned, context: Context, ran: Ran | None = None) -> Explanation:
     """The explanation of a chosen plan; with actuals and q-errors where it ran."""
     chosen, slo = planned.chosen, planned.slo
     rivals = _distinct([*planned.frontier, *([planned.runner_up] if planned.runner_up else [])])
-    expected = Expected(chosen.steps, chosen.cost.rows, context.scans, context.selectivity)
+    expected = Expected(
+        chosen.steps, chosen.cost.rows, context.scans, context.selectivity, context.stale
+    )
     return Explanation(
         query=context.query,
         nodes=explain_nodes(planned.physical.root, expected, ran.nodes if ran else {}),

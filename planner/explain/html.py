@@ -118,6 +118,8 @@ def _node(node: ExplainNode, explanation: Explanation) -> str:
     ran = node.actuals
     marks = "".join(f'<span class="mark">◀ {_safe(mark)}</span>' for mark in node.marks)
     head = f"<b>{_safe(node.title)}</b> {escape(choice_text(node))}{marks}"
+    if node.stale is not None:
+        marks += f'<span class="mark">stale: {_safe(node.stale)}</span>'
     detail = "".join(f'<div class="soft"><code>{_safe(line)}</code></div>' for line in node.detail)
     body = ""
     for name, unit, estimate, actual, q in measures(node):

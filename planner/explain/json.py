@@ -154,6 +154,7 @@ def _node(node: ExplainNode) -> Json:
             "energy": _q(node.q_energy),
         },
         "marks": list(node.marks),
+        "stale": node.stale,
     }
 
 

@@ -7,7 +7,7 @@ rows. The q-error of rows clamps both sides at one row, as is usual [Leis et al.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import assert_never, cast
 
 from ...cost.model import StageCost
@@ -26,13 +26,15 @@ SQL_LENGTH = 300
 class Expected:
     """What is known beforehand: rows of scans by fingerprint, steps by key, shares of predicates.
 
-    `source_rows` enter the first model stage; steps' costs are per such row.
+    `stale` tells by step why its statistics may no longer hold. `source_rows` enter the first
+    model stage; steps' costs are per such row.
     """
 
     steps: Mapping[str, StageCost]
     source_rows: Estimate | None
     scans: Mapping[str, Estimate]
     selectivity: Callable[[SqlExpr], Estimate | None]
+    stale: Mapping[str, str] = field(default_factory=dict)
 
 
 def explain_nodes(
@@ -198,7 +200,7 @@ def _stage(stage: Stage, identity: str, rows: Estimate | None, expected: Expecte
             detail.append(f"runs on {run} of the source's rows")
     return ExplainNode(
         identity, "stage", stage.step, tuple(detail), stage.choice, rows, seconds, usd, quality,
-        energy=energy, energy_source=source,
+        energy=energy, energy_source=source, stale=expected.stale.get(stage.step),
     )  # fmt: skip
 
 

@@ -218,7 +218,7 @@ class _TreePrinter:
                 yield self.palette.paint(line, "dim")
         yield from self.measures[node.id]
         ran = ran_text(node.actuals) if node.actuals is not None else ""
-        for name, text in (("ran", ran), ("q", own_text(node))):
+        for name, text in (("stale", clean(node.stale or "")), ("ran", ran), ("q", own_text(node))):
             for number, line in enumerate(wrap(text, columns - 9) if text else ()):
                 yield (name if number == 0 else "").ljust(9) + line
 

@@ -41,27 +41,6 @@ CREATE TABLE octans.observations (
 INSERT INTO octans.observations BY NAME FROM octans_internal.kept;
 DROP TABLE octans_internal.kept;
 
-CREATE OR REPLACE VIEW octans.statistics AS
-SELECT subject, metric, statistic, variant, coalesce(knobs, '') AS knobs, device, batch, given,
-    coalesce(assignment, '') AS assignment, value, ci_low, ci_high, n,
-    coalesce(n_failed, 0) AS n_failed, source, measured_at,
-    CASE WHEN is_current THEN 'fresh' ELSE 'stale' END AS state, run, deployment
-FROM (
-    FROM octans_internal.judged
-    QUALIFY row_number() OVER (
-        PARTITION BY subject, metric, statistic, variant, coalesce(knobs, ''), device, batch,
-            given, coalesce(assignment, ''), deployment
-        ORDER BY is_current DESC, measured_at DESC, id DESC
-    ) = 1
-)
-UNION ALL
-SELECT body ->> '$.model', NULL, NULL, name, '', NULL, NULL, NULL, '', NULL, NULL, NULL, 0, 0,
-    NULL, NULL, 'missing', NULL, NULL
-FROM octans_internal.current AS c
-WHERE kind = 'variant' AND NOT EXISTS (
-    SELECT 1 FROM octans_internal.judged AS j WHERE j.is_current AND lower(j.variant) = c.key
-);
-
 -- The QUALITY of a model or pipeline may be code of the user's: python('module:fn', output).
 CREATE OR REPLACE VIEW octans.models AS
 SELECT name,
