@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from octans.catalog_db.catalog import Catalog
 from octans.catalog_db.prefixes import Checkpoint
-from octans.executor.identity import Identities, libraries
+from octans.executor import artefacts
+from octans.executor.identity import Identities
 from octans.executor.runner import LocalRunner
 from octans.ir.models import Backend, Variant
 from octans.ir.physical import Choice, PhysicalPlan, SqlStep
@@ -227,13 +228,20 @@ def test_answers_of_volatile_models_are_never_kept(world, catalog):
 
 
 def test_versions_of_libraries_are_part_of_the_identity(world, monkeypatch):
-    identities = Identities(world.models, world.variants, world.base)
-    before = identities.call(stage(numbers(1)))
-    assert before is not None
-    monkeypatch.setattr("octans.executor.identity.libraries", lambda kind: ("python 9.9",))
-    assert identities.call(stage(numbers(1))) != before
-    monkeypatch.undo()
-    assert any(name.startswith("onnxruntime ") for name in libraries("onnx"))
+    """Of those that a module imports by itself, too."""
+
+    def call():
+        return Identities(world.models, world.variants, world.base).call(stage(numbers(1)))
+
+    version = artefacts.version
+    before = call()
+    assert before == call() is not None
+    for changed in ("python", "pyarrow", "numpy"):
+        monkeypatch.setattr(
+            artefacts, "version", lambda name, c=changed: "9.9" if name == c else version(name)
+        )
+        assert call() != before
+        monkeypatch.undo()
 
 
 # --- the store ---------------------------------------------------------------------------------
