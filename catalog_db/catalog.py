@@ -237,10 +237,14 @@ class Catalog:
 
         They are the deployment's that the session measures for (its setting `deployment`).
         """
+        self._log.record(self._stamped(observations))
+
+    def _stamped(self, observations: Iterable[Observation]) -> list[Observation]:
+        """As the deployment's that the session measures for."""
         deployment = self.settings.deployment
-        if deployment is not None:
-            observations = [dataclasses.replace(one, deployment=deployment) for one in observations]
-        self._log.record(observations)
+        if deployment is None:
+            return list(observations)
+        return [dataclasses.replace(one, deployment=deployment) for one in observations]
 
     def flush(self) -> None:
         """Write everything recorded so far.
@@ -270,7 +274,7 @@ class Catalog:
 
         `environments` is of `notice`.
         """
-        self._log.fold(seen, environments)
+        self._log.fold(self._stamped(seen), environments)
 
     @property
     def audits(self) -> Audits:

@@ -19,6 +19,7 @@ class Declared(NamedTuple):
     unit: str
     least: int
     meaning: str
+    nullable: bool = False
 
 
 DECLARED = {
@@ -26,7 +27,12 @@ DECLARED = {
     "max_wall": Declared("amount", None, "s", 0, "a query estimated to take longer is refused"),
     "max_profiling_cost": Declared("amount", None, "USD", 0, "the most one ANALYZE may spend"),
     "max_statistics_age": Declared(
-        "amount", 30 * 86400.0, "s", 0, "older statistics are stale: used, and marked"
+        "amount",
+        30 * 86400.0,
+        "s",
+        0,
+        "older statistics are stale: used, and marked",
+        nullable=True,
     ),
     "seed": Declared("whole", 0, "", 0, "of samples and everything else drawn at random"),
     "disabled_rules": Declared("names", (), "", 0, "rewrite rules that are not applied"),
@@ -182,7 +188,7 @@ def _checked(
     declared: Declared, value: str | float | tuple[str, ...] | None, unit: str
 ) -> Setting | _Refused:
     """The value in the setting's own type, or what was expected instead."""
-    if value is None and (declared.default is None or declared.shape == "amount"):
+    if value is None and (declared.default is None or declared.nullable):
         return None
     match declared.shape:
         case "amount":

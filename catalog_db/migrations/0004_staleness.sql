@@ -56,6 +56,7 @@ CREATE TABLE octans.executions (
     filter VARCHAR NOT NULL,
     subject_version BIGINT,
     variant_version BIGINT,
+    deployment VARCHAR,
     measured_at TIMESTAMP NOT NULL
 );
 
