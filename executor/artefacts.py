@@ -25,9 +25,6 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
 }
 """Distributions that a backend's answers and times depend on; `python` is the interpreter."""
 
-Stamps = Mapping[str, str]
-"""Path → size, time and inode of a file, as text: equal stamps mean equal content."""
-
 _digests: dict[Path, tuple[str, bytes]] = {}
 _lock = threading.Lock()
 

@@ -154,16 +154,6 @@ def test_candidate(
     return Tested(len(units), right, bound, accepted, method)
 
 
-def lower_bound(
-    scores: Sequence[float], clusters: Sequence[Hashable] | None, alpha: float
-) -> float:
-    """The exact lower confidence bound that `test_candidate` holds against the threshold."""
-    units, method = independent_units(scores, clusters)
-    if method == "binomial":
-        return clopper_pearson_lower(round(math.fsum(units)), len(units), alpha)
-    return _betting_bound(units, alpha)
-
-
 def independent_units(
     scores: Sequence[float], clusters: Sequence[Hashable] | None
 ) -> tuple[list[float], Method]:
