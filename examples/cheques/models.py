@@ -112,10 +112,10 @@ def _classifier(probabilities: Callable[[NDArray[np.float32]], NDArray[np.floati
 
 
 def forest(trees: int) -> Batch:
-    """A random forest."""
-    from sklearn.ensemble import RandomForestClassifier
-
-    model = RandomForestClassifier(trees, random_state=0).fit(*training(4))
+    """The first trees of a random forest."""
+    model = _load("forest")
+    model.set_params(n_estimators=trees)
+    model.estimators_ = model.estimators_[:trees]
     return _classifier(model.predict_proba)
 
 
@@ -132,7 +132,7 @@ def neighbours(components: int) -> Batch:
 
 def linear_pruned(share: float = 0.5) -> Batch:
     """Logistic regression without the `share` of its coefficients that are smallest."""
-    model = _linear()
+    model = _load("linear")
     weights = model.coef_.T.astype(np.float32)
     weights[np.abs(weights) < np.quantile(np.abs(weights), share)] = 0
     bias = model.intercept_.astype(np.float32)
@@ -141,7 +141,7 @@ def linear_pruned(share: float = 0.5) -> Batch:
 
 def svm() -> Batch:
     """A support vector machine on many copies: the slow and accurate one."""
-    model = _svm()
+    model = _load("svm")
     return _classifier(lambda x: _softmax(model.decision_function(x)))
 
 
@@ -152,7 +152,7 @@ def jury() -> Batch:
     options = SessionOptions()
     options.intra_op_num_threads = 1
     networks = InferenceSession("jury.onnx", options, providers=["CPUExecutionProvider"])
-    machine = _svm()
+    machine = _load("svm")
 
     def vote(x: NDArray[np.float32]) -> NDArray[np.floating]:
         (shares,) = networks.run(["p"], {"glyph": x})
@@ -168,21 +168,13 @@ def _softmax(scores: NDArray[np.floating]) -> NDArray[np.floating]:
     return shares
 
 
-@cache
-def _linear() -> Any:
-    from sklearn.linear_model import LogisticRegression
+def _load(name: str) -> Any:
+    """What `train` kept of a model, from the demo's folder: a session runs in it."""
+    import joblib
 
-    return LogisticRegression(max_iter=400).fit(*training(4))
-
-
-@cache
-def _svm() -> Any:
-    from sklearn.svm import SVC
-
-    return SVC(C=5, gamma=0.8).fit(*training(20))
+    return joblib.load(f"{name}.joblib")
 
 
-@cache
 def _network(*hidden: int, quick: bool = False) -> Any:
     from sklearn.neural_network import MLPClassifier
 
@@ -228,7 +220,10 @@ def _convolutional(
 
 
 def train(folder: Path, *, quick: bool = False) -> None:
-    """Write `linear.skops` and as ONNX `linear_i8`, `mlp_small`, `mlp_large`, `cnn` and `jury`.
+    """Write what the variants load.
+
+    `linear.skops`; as ONNX `linear_i8`, `mlp_small`, `mlp_large`, `cnn` and `jury`; and what the
+    Python variants read, `linear`, `forest` and `svm`.
 
     Args:
         folder: where they go.
@@ -236,14 +231,18 @@ def train(folder: Path, *, quick: bool = False) -> None:
     """
     import warnings
 
+    import joblib
     import skops.io
     from onnxruntime.quantization import QuantType, quant_pre_process, quantize_dynamic
+    from sklearn.ensemble import RandomForestClassifier
     from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.svm import SVC
 
     with warnings.catch_warnings():
         # The networks stop after a fixed number of epochs on purpose.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        linear = _linear()
+        linear = LogisticRegression(max_iter=400).fit(*training(4))
         skops.io.dump(linear, folder / "linear.skops")
         _save_dense(folder / "linear.onnx", [(linear.coef_.T, linear.intercept_)])
         quant_pre_process(folder / "linear.onnx", folder / "prepared.onnx")
@@ -254,6 +253,10 @@ def train(folder: Path, *, quick: bool = False) -> None:
             network = _network(*hidden, quick=quick)
             layers = list(zip(network.coefs_, network.intercepts_, strict=True))
             _save_dense(folder / f"{name}.onnx", layers)
+    joblib.dump(linear, folder / "linear.joblib")
+    joblib.dump(SVC(C=5, gamma=0.8).fit(*training(20)), folder / "svm.joblib")
+    forest = RandomForestClassifier(500, random_state=0).fit(*training(4))
+    joblib.dump(forest, folder / "forest.joblib")
     small = _convolutional((12, 24, 32), epochs=2 if quick else 5, seed=0)
     _save_convolutional(folder / "cnn.onnx", [small])
     wide = [_convolutional((24, 48, 96), epochs=1 if quick else 8, seed=seed) for seed in (1, 2, 3)]
