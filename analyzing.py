@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from .building import roles_with_building
 from .dsl import ast
 from .dsl.binder import BoundAnalyze, bind_analyze
 from .dsl.printer import to_text
@@ -202,7 +203,12 @@ def _sampled(session: Session, bound: BoundAnalyze) -> pa.Table:
     except duckdb.Error as error:
         raise duckdb_error(error) from error
     rows = table.num_rows
-    roles = split(rows, clusters_of(table), HELD_BACK_SHARE, seed)
+    roles = roles_with_building(
+        [*split(rows, clusters_of(table), HELD_BACK_SHARE, seed)],
+        table,
+        bound.target,
+        session.catalog.building_rows(bound.subject),
+    )
     table = table.add_column(0, "__row", pa.array(range(rows), pa.int64()))
     return table.add_column(1, "__role", pa.array(roles))
 
@@ -243,7 +249,7 @@ def _profiled(
                 limits=Limits(
                     seconds=bound.budget_seconds,
                     usd=_budget_usd(session, bound),
-                    price=_pricer(session),
+                    price=pricer(session),
                     cancelled=session.environment().cancel,
                 ),
                 progress=_progress(session),
@@ -336,7 +342,7 @@ def _budget_usd(session: Session, bound: BoundAnalyze) -> float | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def _pricer(session: Session) -> Any:
+def pricer(session: Session) -> Any:
     """USD of one run of a stage: slot-seconds and tokens at their prices."""
     devices: dict[str, Device] = {device.name: device for device in session.devices()}
     variants = {v.full_name: v for v in session.catalog.variants()}

@@ -84,15 +84,17 @@ def _cardinality(node: Mapping[str, Any]) -> tuple[float | None, bool]:
 
 
 def _unavailable(session: Session) -> dict[str, str]:
-    """Variants that cannot run here: a backend of a later version, a derivation."""
+    """Variants that cannot run here: a backend of a later version, an artefact to build again."""
     from .executor.kinds import KINDS, LATER
 
     found = {}
     for variant in session.catalog.variants():
         if variant.derivation is not None:
-            found[variant.full_name] = (
-                f"BY {variant.derivation.transform} comes with a later version"
-            )
+            from .deriving import out_of_date
+
+            reason = out_of_date(session.catalog, variant)
+            if reason is not None:
+                found[variant.full_name] = reason
         elif variant.backend is not None and variant.backend.kind not in KINDS:
             kind = variant.backend.kind
             found[variant.full_name] = LATER.get(kind, f"there is no backend {kind}")

@@ -246,6 +246,10 @@ class Session:
 
                 self._see_frames(statement.using)
                 return analyze(self, statement)
+            case ast.Derive():
+                from .proposing import derive
+
+                return derive(self, statement)
             case ast.Show():
                 from .plain import rows_of
 
@@ -276,6 +280,10 @@ class Session:
         from .dsl.binder import bind_definition
 
         definition = bind_definition(statement, self.catalog)
+        if isinstance(statement, ast.CreateVariant) and isinstance(definition, Variant):
+            from .deriving import create
+
+            return create(self, statement, definition)
         saved = self.catalog.save(definition, replace=statement.replace)
         if isinstance(saved, Link):
             return Result(message=f"created link {saved.source} to {saved.target}")

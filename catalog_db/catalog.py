@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
@@ -20,6 +21,7 @@ from ..ir.models import Device, Link, Model, Pipeline, Variant
 from ..ir.slo import Slo
 from ..ir.types import Field, Schema
 from ..stats.observation import Observation
+from .artefacts import Artefacts, Workspace
 from .definitions import D, Definitions, Kind
 from .history import History, Json, Status
 from .observations import ObservationLog
@@ -47,6 +49,7 @@ class _Shared:
         self.log = ObservationLog(self.store, self.definitions)
         self.history = History(self.store)
         self.history.interrupt_runs()
+        self.artefacts = Artefacts(path)
 
 
 class Catalog:
@@ -60,6 +63,7 @@ class Catalog:
         self._log = shared.log
         self._samples = Samples(shared.store)
         self._history = shared.history
+        self._artefacts = shared.artefacts
         self._views = Views(shared.store, shared.definitions)
         self._frames: dict[str, object] = {}
         self._prelude: dict[str, str] = {}
@@ -165,13 +169,16 @@ class Catalog:
         return cast("tuple[Model, ...]", tuple(self._definitions.all("model")))
 
     def variant(self, full_name: str) -> Variant | None:
-        """The variant `model.name`."""
-        return cast("Variant | None", self._definitions.get("variant", full_name))
+        """The variant `model.name`, its backend's target where an artefact of ours lies."""
+        found = cast("Variant | None", self._definitions.get("variant", full_name))
+        return None if found is None else self.located(found)
 
     def variants(self, model: str | None = None) -> tuple[Variant, ...]:
         """The variants of a model (None: of all), by name."""
         found = cast("tuple[Variant, ...]", tuple(self._definitions.all("variant")))
-        return tuple(v for v in found if model is None or v.model.lower() == model.lower())
+        return tuple(
+            self.located(v) for v in found if model is None or v.model.lower() == model.lower()
+        )
 
     def device(self, name: str) -> Device | None:
         """The device of that name."""
@@ -210,7 +217,10 @@ class Catalog:
             CatalogError: OC0506 its model is unknown, OC0507 the name is taken, OC0514 no name.
         """
         self._log.flush()
-        return self._definitions.save(definition, replace=replace)
+        saved = self._definitions.save(definition, replace=replace)
+        if isinstance(saved, Variant):
+            self._sweep()
+        return saved
 
     def drop(self, kind: Kind, name: str, *, if_exists: bool = False) -> bool:
         """Forget a definition (a link is named `source.target`); was there one?
@@ -219,7 +229,37 @@ class Catalog:
             CatalogError: OC0506 there is none, OC0508 others need it.
         """
         self._log.flush()
-        return self._definitions.drop(kind, name, if_exists=if_exists)
+        there = self._definitions.drop(kind, name, if_exists=if_exists)
+        if kind == "variant":
+            self._sweep()
+        return there
+
+    # --- artefacts ----------------------------------------------------------------------------
+
+    @contextmanager
+    def workspace(self) -> Iterator[Workspace]:
+        """A folder to build artefacts in; what no definition refers to at its end is removed."""
+        try:
+            with self._artefacts.workspace() as made:
+                yield made
+        finally:
+            self._sweep()
+
+    def located(self, variant: Variant) -> Variant:
+        """A derived variant with the absolute path of its artefact as the backend's target."""
+        if variant.derivation is None or variant.backend is None:
+            return variant
+        path = str(self._artefacts.path(variant.backend.target))
+        return variant.replace(backend=variant.backend.replace(target=path))
+
+    def _sweep(self) -> None:
+        """Remove the artefacts that no definition refers to any more."""
+        self._artefacts.sweep(self._needed())
+
+    def _needed(self) -> set[str]:
+        variants = cast("Iterator[Variant]", self._definitions.all("variant"))
+        builds = (v.derivation.build for v in variants if v.derivation is not None)
+        return {build.file for build in builds if build is not None}
 
     # --- observations, samples ----------------------------------------------------------------
 
@@ -263,6 +303,21 @@ class Catalog:
     def sample_sizes(self, subject: str, version: int) -> dict[str, tuple[int, int]]:
         """Rows and clusters by role."""
         return self._samples.sizes(subject, version)
+
+    def set_aside(
+        self,
+        subject: str,
+        version: int,
+        artefact: str,
+        places: Collection[int],
+        rows: Collection[tuple[str, str]],
+    ) -> None:
+        """Keep which rows of a sample an artefact is built from: places; hashes and clusters."""
+        self._samples.set_aside(subject, version, artefact, places, rows)
+
+    def building_rows(self, subject: str) -> dict[str, str]:
+        """Hash → cluster of the rows of a subject that entered an artefact still in use."""
+        return self._samples.building_rows(subject, self._needed())
 
     # --- history ------------------------------------------------------------------------------
 
@@ -359,4 +414,5 @@ def _release(shared: _Shared) -> None:
         try:
             shared.log.close()
         finally:
+            shared.artefacts.close()
             shared.store.close()

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 KINDS = ("python", "onnx", "sklearn", "replay")
 
+TRANSFORMS: dict[str, dict[str, tuple[str, ...]]] = {
+    "onnx": {"quantize": ("int8", "fp16"), "prune": (), "reduce": ()},
+    "sklearn": {"quantize": ("int8", "fp16"), "prune": (), "reduce": ()},
+}
+"""What can be done to the artefacts of a kind; of QUANTIZE the formats."""
+
+LEARNING = frozenset({("sklearn", "reduce")})
+"""Transforms that learn from sample rows: kind and name."""
+
 LATER = {
     "torch": "torch models come with a later version",
     "transformers": "transformers models come with a later version",

@@ -1,0 +1,71 @@
+-- Variants made from others: what was built, and the rows that entered it.
+
+-- Rows of a subject's samples that a transform learnt from: they measure nothing any more. `row` is
+-- the hash of a row's inputs, `cluster` of its cluster ('' where rows are independent).
+CREATE TABLE octans_internal.building_rows (
+    subject VARCHAR NOT NULL,
+    artefact VARCHAR NOT NULL,
+    "row" VARCHAR NOT NULL,
+    cluster VARCHAR NOT NULL
+);
+
+CREATE VIEW octans.artefacts AS
+SELECT name AS variant, body ->> '$.derivation.build.file' AS file,
+    (body ->> '$.derivation.build.size_bytes')::BIGINT AS bytes,
+    body ->> '$.derivation.base' AS base,
+    (body ->> '$.derivation.build.base_version')::BIGINT AS base_version,
+    body ->> '$.derivation.build.base_artefact' AS base_artefact,
+    (body ->> '$.derivation.build.base_bytes')::BIGINT AS base_bytes,
+    upper(body ->> '$.derivation.transform')
+        || '(' || octans_internal.literals(body -> '$.derivation.args') || ')' AS transform,
+    (body ->> '$.derivation.build.rows')::BIGINT AS learnt_from_rows,
+    octans_internal.options(body -> '$.derivation.build.libraries') AS libraries,
+    (body ->> '$.derivation.build.effect.size')::DOUBLE AS prior_size,
+    (body -> '$.derivation.build.effect.quality')::DOUBLE[] AS prior_quality,
+    (body -> '$.derivation.build.effect.latency')::DOUBLE[] AS prior_latency,
+    body ->> '$.derivation.build.effect.source' AS prior_source,
+    defined_at AS built_at
+FROM octans_internal.current
+WHERE kind = 'variant' AND json_type(body -> '$.derivation.build') = 'OBJECT'
+ORDER BY key;
+
+-- SHOW VARIANTS: every variant below what it is derived from.
+CREATE VIEW octans_internal.lineage AS
+WITH RECURSIVE listed AS (
+    SELECT v.*, a.bytes, a.base_version, a.transform, parent.version AS base_now,
+        row_number() OVER (
+            PARTITION BY v.model, lower(v.derived_from) ORDER BY lower(v.variant)
+        ) AS place,
+        count(*) OVER (PARTITION BY v.model, lower(v.derived_from)) AS siblings,
+        EXISTS (
+            SELECT 1 FROM octans_internal.judged AS j
+            WHERE j.is_current AND lower(j.variant) = lower(v.variant) AND j.metric = 'latency'
+        ) AS timed,
+        m.quality IS NULL OR EXISTS (
+            SELECT 1 FROM octans_internal.judged AS j
+            WHERE j.is_current AND lower(j.variant) = lower(v.variant) AND j.metric = 'quality'
+        ) AS scored
+    FROM octans.variants AS v
+    LEFT JOIN octans.artefacts AS a ON a.variant = v.variant
+    LEFT JOIN octans.variants AS parent ON lower(parent.variant) = lower(v.derived_from)
+    LEFT JOIN octans.models AS m ON m.name = v.model
+),
+tree AS (
+    SELECT *, variant AS drawn, '' AS indent, [lower(variant)] AS path
+    FROM listed WHERE derived_from IS NULL
+    UNION ALL
+    SELECT c.*,
+        p.indent || CASE WHEN c.place = c.siblings THEN '└─ ' ELSE '├─ ' END || c.variant,
+        p.indent || CASE WHEN c.place = c.siblings THEN '   ' ELSE '│  ' END,
+        list_append(p.path, lower(c.variant))
+    FROM listed AS c JOIN tree AS p ON lower(c.derived_from) = lower(p.variant)
+)
+SELECT drawn AS lineage, transform, bytes,
+    CASE
+        WHEN derived_from IS NOT NULL AND base_version IS NULL THEN 'not built'
+        WHEN base_version <> base_now THEN 'to build again: its base changed'
+        WHEN timed AND scored THEN 'eligible'
+        ELSE state
+    END AS state,
+    backend, options, knobs, base, version, variant, model, path
+FROM tree;

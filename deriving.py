@@ -1,0 +1,284 @@
+"""Derived variants joined together: build an artefact from another variant's, and declare it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .catalog_db.problems import taken
+from .dsl import ast
+from .errors import BindError, OctansError, RunError
+from .ir.models import Backend, Build, Derivation, Scalar, Variant, transform_text
+from .ir.record import dataclass
+from .result import Result
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from .catalog_db.artefacts import Workspace
+    from .catalog_db.catalog import Catalog
+    from .kept import Kept
+    from .session import Session
+
+WORDS = {"quantize": "quantised", "prune": "pruned", "reduce": "reduced"}
+
+
+def create(session: Session, statement: ast.CreateVariant, variant: Variant) -> Result:
+    """CREATE VARIANT; a derived one is built first, and nothing is left of it where that fails.
+
+    Raises:
+        OctansError: it cannot be built or stored.
+    """
+    catalog = session.catalog
+    if statement.derivation is None:
+        saved = catalog.save(variant, replace=statement.replace)
+        return Result(message=_created(saved, catalog))
+    if not statement.replace and catalog.variant(variant.full_name) is not None:
+        raise taken("variant", variant.full_name, "variant")
+    try:
+        with catalog.workspace() as work:
+            learnt = rows_for(session, variant)
+            built = build(session, variant, work, None if learnt is None else learnt.rows)
+            if session.cancelled.is_set():
+                raise RunError("cancelled: nothing was created", code="OC0402")
+            saved = save(session, built, learnt, replace=statement.replace)
+    except OctansError as error:
+        if error.span is None:
+            error.span = statement.derivation.span
+        raise
+    return Result(message=_created(saved, catalog))
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """Sample rows to learn from: as the backend gets them, `n x features`, and where from."""
+
+    rows: NDArray[np.floating]
+    sample: Kept
+
+
+def rows_for(session: Session, variant: Variant) -> Learnt | None:
+    """Rows for a transform that learns from some; None where it does not, or there are none."""
+    from .executor.kinds import LEARNING
+    from .kept import as_model_rows, kept, matrix
+
+    derivation = variant.derivation
+    assert derivation is not None
+    base = session.catalog.variant(derivation.base)
+    model = session.catalog.model(variant.model)
+    assert model is not None
+    if base is None or base.backend is None:
+        return None
+    if (base.backend.kind, derivation.transform) not in LEARNING:
+        return None
+    sample = kept(session, model)
+    if sample is None:
+        return None
+    sample = sample.set_apart(session.catalog.settings.seed)
+    table = as_model_rows(session, sample, "building")
+    return Learnt(matrix(table, model), sample) if table.num_rows else None
+
+
+def save(session: Session, built: Variant, learnt: Learnt | None, *, replace: bool) -> Variant:
+    """Store a built variant; the rows it learnt from are set aside before it can be measured."""
+    if learnt is not None and built.derivation is not None and built.derivation.build is not None:
+        learnt.sample.remember(session, built.derivation.build.file)
+    return session.catalog.save(built, replace=replace)
+
+
+def _created(variant: Variant, catalog: Catalog) -> str:
+    """What was created, and which derived variants do not follow from it any more."""
+    version = "" if variant.version == 1 else f" (version {variant.version})"
+    lines = [f"created variant {variant.full_name}{version}"]
+    if variant.derivation is not None and variant.derivation.build is not None:
+        made = variant.derivation.build
+        lines[0] += f": {made.size_bytes:,} bytes, {made.base_bytes:,} before"
+    lines += [
+        f"note: {other.full_name}: {reason}"
+        for other in catalog.variants(variant.model)
+        if other.full_name != variant.full_name
+        and (reason := out_of_date(catalog, other)) is not None
+    ]
+    return "\n".join(lines)
+
+
+def out_of_date(catalog: Catalog, variant: Variant) -> str | None:
+    """Why a derived variant cannot be used before it is built again; None where it can."""
+    derivation = variant.derivation
+    if derivation is None:
+        return None
+    again = f"CREATE OR REPLACE VARIANT {variant.full_name} FROM {derivation.base} BY "
+    again += transform_text(derivation)
+    if derivation.build is None or variant.backend is None:
+        return f"it was never built: {again}"
+    base = catalog.variant(derivation.base)
+    if base is None or base.version != derivation.build.base_version:
+        now = "which is gone" if base is None else f"which has version {base.version} now"
+        return (
+            f"it was built from version {derivation.build.base_version} of {derivation.base}, "
+            f"{now}: {again}"
+        )
+    if not Path(variant.backend.target).is_file():
+        return f"its artefact {derivation.build.file} is gone: {again}"
+    return None
+
+
+def build(
+    session: Session,
+    variant: Variant,
+    work: Workspace,
+    rows: NDArray[np.floating] | None = None,
+) -> Variant:
+    """The variant with its backend and its build, the artefact in place but not yet referred to.
+
+    Args:
+        session: whose catalog has the base.
+        variant: derived, not built.
+        work: where it is built.
+        rows: sample rows for transforms that learn from some, as the base's backend gets them.
+
+    Raises:
+        BindError: OC0239, a variant of the base's backend cannot be transformed so.
+        RunError: OC0404, OC0406, or OC0440, OC0441, OC0443 for this one artefact.
+    """
+    from .executor.derive import SUFFIXES, libraries
+    from .stats.effects import effect_of
+
+    derivation = variant.derivation
+    assert derivation is not None
+    base = session.catalog.variant(derivation.base)
+    assert base is not None
+    kind = _kind(base, derivation)
+    path = _artefact(session, base)
+    target = work.place / f"made{SUFFIXES[kind]}"
+    sink = session.environment().progress
+    if sink is not None:
+        sink.update(0, None, (f"building {variant.full_name}",))
+    _transform(variant.full_name, base, derivation, path, target, rows)
+    assert base.backend is not None
+    options = base.backend.options
+    _check(session, variant.replace(backend=Backend(kind, str(target), options)))
+    size = target.stat().st_size
+    name = work.adopt(target)
+    made = Build(
+        file=name,
+        size_bytes=size,
+        base_version=base.version,
+        base_artefact=_digest(path),
+        base_bytes=path.stat().st_size,
+        libraries=libraries(kind),
+        effect=effect_of(derivation.transform, derivation.args),
+        rows=0 if rows is None else len(rows),
+    )
+    return variant.replace(
+        backend=Backend(kind, name, options), derivation=derivation.replace(build=made)
+    )
+
+
+def able(kind: str, transform: str, arg: Scalar) -> str | None:
+    """Why variants of a backend cannot be transformed so; None where they can."""
+    from .executor.kinds import TRANSFORMS
+
+    formats = TRANSFORMS.get(kind, {}).get(transform)
+    if formats is None:
+        return f"a {kind} variant cannot be {WORDS[transform]}"
+    if formats and arg not in formats:
+        return f"a {kind} variant cannot be {WORDS[transform]} to {arg}, only to " + " or ".join(
+            formats
+        )
+    return None
+
+
+def _kind(base: Variant, derivation: Derivation) -> str:
+    """The backend of the base, if it can be transformed so."""
+    from .executor.kinds import TRANSFORMS
+
+    if base.backend is None:
+        raise RunError(
+            f"{base.full_name} was never built, so nothing can be derived from it",
+            code="OC0440",
+            hint=f"CREATE OR REPLACE VARIANT {base.full_name} FROM … BY …",
+        )
+    (arg,) = derivation.args
+    reason = able(base.backend.kind, derivation.transform, arg)
+    if reason is not None:
+        kinds = [kind for kind, known in TRANSFORMS.items() if derivation.transform in known]
+        raise BindError(
+            reason,
+            code="OC0239",
+            label=f"{base.full_name} is {base.backend.kind}('{base.backend.target}')",
+            hint=f"variants that can be {WORDS[derivation.transform]} are those of "
+            + " and ".join(kinds),
+        )
+    return base.backend.kind
+
+
+def _artefact(session: Session, base: Variant) -> Path:
+    """The base's file."""
+    from .executor.failures import cannot_load
+
+    assert base.backend is not None
+    path = session.base_dir / base.backend.target
+    if not path.is_file():
+        raise cannot_load(base.full_name, f"there is no file {path}")
+    return path
+
+
+def _transform(
+    name: str,
+    base: Variant,
+    derivation: Derivation,
+    path: Path,
+    target: Path,
+    rows: NDArray[np.floating] | None,
+) -> None:
+    from .executor.derive import NotDerivable, RowsNeeded, Source, transform_for
+
+    assert base.backend is not None
+    (arg,) = derivation.args
+    try:
+        transform_for(base.backend.kind, derivation.transform)(Source(path, target, arg, rows))
+    except NotDerivable as refused:
+        raise RunError(
+            f"{name} cannot be built by {transform_text(derivation)}: {refused.reason}",
+            code="OC0440",
+            label=f"not of {base.full_name}",
+            hint=refused.hint,
+        ) from refused
+    except RowsNeeded as needed:
+        raise RunError(
+            f"{transform_text(derivation)} of a {base.backend.kind} variant learns from sample "
+            f"rows of {base.model}, at least {arg}",
+            code="OC0441",
+            hint=f"run ANALYZE MODEL {base.model} USING (…) SAMPLE n first; a larger n gives more",
+        ) from needed
+
+
+def _check(session: Session, variant: Variant) -> None:
+    """Does it load, with the inputs and outputs of its model?
+
+    Raises:
+        RunError: OC0443.
+    """
+    from .executor.backends import backend_for
+    from .executor.backends.base import LoadRequest
+
+    model = session.catalog.model(variant.model)
+    assert model is not None
+    assert variant.backend is not None
+    device = session.devices()[0]
+    request = LoadRequest(variant, (), device, model, session.base_dir)
+    try:
+        backend_for(variant.backend.kind).load(request).close()
+    except RunError as error:
+        raise RunError(
+            f"what was built for {variant.full_name} does not run", code="OC0443",
+            notes=(error.message,),
+        ) from error  # fmt: skip
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

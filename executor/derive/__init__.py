@@ -1,0 +1,82 @@
+"""White-box variants: an artefact made from another one, with the same inputs and outputs.
+
+A transform is a function from a source file to a target file; there is one module a kind of backend
+and transform, and `kinds.TRANSFORMS` names those there are, for whoever only asks. It knows no
+catalog, no SQL and no model's declaration. What cannot be done to *this* file it says by raising
+`NotDerivable`, before anything is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from ..failures import missing_package
+from ..kinds import TRANSFORMS
+from .base import NotDerivable, RowsNeeded, Source
+
+LIBRARIES = {
+    "onnx": ("onnx", "onnxruntime", "numpy"),
+    "sklearn": ("scikit-learn", "skops", "numpy"),
+}
+"""What builds and runs the artefacts of a kind."""
+SUFFIXES = {"onnx": ".onnx", "sklearn": ".skops"}
+
+Transform = Callable[[Source], None]
+
+
+def transform_for(kind: str, transform: str) -> Transform:
+    """The function that carries out a transform of `kinds.TRANSFORMS`.
+
+    Raises:
+        RunError: OC0404, a package is missing.
+    """
+    assert transform in TRANSFORMS[kind]
+    try:
+        module = import_module(f".{kind}_{transform}", __package__)
+    except ImportError as error:
+        raise missing_package(kind, str(error.name), kind) from error
+    found: Transform = getattr(module, transform)
+    return found
+
+
+def largest_rank(kind: str, path: Path) -> int | None:
+    """The largest argument of REDUCE that makes this artefact smaller; None where there is none.
+
+    Raises:
+        RunError: OC0404, a package is missing.
+    """
+    try:
+        module = import_module(f".{kind}_reduce", __package__)
+    except ImportError as error:
+        raise missing_package(kind, str(error.name), kind) from error
+    try:
+        rank: int = module.largest_rank(path)
+    except NotDerivable:
+        return None
+    return rank or None
+
+
+def libraries(kind: str) -> tuple[tuple[str, str], ...]:
+    """The versions of what builds and runs artefacts of a kind, by name."""
+    found = []
+    for name in LIBRARIES[kind]:
+        try:
+            found.append((name, version(name)))
+        except PackageNotFoundError as error:
+            raise missing_package(kind, name, kind) from error
+    return tuple(sorted(found))
+
+
+__all__ = [
+    "SUFFIXES",
+    "NotDerivable",
+    "RowsNeeded",
+    "Source",
+    "Transform",
+    "largest_rank",
+    "libraries",
+    "transform_for",
+]

@@ -1,0 +1,509 @@
+"""DERIVE VARIANTS joined together: propose, build, measure, and keep what reaches the frontier."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import field, replace
+from typing import TYPE_CHECKING, Any
+
+from .analyzing import base_choices, body_plan, clusters_of, label_column, labels_of, pricer
+from .deriving import Learnt, able, build, out_of_date, rows_for, save
+from .dsl import ast
+from .dsl.binder import BoundDerive, bind_derive, bind_select
+from .dsl.parser import parse_one
+from .dsl.printer import to_text
+from .errors import OctansError, RunError
+from .ir.logical import LogicalNode
+from .ir.models import Derivation, Knobs, Model, Scalar, Variant, knobs_text, transform_text
+from .ir.physical import Choice
+from .ir.record import dataclass
+from .ir.types import quote
+from .kept import Kept, as_model_rows, kept
+from .knowing import misplaced
+from .planner.problem import settings_of
+from .planner.steps import StepInfo, steps
+from .planner.variants import MOST_LOST, Point, falls_out, frontier
+from .result import Result
+from .stats.intervals import Interval, clustered_share
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from .catalog_db.artefacts import Workspace
+    from .session import Session
+    from .stats.observation import Observation
+
+FORMATS = ("fp16", "int8")
+SHARES = (0.5, 0.75, 0.9)
+RANKS = 3
+"""Steps of the ladders: formats by bits, shares pruned [Boehm et al.: 4 to 10 times], ranks by
+halves of the largest that makes the artefact smaller (our choice)."""
+
+ROWS = "octans_derive_rows"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A variant that was built and, unless it broke, measured."""
+
+    variant: Variant
+    learnt: Learnt | None
+    point: Point | None = None
+    quality: Interval | None = None
+    observations: tuple[Observation, ...] = ()
+
+
+@dataclass
+class Verdict:
+    """One line of the answer."""
+
+    variant: str
+    transform: str
+    reason: str
+    kept: bool = False
+    candidate: Candidate | None = None
+
+
+class _Stopped(Exception):
+    """The budget is spent, or the statement was cancelled; the text says which."""
+
+
+def derive(session: Session, statement: ast.Derive) -> Result:
+    """DERIVE VARIANTS FOR model.
+
+    Raises:
+        BindError: it does not bind.
+        RunError: OC0442 no sample to measure on, OC0444 nothing can be derived, OC0445 nothing says
+            what is right, OC0402 cancelled, with what was decided kept.
+    """
+    bound = bind_derive(statement, session.catalog)
+    session.declare_devices()
+    catalog = session.catalog
+    roots = _roots(session, bound.model)
+    world = _world(session, bound.model, roots)
+    run = catalog.begin_run("derive", to_text(statement))
+    try:
+        with catalog.workspace() as work, session.visible(ROWS, world.rows):
+            search = _Search(session, bound, world, work, run)
+            search.explore(roots)
+            search.decide()
+    except OctansError as error:
+        catalog.finish_run(run, status="failed", error=error.message)
+        raise
+    finally:
+        finish = getattr(session.progress, "finish", None)
+        if finish is not None:
+            finish()
+    cancelled = search.stopped == "cancelled"
+    catalog.finish_run(
+        run,
+        status="cancelled" if cancelled else "done",
+        rows=world.rows.num_rows,
+        usd=search.usd,
+        details={"verdicts": [f"{v.variant}: {v.reason}" for v in search.verdicts]},
+    )
+    if cancelled:
+        names = [verdict.variant for verdict in search.verdicts if verdict.kept]
+        raise RunError(
+            f"DERIVE was cancelled; kept: {', '.join(names) or 'nothing'}",
+            code="OC0402",
+        )
+    return _answer(search, world)
+
+
+# --- what there is to derive from and to measure on -----------------------------------------------
+
+
+@dataclass(frozen=True)
+class World:
+    """The rows that all variants are measured on, and how."""
+
+    model: Model
+    sample: Kept
+    rows: pa.Table
+    body: LogicalNode
+    info: StepInfo
+    base: Choice | None
+
+
+def _roots(session: Session, model: Model) -> list[Variant]:
+    """Variants that were not derived themselves and whose backend knows a transform."""
+    from .executor.kinds import TRANSFORMS
+
+    variants = session.catalog.variants(model.name)
+    found = [
+        v
+        for v in variants
+        if v.derivation is None and v.backend is not None and v.backend.kind in TRANSFORMS
+    ]
+    if not found:
+        raise RunError(
+            f"no variant of {model.name} can be transformed",
+            code="OC0444",
+            notes=tuple(f"{v.full_name} is {v.backend.kind}" for v in variants if v.backend),
+            hint="variants of the backends " + " and ".join(TRANSFORMS) + " can",
+        )
+    return found
+
+
+def _world(session: Session, model: Model, roots: Sequence[Variant]) -> World:
+    from .executor.kinds import LEARNING
+
+    sample = kept(session, model)
+    if sample is None:
+        raise RunError(
+            f"there are no rows of {model.name} to measure derived variants on",
+            code="OC0442",
+            hint=f"run ANALYZE MODEL {model.name} USING (…) LABELS (…) first",
+        )
+    if any(root.backend and root.backend.kind in dict(LEARNING) for root in roots):
+        sample = sample.set_apart(session.catalog.settings.seed)
+    rows = as_model_rows(session, sample, "search")
+    with session.visible(ROWS, rows):
+        body = bind_select(_query(model), session.catalog).plan
+    (info,) = steps(body)
+    base = base_choices((info,), session)[1].get(info.key)
+    metric = model.quality
+    labelled = metric and label_column(model.name, metric.output) in rows.column_names
+    if metric is None or (base is None and not labelled):
+        raise RunError(
+            f"nothing says what a right answer of {model.name} is",
+            code="OC0445",
+            hint="declare QUALITY, and LABELS in ANALYZE or a BASE variant",
+        )
+    return World(model, sample, rows, body, info, base)
+
+
+def _query(model: Model) -> ast.Select:
+    """A query that answers every row, its column named as the metric's output."""
+    output = model.outputs[0].name if model.quality is None else model.quality.output
+    call = f"{quote(model.name)}({', '.join(quote(f.name) for f in model.inputs)})"
+    answer = call if len(model.outputs) == 1 else f"({call}).{quote(output)}"
+    statement = parse_one(f"SELECT {answer} AS {quote(output)} FROM {ROWS}")
+    assert isinstance(statement, ast.Select)
+    return statement
+
+
+# --- the search -----------------------------------------------------------------------------------
+
+
+@dataclass
+class _Search:
+    """Everything proposed so far and what became of it."""
+
+    session: Session
+    bound: BoundDerive
+    world: World
+    work: Workspace
+    run: int
+    started: float = field(default_factory=time.monotonic)
+    usd: float = 0.0
+    stopped: str | None = None
+    existing: list[Point] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def explore(self, roots: Sequence[Variant]) -> None:
+        """Measure what exists, then climb every ladder, until all is done or something ends it."""
+        try:
+            points = self._existing()
+            for root in roots:
+                base = points.get(root.full_name)
+                if base is not None:
+                    for ladder in self._ladders(root):
+                        self._climb(ladder, base)
+        except _Stopped as stop:
+            self.stopped = str(stop)
+        except KeyboardInterrupt:
+            self.stopped = "cancelled"
+
+    def decide(self) -> None:
+        """Keep what reaches the frontier; say why of the others."""
+        open_ = [v for v in self.verdicts if not v.reason]
+        points = [v.candidate.point for v in open_ if v.candidate and v.candidate.point]
+        beaten = frontier(points, self.existing)
+        for verdict in open_:
+            assert verdict.candidate is not None
+            better = beaten[verdict.variant]
+            if better is not None:
+                verdict.reason = f"no better than {better} in quality, time or size"
+                continue
+            candidate = verdict.candidate
+            saved = save(self.session, candidate.variant, candidate.learnt, replace=False)
+            self.session.catalog.record(
+                replace(seen, variant_version=saved.version) for seen in candidate.observations
+            )
+            verdict.kept, verdict.reason = True, "nothing is as good in quality, time and size"
+        self.session.catalog.flush()
+
+    def _existing(self) -> dict[str, Point]:
+        """The variants there are, measured on the same rows; one that cannot run is left out."""
+        found: dict[str, Point] = {}
+        for variant in self.session.catalog.variants(self.bound.model.name):
+            if out_of_date(self.session.catalog, variant) is not None:
+                continue
+            for knobs in settings_of(variant):
+                self._check(f"measuring {variant.full_name}")
+                try:
+                    point, _, _ = self._measured(variant, knobs)
+                except RunError as error:
+                    if error.code == "OC0402":
+                        raise _Stopped("cancelled") from error
+                    self.notes.append(f"{variant.full_name} cannot run: {error.message}")
+                    continue
+                self.existing.append(point)
+                found.setdefault(variant.full_name, point)
+        return found
+
+    def _ladders(self, root: Variant) -> Iterator[list[Variant]]:
+        """Every transform of the root's backend in steps of growing strength, not built."""
+        from .executor.derive import largest_rank
+
+        assert root.backend is not None
+        steps_: dict[str, list[Scalar]] = {"quantize": [*FORMATS], "prune": [*SHARES]}
+        rank = largest_rank(root.backend.kind, self.session.base_dir / root.backend.target)
+        ranks = [rank // 2**step for step in range(RANKS)] if rank else []
+        steps_["reduce"] = list(dict.fromkeys(r for r in ranks if r >= 1))
+        for transform, args in steps_.items():
+            able_ = [arg for arg in args if able(root.backend.kind, transform, arg) is None]
+            yield [self._proposed(root, transform, arg) for arg in able_]
+
+    def _proposed(self, root: Variant, transform: str, arg: Scalar) -> Variant:
+        """A derived variant under a name that is free."""
+        text = {
+            "quantize": f"{arg}",
+            "prune": f"p{round(100 * arg) if isinstance(arg, float) else arg}",
+            "reduce": f"r{arg}",
+        }[transform]
+        name = wanted = f"{root.name}_{text}"
+        number = 1
+        while self.session.catalog.variant(f"{root.model}.{name}") is not None:
+            number += 1
+            name = f"{wanted}_{number}"
+        return Variant(
+            root.model,
+            name,
+            None,
+            Derivation(root.full_name, transform, (arg,)),
+            root.knobs,
+            root.price,
+            volatile=root.volatile,
+        )
+
+    def _climb(self, ladder: Sequence[Variant], base: Point) -> None:
+        """Build and measure step by step; stop where quality has fallen out, and one beyond."""
+        fallen, pruned = "", True
+        for place, proposed in enumerate(ladder):
+            assert proposed.derivation is not None
+            verdict = Verdict(proposed.full_name, transform_text(proposed.derivation), "")
+            there = self._there(proposed.derivation)
+            if there is not None:
+                continue
+            self._check(f"building {proposed.full_name}")
+            self.verdicts.append(verdict)
+            verdict.candidate = self._tried(proposed, verdict)
+            point = verdict.candidate.point if verdict.candidate else None
+            if point is None:
+                continue
+            if not falls_out(point, base):
+                if fallen and pruned:
+                    pruned = False
+                    self.notes.append(
+                        f"{proposed.full_name} is good although {fallen} is not: this ladder is "
+                        "not monotone, and all of it was tried"
+                    )
+                continue
+            verdict.reason = f"costs more than {MOST_LOST:g} of the quality of {base.name}"
+            if fallen and pruned:
+                self._leave_out(ladder[place + 1 :], fallen)
+                return
+            fallen = fallen or proposed.full_name
+
+    def _there(self, derivation: Derivation) -> Variant | None:
+        """A variant that is derived in the same way already."""
+        for variant in self.session.catalog.variants(self.bound.model.name):
+            own = variant.derivation
+            if own is not None and own.replace(build=None) == derivation:
+                return variant
+        return None
+
+    def _leave_out(self, ladder: Sequence[Variant], fallen: str) -> None:
+        for proposed in ladder:
+            assert proposed.derivation is not None
+            text = transform_text(proposed.derivation)
+            reason = f"not built: {fallen}, a weaker step, costs too much already"
+            self.verdicts.append(Verdict(proposed.full_name, text, reason))
+
+    def _tried(self, proposed: Variant, verdict: Verdict) -> Candidate | None:
+        """Build and measure; what refuses or breaks says why in the verdict."""
+        learnt = rows_for(self.session, proposed)
+        try:
+            built = build(
+                self.session, proposed, self.work, None if learnt is None else learnt.rows
+            )
+            point, quality, seen = self._measured(self.session.catalog.located(built), ())
+        except _Stopped as stop:
+            verdict.reason = f"not measured: {stop}"
+            raise
+        except KeyboardInterrupt:
+            verdict.reason = "not measured: cancelled"
+            raise
+        except RunError as error:
+            verdict.reason = error.message
+            if error.code == "OC0402":
+                raise _Stopped("cancelled") from error
+            return None
+        return Candidate(built, learnt, point, quality, tuple(seen))
+
+    def _check(self, what: str) -> None:
+        """Tell what is being done; stop where nothing more may be."""
+        if self.session.cancelled.is_set():
+            raise _Stopped("cancelled")
+        if self._left() <= 0 or (self.bound.budget_usd or self.usd + 1) <= self.usd:
+            raise _Stopped("the budget is spent")
+        sink = self.session.environment().progress
+        if sink is not None:
+            sink.update(len(self.verdicts), None, (f"DERIVE {what}",))
+
+    def _left(self) -> float:
+        seconds = self.bound.budget_seconds
+        spent = time.monotonic() - self.started
+        return float("inf") if seconds is None else seconds - spent
+
+    def _measured(
+        self, variant: Variant, knobs: Knobs
+    ) -> tuple[Point, Interval, list[Observation]]:
+        """Time, size and scores of a variant on the common rows.
+
+        Raises:
+            RunError: it does not run.
+            _Stopped: the budget ended it.
+        """
+        from .executor.runner import LocalRunner
+        from .stats.held_back import held_back_scores
+        from .stats.profile import Limits, ProfiledStep, Request, profile
+
+        session, world = self.session, self.world
+        options = tuple(
+            Choice(variant.full_name, knobs, 1, device.name, version=variant.version)
+            for device in session.devices()
+            if misplaced(variant, device) is None
+        )
+        environment = session.environment()
+        runner = LocalRunner(
+            replace(environment, variants={**environment.variants, variant.full_name: variant})
+        )
+        key, model = world.info.key, world.model
+        request = Request(
+            subject=model.name,
+            plan=body_plan(session, world.body, {key: options[0]}),
+            choices={key: options},
+            steps={key: ProfiledStep(key, model.quality, world.base)},
+            metric=model.quality,
+            labels=labels_of(world.rows),
+            clusters=clusters_of(world.rows),
+            run=self.run,
+            versions={model.name: model.version},
+        )
+        left = self._left()
+        limits = Limits(
+            seconds=None if left == float("inf") else max(left, 0.0),
+            usd=None if self.bound.budget_usd is None else self.bound.budget_usd - self.usd,
+            price=pricer_of(session, variant),
+            cancelled=environment.cancel,
+        )
+        try:
+            result = profile(request, runner, limits=limits)
+            self.usd += result.usd
+            if result.stopped is not None:
+                cancelled = "cancel" in result.stopped
+                raise _Stopped("cancelled" if cancelled else "the budget is spent")
+            scored = held_back_scores(request, runner)({key: options[0]})
+        finally:
+            runner.close()
+        seen = [o for o in result.observations if o.variant == variant.full_name]
+        name = variant.full_name + (f" ({knobs_text(knobs)})" if knobs else "")
+        seconds = _per_element(seen, options[0].device)
+        size = _size(session, variant, seen)
+        point = Point(name, tuple(scored.scores), scored.clusters, seconds, size)
+        return point, clustered_share(scored.scores, scored.clusters), seen
+
+
+def pricer_of(session: Session, variant: Variant) -> Any:
+    """USD of one run of a stage, a variant that is not declared yet included."""
+    declared = session.catalog.variant(variant.full_name)
+    price = pricer(session)
+    base = variant.derivation.base if declared is None and variant.derivation else None
+    if base is None:
+        return price
+    return lambda choice, run: price(choice.replace(variant=base), run)
+
+
+def _per_element(seen: Sequence[Observation], device: str) -> Interval:
+    """Seconds per element at the best batch size on a device."""
+    means = [
+        Interval(
+            o.value / o.batch,
+            (o.low if o.low is not None else o.value) / o.batch,
+            (o.high if o.high is not None else o.value) / o.batch,
+            o.n,
+        )
+        for o in seen
+        if o.metric == "latency" and o.statistic == "mean" and o.batch and o.device == device
+    ]
+    return min(means, key=lambda interval: interval.value)
+
+
+def _size(session: Session, variant: Variant, seen: Sequence[Observation]) -> int | None:
+    """Bytes of the artefact; of what has none, its measured memory."""
+    from .executor.kinds import TRANSFORMS
+
+    if variant.backend is not None and variant.backend.kind in TRANSFORMS:
+        return (session.base_dir / variant.backend.target).stat().st_size
+    return next((int(o.value) for o in seen if o.metric == "memory"), None)
+
+
+def _answer(search: _Search, world: World) -> Result:
+    """A row for every variant proposed, and what is worth knowing besides."""
+    import pyarrow as pa
+
+    rows = []
+    for verdict in search.verdicts:
+        candidate = verdict.candidate
+        point = candidate.point if candidate is not None else None
+        quality = candidate.quality if candidate is not None else None
+        rows.append(
+            {
+                "variant": verdict.variant,
+                "transform": verdict.transform,
+                "quality": quality and round(quality.value, 4),
+                "low": quality and round(quality.low, 4),
+                "high": quality and round(quality.high, 4),
+                "n": quality and quality.n,
+                "us_per_element": point and round(point.seconds.value * 1e6, 3),
+                "us_low": point and round(point.seconds.low * 1e6, 3),
+                "us_high": point and round(point.seconds.high * 1e6, 3),
+                "bytes": point and point.size_bytes,
+                "kept": verdict.kept,
+                "reason": verdict.reason,
+            }
+        )
+    shares = ("quality", "low", "high")
+    schema = pa.schema(
+        [("variant", pa.string()), ("transform", pa.string())]
+        + [(name, pa.float64()) for name in shares]
+        + [("n", pa.int64())]
+        + [(name, pa.float64()) for name in ("us_per_element", "us_low", "us_high")]
+        + [("bytes", pa.int64()), ("kept", pa.bool_()), ("reason", pa.string())]
+    )
+    count = sum(verdict.kept for verdict in search.verdicts)
+    lines = [
+        f"derived {count} of {len(search.verdicts)} proposed variants of {world.model.name}, "
+        f"measured on {world.rows.num_rows} search rows of {world.sample.subject.name}, "
+        f"{time.monotonic() - search.started:.1f} s"
+    ]
+    if search.stopped is not None:
+        lines.append(f"stopped: {search.stopped}")
+    lines += [f"note: {note}" for note in search.notes]
+    return Result(pa.Table.from_pylist(rows, schema), message="\n".join(lines))
