@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 def statistics(session: Session) -> Statistics:
     """Everything measured of what is declared now."""
     catalog = session.catalog
-    return Statistics(
-        catalog.observations(),
-        variants=catalog.variants(),
-        allow_priors=catalog.settings.allow_priors,
-    )
+    observations, variants = catalog.observations(), catalog.variants()
+    if catalog.settings.allow_priors:
+        from .stats.effects import with_expected
+
+        variants = with_expected(variants, observations)
+    return Statistics(observations, variants=variants, allow_priors=catalog.settings.allow_priors)
 
 
 def knowledge(session: Session, stats: Statistics) -> Knowledge:

@@ -5,34 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .analyzing import base_choices, body_plan, clusters_of, label_column, labels_of, pricer
 from .deriving import Learnt, able, build, out_of_date, rows_for, save
 from .dsl import ast
-from .dsl.binder import BoundDerive, bind_derive, bind_select
-from .dsl.parser import parse_one
+from .dsl.binder import BoundDerive, bind_derive
 from .dsl.printer import to_text
 from .errors import OctansError, RunError
-from .ir.logical import LogicalNode
-from .ir.models import Derivation, Knobs, Model, Scalar, Variant, knobs_text, transform_text
-from .ir.physical import Choice
+from .executor.kinds import LEARNING, TRANSFORMS
+from .ir.models import Derivation, Knobs, Model, Scalar, Variant, transform_text
 from .ir.record import dataclass
-from .ir.types import quote
-from .kept import Kept, as_model_rows, kept
-from .knowing import misplaced
+from .measuring import ROWS, Measured, Stopped, World, measure, world_of
 from .planner.problem import settings_of
-from .planner.steps import StepInfo, steps
 from .planner.variants import MOST_LOST, Point, falls_out, frontier
 from .result import Result
-from .stats.intervals import Interval, clustered_share
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from .catalog_db.artefacts import Workspace
     from .session import Session
-    from .stats.observation import Observation
 
 FORMATS = ("fp16", "int8")
 SHARES = (0.5, 0.75, 0.9)
@@ -40,18 +30,14 @@ RANKS = 3
 """Steps of the ladders: formats by bits, shares pruned [Boehm et al.: 4 to 10 times], ranks by
 halves of the largest that makes the artefact smaller (our choice)."""
 
-ROWS = "octans_derive_rows"
-
 
 @dataclass(frozen=True)
 class Candidate:
-    """A variant that was built and, unless it broke, measured."""
+    """A variant that was built and measured."""
 
     variant: Variant
     learnt: Learnt | None
-    point: Point | None = None
-    quality: Interval | None = None
-    observations: tuple[Observation, ...] = ()
+    measured: Measured
 
 
 @dataclass
@@ -63,10 +49,6 @@ class Verdict:
     reason: str
     kept: bool = False
     candidate: Candidate | None = None
-
-
-class _Stopped(Exception):
-    """The budget is spent, or the statement was cancelled; the text says which."""
 
 
 def derive(session: Session, statement: ast.Derive) -> Result:
@@ -81,7 +63,8 @@ def derive(session: Session, statement: ast.Derive) -> Result:
     session.declare_devices()
     catalog = session.catalog
     roots = _roots(session, bound.model)
-    world = _world(session, bound.model, roots)
+    learning = any(root.backend and root.backend.kind in dict(LEARNING) for root in roots)
+    world = world_of(session, bound.model, learning=learning)
     run = catalog.begin_run("derive", to_text(statement))
     try:
         with catalog.workspace() as work, session.visible(ROWS, world.rows):
@@ -112,25 +95,8 @@ def derive(session: Session, statement: ast.Derive) -> Result:
     return _answer(search, world)
 
 
-# --- what there is to derive from and to measure on -----------------------------------------------
-
-
-@dataclass(frozen=True)
-class World:
-    """The rows that all variants are measured on, and how."""
-
-    model: Model
-    sample: Kept
-    rows: pa.Table
-    body: LogicalNode
-    info: StepInfo
-    base: Choice | None
-
-
 def _roots(session: Session, model: Model) -> list[Variant]:
     """Variants that were not derived themselves and whose backend knows a transform."""
-    from .executor.kinds import TRANSFORMS
-
     variants = session.catalog.variants(model.name)
     found = [
         v
@@ -145,44 +111,6 @@ def _roots(session: Session, model: Model) -> list[Variant]:
             hint="variants of the backends " + " and ".join(TRANSFORMS) + " can",
         )
     return found
-
-
-def _world(session: Session, model: Model, roots: Sequence[Variant]) -> World:
-    from .executor.kinds import LEARNING
-
-    sample = kept(session, model)
-    if sample is None:
-        raise RunError(
-            f"there are no rows of {model.name} to measure derived variants on",
-            code="OC0442",
-            hint=f"run ANALYZE MODEL {model.name} USING (…) LABELS (…) first",
-        )
-    if any(root.backend and root.backend.kind in dict(LEARNING) for root in roots):
-        sample = sample.set_apart(session.catalog.settings.seed)
-    rows = as_model_rows(session, sample, "search")
-    with session.visible(ROWS, rows):
-        body = bind_select(_query(model), session.catalog).plan
-    (info,) = steps(body)
-    base = base_choices((info,), session)[1].get(info.key)
-    metric = model.quality
-    labelled = metric and label_column(model.name, metric.output) in rows.column_names
-    if metric is None or (base is None and not labelled):
-        raise RunError(
-            f"nothing says what a right answer of {model.name} is",
-            code="OC0445",
-            hint="declare QUALITY, and LABELS in ANALYZE or a BASE variant",
-        )
-    return World(model, sample, rows, body, info, base)
-
-
-def _query(model: Model) -> ast.Select:
-    """A query that answers every row, its column named as the metric's output."""
-    output = model.outputs[0].name if model.quality is None else model.quality.output
-    call = f"{quote(model.name)}({', '.join(quote(f.name) for f in model.inputs)})"
-    answer = call if len(model.outputs) == 1 else f"({call}).{quote(output)}"
-    statement = parse_one(f"SELECT {answer} AS {quote(output)} FROM {ROWS}")
-    assert isinstance(statement, ast.Select)
-    return statement
 
 
 # --- the search -----------------------------------------------------------------------------------
@@ -213,7 +141,7 @@ class _Search:
                 if base is not None:
                     for ladder in self._ladders(root):
                         self._climb(ladder, base)
-        except _Stopped as stop:
+        except Stopped as stop:
             self.stopped = str(stop)
         except KeyboardInterrupt:
             self.stopped = "cancelled"
@@ -221,7 +149,7 @@ class _Search:
     def decide(self) -> None:
         """Keep what reaches the frontier; say why of the others."""
         open_ = [v for v in self.verdicts if not v.reason]
-        points = [v.candidate.point for v in open_ if v.candidate and v.candidate.point]
+        points = [v.candidate.measured.point for v in open_ if v.candidate is not None]
         beaten = frontier(points, self.existing)
         for verdict in open_:
             assert verdict.candidate is not None
@@ -232,7 +160,8 @@ class _Search:
             candidate = verdict.candidate
             saved = save(self.session, candidate.variant, candidate.learnt, replace=False)
             self.session.catalog.record(
-                replace(seen, variant_version=saved.version) for seen in candidate.observations
+                replace(seen, variant_version=saved.version)
+                for seen in candidate.measured.observations
             )
             verdict.kept, verdict.reason = True, "nothing is as good in quality, time and size"
         self.session.catalog.flush()
@@ -246,10 +175,10 @@ class _Search:
             for knobs in settings_of(variant):
                 self._check(f"measuring {variant.full_name}")
                 try:
-                    point, _, _ = self._measured(variant, knobs)
+                    point = self._measured(variant, knobs).point
                 except RunError as error:
                     if error.code == "OC0402":
-                        raise _Stopped("cancelled") from error
+                        raise Stopped("cancelled") from error
                     self.notes.append(f"{variant.full_name} cannot run: {error.message}")
                     continue
                 self.existing.append(point)
@@ -303,10 +232,9 @@ class _Search:
             self._check(f"building {proposed.full_name}")
             self.verdicts.append(verdict)
             verdict.candidate = self._tried(proposed, verdict)
-            point = verdict.candidate.point if verdict.candidate else None
-            if point is None:
+            if verdict.candidate is None:
                 continue
-            if not falls_out(point, base):
+            if not falls_out(verdict.candidate.measured.point, base):
                 if fallen and pruned:
                     pruned = False
                     self.notes.append(
@@ -342,8 +270,8 @@ class _Search:
             built = build(
                 self.session, proposed, self.work, None if learnt is None else learnt.rows
             )
-            point, quality, seen = self._measured(self.session.catalog.located(built), ())
-        except _Stopped as stop:
+            measured = self._measured(self.session.catalog.located(built), ())
+        except Stopped as stop:
             verdict.reason = f"not measured: {stop}"
             raise
         except KeyboardInterrupt:
@@ -352,116 +280,34 @@ class _Search:
         except RunError as error:
             verdict.reason = error.message
             if error.code == "OC0402":
-                raise _Stopped("cancelled") from error
+                raise Stopped("cancelled") from error
             return None
-        return Candidate(built, learnt, point, quality, tuple(seen))
+        return Candidate(built, learnt, measured)
 
     def _check(self, what: str) -> None:
         """Tell what is being done; stop where nothing more may be."""
         if self.session.cancelled.is_set():
-            raise _Stopped("cancelled")
-        if self._left() <= 0 or (self.bound.budget_usd or self.usd + 1) <= self.usd:
-            raise _Stopped("the budget is spent")
+            raise Stopped("cancelled")
+        if any(left is not None and left <= 0 for left in (self._left(), self._usd_left())):
+            raise Stopped("the budget is spent")
         sink = self.session.environment().progress
         if sink is not None:
             sink.update(len(self.verdicts), None, (f"DERIVE {what}",))
 
-    def _left(self) -> float:
+    def _left(self) -> float | None:
         seconds = self.bound.budget_seconds
-        spent = time.monotonic() - self.started
-        return float("inf") if seconds is None else seconds - spent
+        return None if seconds is None else seconds - (time.monotonic() - self.started)
 
-    def _measured(
-        self, variant: Variant, knobs: Knobs
-    ) -> tuple[Point, Interval, list[Observation]]:
-        """Time, size and scores of a variant on the common rows.
+    def _usd_left(self) -> float | None:
+        usd = self.bound.budget_usd
+        return None if usd is None else usd - self.usd
 
-        Raises:
-            RunError: it does not run.
-            _Stopped: the budget ended it.
-        """
-        from .executor.runner import LocalRunner
-        from .stats.held_back import held_back_scores
-        from .stats.profile import Limits, ProfiledStep, Request, profile
-
-        session, world = self.session, self.world
-        options = tuple(
-            Choice(variant.full_name, knobs, 1, device.name, version=variant.version)
-            for device in session.devices()
-            if misplaced(variant, device) is None
+    def _measured(self, variant: Variant, knobs: Knobs) -> Measured:
+        found, usd = measure(
+            self.session, self.world, variant, knobs, self.run, self._left(), self._usd_left()
         )
-        environment = session.environment()
-        runner = LocalRunner(
-            replace(environment, variants={**environment.variants, variant.full_name: variant})
-        )
-        key, model = world.info.key, world.model
-        request = Request(
-            subject=model.name,
-            plan=body_plan(session, world.body, {key: options[0]}),
-            choices={key: options},
-            steps={key: ProfiledStep(key, model.quality, world.base)},
-            metric=model.quality,
-            labels=labels_of(world.rows),
-            clusters=clusters_of(world.rows),
-            run=self.run,
-            versions={model.name: model.version},
-        )
-        left = self._left()
-        limits = Limits(
-            seconds=None if left == float("inf") else max(left, 0.0),
-            usd=None if self.bound.budget_usd is None else self.bound.budget_usd - self.usd,
-            price=pricer_of(session, variant),
-            cancelled=environment.cancel,
-        )
-        try:
-            result = profile(request, runner, limits=limits)
-            self.usd += result.usd
-            if result.stopped is not None:
-                cancelled = "cancel" in result.stopped
-                raise _Stopped("cancelled" if cancelled else "the budget is spent")
-            scored = held_back_scores(request, runner)({key: options[0]})
-        finally:
-            runner.close()
-        seen = [o for o in result.observations if o.variant == variant.full_name]
-        name = variant.full_name + (f" ({knobs_text(knobs)})" if knobs else "")
-        seconds = _per_element(seen, options[0].device)
-        size = _size(session, variant, seen)
-        point = Point(name, tuple(scored.scores), scored.clusters, seconds, size)
-        return point, clustered_share(scored.scores, scored.clusters), seen
-
-
-def pricer_of(session: Session, variant: Variant) -> Any:
-    """USD of one run of a stage, a variant that is not declared yet included."""
-    declared = session.catalog.variant(variant.full_name)
-    price = pricer(session)
-    base = variant.derivation.base if declared is None and variant.derivation else None
-    if base is None:
-        return price
-    return lambda choice, run: price(choice.replace(variant=base), run)
-
-
-def _per_element(seen: Sequence[Observation], device: str) -> Interval:
-    """Seconds per element at the best batch size on a device."""
-    means = [
-        Interval(
-            o.value / o.batch,
-            (o.low if o.low is not None else o.value) / o.batch,
-            (o.high if o.high is not None else o.value) / o.batch,
-            o.n,
-        )
-        for o in seen
-        if o.metric == "latency" and o.statistic == "mean" and o.batch and o.device == device
-    ]
-    return min(means, key=lambda interval: interval.value)
-
-
-def _size(session: Session, variant: Variant, seen: Sequence[Observation]) -> int | None:
-    """Bytes of the artefact; of what has none, its measured memory."""
-    from .executor.kinds import TRANSFORMS
-
-    if variant.backend is not None and variant.backend.kind in TRANSFORMS:
-        return (session.base_dir / variant.backend.target).stat().st_size
-    return next((int(o.value) for o in seen if o.metric == "memory"), None)
+        self.usd += usd
+        return found
 
 
 def _answer(search: _Search, world: World) -> Result:
@@ -470,9 +316,9 @@ def _answer(search: _Search, world: World) -> Result:
 
     rows = []
     for verdict in search.verdicts:
-        candidate = verdict.candidate
-        point = candidate.point if candidate is not None else None
-        quality = candidate.quality if candidate is not None else None
+        measured = None if verdict.candidate is None else verdict.candidate.measured
+        point = None if measured is None else measured.point
+        quality = None if measured is None else measured.quality
         rows.append(
             {
                 "variant": verdict.variant,

@@ -31,7 +31,7 @@ _ABOUT = (
 )
 _SHOW = {
     "models": "FROM octans.models",
-    "variants": "SELECT lineage, transform, backend, options, knobs, base, bytes, version, state "
+    "variants": "SELECT variant, lineage, backend, options, knobs, base, bytes, version, state "
     "FROM octans_internal.lineage WHERE $1 IS NULL OR lower(model) = lower($1) ORDER BY path",
     "devices": "FROM octans.devices",
     "links": "FROM octans.links",

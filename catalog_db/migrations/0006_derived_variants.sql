@@ -51,21 +51,22 @@ WITH RECURSIVE listed AS (
     LEFT JOIN octans.models AS m ON m.name = v.model
 ),
 tree AS (
-    SELECT *, variant AS drawn, '' AS indent, [lower(variant)] AS path
+    SELECT *, split_part(variant, '.', 2) AS drawn, '' AS indent, [lower(variant)] AS path
     FROM listed WHERE derived_from IS NULL
     UNION ALL
     SELECT c.*,
-        p.indent || CASE WHEN c.place = c.siblings THEN '└─ ' ELSE '├─ ' END || c.variant,
+        p.indent || CASE WHEN c.place = c.siblings THEN '└─ ' ELSE '├─ ' END
+            || coalesce(c.transform, c.derived_by),
         p.indent || CASE WHEN c.place = c.siblings THEN '   ' ELSE '│  ' END,
         list_append(p.path, lower(c.variant))
     FROM listed AS c JOIN tree AS p ON lower(c.derived_from) = lower(p.variant)
 )
-SELECT drawn AS lineage, transform, bytes,
+SELECT variant, drawn AS lineage, bytes,
     CASE
         WHEN derived_from IS NOT NULL AND base_version IS NULL THEN 'not built'
         WHEN base_version <> base_now THEN 'to build again: its base changed'
         WHEN timed AND scored THEN 'eligible'
         ELSE state
     END AS state,
-    backend, options, knobs, base, version, variant, model, path
+    backend, options, knobs, base, version, model, path
 FROM tree;

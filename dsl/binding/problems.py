@@ -53,7 +53,6 @@ CODES: dict[str, str] = {
     "OC0233": "a wrong budget",
     "OC0234": "an unknown step or field",
     "OC0238": "an unknown transform, or wrong arguments of one",
-    "OC0239": "a variant of this backend cannot be transformed so",
 }
 """What each OC02xx means, in a line."""
 

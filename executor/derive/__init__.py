@@ -34,11 +34,8 @@ def transform_for(kind: str, transform: str) -> Transform:
         RunError: OC0404, a package is missing.
     """
     assert transform in TRANSFORMS[kind]
-    try:
-        module = import_module(f".{kind}_{transform}", __package__)
-    except ImportError as error:
-        raise missing_package(kind, str(error.name), kind) from error
-    found: Transform = getattr(module, transform)
+    libraries(kind)
+    found: Transform = getattr(import_module(f".{kind}_{transform}", __package__), transform)
     return found
 
 
@@ -48,10 +45,8 @@ def largest_rank(kind: str, path: Path) -> int | None:
     Raises:
         RunError: OC0404, a package is missing.
     """
-    try:
-        module = import_module(f".{kind}_reduce", __package__)
-    except ImportError as error:
-        raise missing_package(kind, str(error.name), kind) from error
+    libraries(kind)
+    module = import_module(f".{kind}_reduce", __package__)
     try:
         rank: int = module.largest_rank(path)
     except NotDerivable:

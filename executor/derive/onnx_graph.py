@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
-from onnx import numpy_helper
 
+from ..failures import describe
 from .base import NotDerivable
 
 if TYPE_CHECKING:
@@ -35,12 +34,12 @@ def load(path: Path) -> Any:
     Raises:
         NotDerivable: it is not an ONNX file.
     """
-    from google.protobuf.message import DecodeError
+    import onnx
 
     try:
         model = onnx.load(path)
-    except (DecodeError, onnx.checker.ValidationError, OSError) as error:
-        raise NotDerivable(f"{path.name} is not an ONNX file: {error}") from error
+    except Exception as error:
+        raise NotDerivable(f"onnx refused {path.name}: {describe(error)}") from error
     _lift_constants(model.graph)
     return model
 
@@ -51,6 +50,8 @@ def save(model: Any, path: Path) -> None:
     Raises:
         NotDerivable: it is too large for one file.
     """
+    import onnx
+
     if model.ByteSize() > _MOST_BYTES:
         raise NotDerivable("the result is larger than 2 GB, which one ONNX file cannot hold")
     onnx.checker.check_model(model)
@@ -59,6 +60,8 @@ def save(model: Any, path: Path) -> None:
 
 def weights(model: Any) -> Iterator[tuple[Any, NDArray[Any]]]:
     """Each floating-point weight (initializer and values), once, of at least two dimensions."""
+    from onnx import numpy_helper
+
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     seen = set()
     for node in model.graph.node:
@@ -84,6 +87,8 @@ def refuse_without_weights(model: Any, what: str) -> NotDerivable:
 
 def replace(tensor: Any, values: NDArray[Any]) -> None:
     """Give an initializer new values."""
+    from onnx import numpy_helper
+
     tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), tensor.name))
 
 

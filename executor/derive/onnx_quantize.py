@@ -16,16 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import onnx
-from onnxruntime.quantization import QuantType, quantize_dynamic
-from onnxruntime.quantization.onnx_model import ONNXModel
-from onnxruntime.quantization.shape_inference import quant_pre_process
-
 from ..failures import describe
 from . import onnx_graph
 from .base import NotDerivable, Source
 
-_INTEGERS = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+INTEGERS = ("INT8", "UINT8")
 
 
 def quantize(source: Source) -> None:
@@ -41,6 +36,10 @@ def quantize(source: Source) -> None:
 
 
 def _int8(source: Source) -> None:
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
     before = onnx_graph.load(source.path)
     prepared = source.target.with_name("prepared.onnx")
     made = source.target.with_name("quantized.onnx")
@@ -56,22 +55,24 @@ def _int8(source: Source) -> None:
             weight_type=QuantType.QUInt8 if convolves else QuantType.QInt8,
         )
     model = onnx.load(made)
-    if _count(model, _INTEGERS) == _count(before, _INTEGERS):
+    if _count(model, *INTEGERS) == _count(before, *INTEGERS):
         raise onnx_graph.refuse_without_weights(before, "quantised to int8")
     onnx_graph.save(model, source.target)
 
 
 def _half(source: Source) -> None:
     before = onnx_graph.load(source.path)
-    halves = _count(before, (onnx.TensorProto.FLOAT16,))
+    halves = _count(before, "FLOAT16")
     model = _float16(before)
-    if _count(model, (onnx.TensorProto.FLOAT16,)) == halves:
+    if _count(model, "FLOAT16") == halves:
         raise onnx_graph.refuse_without_weights(before, "kept in half precision")
     onnx_graph.save(model, source.target)
 
 
 def _float16(model: Any) -> Any:
     """onnxruntime's conversion; importing its package leaves its folder on `sys.path`."""
+    from onnxruntime.quantization.onnx_model import ONNXModel
+
     path = list(sys.path)
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
@@ -82,10 +83,13 @@ def _float16(model: Any) -> Any:
         return made.model
 
 
-def _count(model: Any, kinds: tuple[int, ...]) -> int:
-    """Initializers of these types with more than one value: scales and zero points do not count."""
+def _count(model: Any, *kinds: str) -> int:
+    """Initializers of these types with two dimensions or more; scales have fewer."""
+    from onnx import TensorProto
+
+    numbers = [TensorProto.DataType.Value(kind) for kind in kinds]
     tensors = model.graph.initializer
-    return sum(t.data_type in kinds and len(t.dims) >= 2 for t in tensors)
+    return sum(t.data_type in numbers and len(t.dims) >= 2 for t in tensors)
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
 
 from . import onnx_graph
 from .base import NotDerivable, Source
@@ -65,6 +64,8 @@ def _largest(model: Any) -> int:
 
 def _weight(node: Any, tensors: dict[str, Any]) -> NDArray[Any] | None:
     """The constant `m x n` matrix that a dense layer multiplies its input by."""
+    from onnx import numpy_helper
+
     if node.op_type not in ("MatMul", "Gemm") or node.input[1] not in tensors:
         return None
     values: NDArray[Any] = numpy_helper.to_array(tensors[node.input[1]])
@@ -78,6 +79,8 @@ def _weight(node: Any, tensors: dict[str, Any]) -> NDArray[Any] | None:
 
 def _thin(graph: Any, node: Any, weight: NDArray[Any], rank: int, place: int) -> list[Any]:
     """Two nodes in place of one."""
+    from onnx import helper, numpy_helper
+
     left, sizes, right = np.linalg.svd(weight.astype(np.float64), full_matrices=False)
     root = np.sqrt(sizes[:rank])
     names = [f"{node.output[0]}__{part}{place}" for part in ("a", "b", "thin")]
@@ -93,6 +96,8 @@ def _thin(graph: Any, node: Any, weight: NDArray[Any], rank: int, place: int) ->
 
 
 def _attributes(node: Any) -> dict[str, Any]:
+    from onnx import helper
+
     return {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
 

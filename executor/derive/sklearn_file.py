@@ -8,9 +8,6 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import skops.io
-from skops.io.exceptions import UntrustedTypesFoundException
-
 from ..backends.sklearn import TRUSTED
 from .base import NotDerivable
 
@@ -27,6 +24,9 @@ def load(path: Path) -> Any:
     Raises:
         NotDerivable: it is no skops file, or one with types that are not trusted.
     """
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
     try:
         return skops.io.load(path, trusted=list(TRUSTED))
     except UntrustedTypesFoundException as error:
@@ -41,6 +41,8 @@ def save(estimator: Any, path: Path) -> None:
     skops names arrays by their addresses in memory, and a ZIP file holds the time: both are made
     the same for all.
     """
+    import skops.io
+
     numbers: dict[str, str] = {}
 
     def renumbered(found: re.Match[str]) -> str:
