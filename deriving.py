@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from .kept import Kept
     from .session import Session
 
-WORDS = {"quantize": "quantised", "prune": "pruned", "reduce": "reduced"}
-
 
 def create(session: Session, statement: ast.CreateVariant, variant: Variant) -> Result:
     """CREATE VARIANT; a derived one is built first, and nothing is left of it where that fails.
@@ -183,11 +181,10 @@ def able(kind: str, transform: str, arg: Scalar) -> str | None:
 
     formats = TRANSFORMS.get(kind, {}).get(transform)
     if formats is None:
-        return f"a {kind} variant cannot be {WORDS[transform]}"
+        return f"{transform.upper()} cannot transform a {kind} variant"
     if formats and arg not in formats:
-        return f"a {kind} variant cannot be {WORDS[transform]} to {arg}, only to " + " or ".join(
-            formats
-        )
+        listed = " or ".join(formats)
+        return f"{transform.upper()} of a {kind} variant is to {listed}, not to {arg}"
     return None
 
 
@@ -209,8 +206,7 @@ def _kind(base: Variant, derivation: Derivation) -> str:
             reason,
             code="OC0239",
             label=f"{base.full_name} is {base.backend.kind}('{base.backend.target}')",
-            hint=f"variants that can be {WORDS[derivation.transform]} are those of "
-            + " and ".join(kinds),
+            hint=f"{derivation.transform.upper()} is for variants of " + " and ".join(kinds),
         )
     return base.backend.kind
 
