@@ -46,6 +46,10 @@ def create(session: Session, statement: ast.CreateVariant, variant: Variant) -> 
         if error.span is None:
             error.span = statement.derivation.span
         raise
+    finally:
+        finish = getattr(session.progress, "finish", None)
+        if finish is not None:
+            finish()
     return Result(message=_created(saved, catalog))
 
 
@@ -151,12 +155,11 @@ def build(
     kind = _kind(base, derivation)
     path = _artefact(session, base)
     target = work.place / f"made{SUFFIXES[kind]}"
-    sink = session.environment().progress
-    if sink is not None:
-        sink.update(0, None, (f"building {variant.full_name}",))
+    _tell(session, f"building {variant.full_name}")
     _transform(variant.full_name, base, derivation, path, target, rows)
     assert base.backend is not None
     options = base.backend.options
+    _tell(session, f"checking {variant.full_name}")
     _check(session, variant.replace(backend=Backend(kind, str(target), options)))
     size = target.stat().st_size
     name = work.adopt(target)
@@ -173,6 +176,12 @@ def build(
     return variant.replace(
         backend=Backend(kind, name, options), derivation=derivation.replace(build=made)
     )
+
+
+def _tell(session: Session, what: str) -> None:
+    sink = session.environment().progress
+    if sink is not None:
+        sink.update(0, None, (what,))
 
 
 def able(kind: str, transform: str, arg: Scalar) -> str | None:

@@ -14,10 +14,12 @@ from .building import cluster_texts, row_digests
 from .dsl import ast
 from .dsl.binder import bind_select
 from .dsl.parser import parse_one
+from .errors import RunError
 from .ir.models import Model, Pipeline
 from .ir.physical import Stage
 from .ir.record import dataclass
 from .ir.types import quote
+from .planner.steps import steps
 from .stats.sampling import split
 
 if TYPE_CHECKING:
@@ -91,9 +93,16 @@ def kept(session: Session, model: Model) -> Kept | None:
         return Kept(model, model, table)
     for pipeline in catalog.pipelines():
         table = catalog.sample(pipeline.name, pipeline.version)
-        if table is not None and f"{model.name.lower()}(" in pipeline.text.lower():
+        if table is not None and _calls(session, pipeline, table, model):
             return Kept(model, pipeline, table)
     return None
+
+
+def _calls(session: Session, pipeline: Pipeline, table: pa.Table, model: Model) -> bool:
+    """Does a step of the pipeline, or of one that it calls, call the model?"""
+    with session.visible(KEPT_ROWS, table):
+        body = bind_select(_call(pipeline), session.catalog).plan
+    return any(info.model == model.name for info in steps(body))
 
 
 def as_model_rows(session: Session, sample: Kept, role: str) -> pa.Table:
@@ -154,7 +163,10 @@ def _elements(evaluator: Evaluator, model: Model, table: pa.Table) -> pa.Table:
 
 
 def _flat(table: pa.Table, stage: Stage, model: Model) -> pa.Table:
-    """One row for every element of EACH; the others are repeated."""
+    """One row for every element of EACH; the others are repeated.
+
+    A row whose lists differ in length, its label's included, says nothing of single elements.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -162,7 +174,12 @@ def _flat(table: pa.Table, stage: Stage, model: Model) -> pa.Table:
         return table
     each = [f.name for f, many in zip(model.inputs, stage.lists, strict=True) if many]
     each += [name for name in table.column_names if name.startswith("__label:")]
-    table = table.filter(pc.is_valid(table.column(each[0]))).combine_chunks()
+    lengths = pc.list_value_length(table.column(each[0]))
+    whole = pc.is_valid(lengths)
+    for name in each[1:]:
+        same = pc.equal(lengths, pc.list_value_length(table.column(name)))
+        whole = pc.and_(whole, pc.fill_null(same, False))
+    table = table.filter(whole).combine_chunks()
     parents = pc.list_parent_indices(table.column(each[0]))
     return pa.table(
         {
@@ -175,10 +192,22 @@ def _flat(table: pa.Table, stage: Stage, model: Model) -> pa.Table:
 
 
 def matrix(table: pa.Table, model: Model) -> NDArray[np.floating]:
-    """Rows as an estimator gets them: list arguments side by side, `n x features`."""
+    """Rows as an estimator gets them: list arguments side by side, `n x features`.
+
+    Raises:
+        RunError: OC0441, they are no numbers, or not as many in each row.
+    """
     import numpy as np
 
     from .executor.backends.base import as_matrix
+    from .executor.failures import RowFailed
 
-    columns = [as_matrix(table.column(f.name).combine_chunks()) for f in model.inputs]
-    return np.asarray(np.column_stack(columns), np.float64)
+    try:
+        columns = [as_matrix(table.column(f.name).combine_chunks()) for f in model.inputs]
+        return np.asarray(np.column_stack(columns), np.float64)
+    except (RowFailed, ValueError, TypeError) as error:
+        raise RunError(
+            f"the kept rows of {model.name} are not numbers, as many in each row: {error}",
+            code="OC0441",
+            hint="what is learnt from them are directions among numbers",
+        ) from error

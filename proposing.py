@@ -63,7 +63,9 @@ def derive(session: Session, statement: ast.Derive) -> Result:
     session.declare_devices()
     catalog = session.catalog
     roots = _roots(session, bound.model)
-    learning = any(root.backend and root.backend.kind in dict(LEARNING) for root in roots)
+    learning = any(
+        root.backend is not None and (root.backend.kind, "reduce") in LEARNING for root in roots
+    )
     world = world_of(session, bound.model, learning=learning)
     run = catalog.begin_run("derive", to_text(statement))
     try:
@@ -265,8 +267,8 @@ class _Search:
 
     def _tried(self, proposed: Variant, verdict: Verdict) -> Candidate | None:
         """Build and measure; what refuses or breaks says why in the verdict."""
-        learnt = rows_for(self.session, proposed)
         try:
+            learnt = rows_for(self.session, proposed)
             built = build(
                 self.session, proposed, self.work, None if learnt is None else learnt.rows
             )

@@ -315,6 +315,29 @@ def test_the_rows_of_a_pipeline_serve_the_models_it_calls(session):
     assert len(found) > 5
 
 
+def test_rows_that_are_no_numbers_teach_nothing(session, place):
+    session.sql(
+        """
+        CREATE MODEL t (glyph VARCHAR) RETURNS (digit INTEGER) QUALITY exact_match(digit);
+        CREATE VARIANT t.lin USING sklearn('lin.skops');
+        CREATE MODEL first (glyph VARCHAR) RETURNS (digit INTEGER) QUALITY exact_match(digit);
+        CREATE VARIANT first.one USING replay('answers.parquet');
+        COPY (SELECT 'n' || i AS glyph, i::INTEGER AS digit FROM range(90) t(i))
+        TO 'answers.parquet';
+        CREATE PIPELINE start (glyph VARCHAR) RETURNS (digit INTEGER)
+          QUALITY exact_match(digit) AS BEGIN one := first(glyph); RETURN one; END;
+        ANALYZE PIPELINE start USING (FROM 'answers.parquet') LABELS (digit := digit);
+        """
+    )
+    error = refused(session, "CREATE VARIANT t.r FROM t.lin BY REDUCE(8)")
+    assert error.code == "OC0441"
+    assert "ANALYZE MODEL t" in error.hint, "first(…) calls first, not t"
+    session.sql("CREATE VARIANT t.told USING replay('answers.parquet') BASE")
+    session.sql("ANALYZE MODEL t USING (FROM 'answers.parquet')")
+    error = refused(session, "CREATE VARIANT t.r FROM t.lin BY REDUCE(8)")
+    assert (error.code, "not numbers" in error.message) == ("OC0441", True)
+
+
 # --- DERIVE VARIANTS ------------------------------------------------------------------------------
 
 
