@@ -6,24 +6,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import duckdb
-
-from .building import roles_with_building
+from .drawing import Drawn, clusters_of, draw
 from .dsl import ast
 from .dsl.binder import BoundAnalyze, bind_analyze
 from .dsl.printer import to_text
+from .environments import made_of
 from .errors import OctansError, PlanError, RunError
 from .ir.logical import LogicalNode
 from .ir.models import Device
 from .ir.physical import Choice, PhysicalPlan, Stage
-from .ir.types import quote
+from .ir.slo import Slo
 from .knowing import misplaced
-from .plain import duckdb_error
 from .planner.lower import lower
 from .planner.problem import answers_of, settings_of
 from .planner.steps import StepInfo, conditioned, steps
 from .result import Result
-from .stats.sampling import sample, split
+from .reusing import flushing, resuming
 from .summary import summary
 
 if TYPE_CHECKING:
@@ -34,10 +32,7 @@ if TYPE_CHECKING:
     from .stats.observation import Observation
     from .stats.profile import ProfiledStep, ProfileResult, Request
     from .stats.runner import StageRun
-
-HELD_BACK_SHARE = 0.25
-"""Share of the sample (of its clusters) kept for promises: enough to prove, little enough to leave
-the estimates narrow (our choice)."""
+    from .stats.strategy import Aim, Strategy
 
 SEARCH_ROWS = "octans_search_rows"
 
@@ -52,12 +47,15 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
     catalog = session.catalog
     bound = bind_analyze(statement, catalog)
     session.declare_devices()
-    run = catalog.begin_run("analyze", to_text(statement))
+    text = to_text(statement)
+    run = catalog.begin_run("analyze", text)
     measured: list[Observation] = []
     try:
-        table = _sampled(session, bound)
+        drawn = draw(session, bound)
+        table = drawn.table
+        made_of(session, run, _variants_of(session, bound))
         catalog.save_sample(bound.subject, bound.version, run, table)
-        result = _profiled(session, bound, table, run, measured)
+        result = _profiled(session, bound, drawn, run, text, measured)
     except OctansError as error:
         catalog.record(measured)
         catalog.flush()
@@ -68,7 +66,7 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
         catalog.flush()
         catalog.finish_run(run, status="cancelled")
         raise
-    result = replace(result, notes=(*_null_labels(table), *result.notes))
+    result = replace(result, notes=(*_null_labels(table), *drawn.notes, *result.notes))
     catalog.record(measured)
     catalog.flush()
     catalog.finish_run(
@@ -76,7 +74,11 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
         status="done" if result.stopped is None else "cancelled",
         rows=table.num_rows,
         usd=result.usd,
-        details={"left_out": list(result.left_out), "notes": list(result.notes)},
+        details={
+            "left_out": list(result.left_out),
+            "notes": list(result.notes),
+            "source_rows": drawn.source_rows,
+        },
     )
     if result.stopped == "cancelled":
         raise RunError(
@@ -87,9 +89,10 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
     return summary(bound, table, result)
 
 
-def label_column(context: str, output: str) -> str:
-    """The column of a kept sample that holds a label."""
-    return f"__label:{context}:{output}"
+def _variants_of(session: Session, bound: BoundAnalyze) -> list[str]:
+    """The variants that analyzing the subject runs."""
+    models = {info.model for info in steps(bound.body(SEARCH_ROWS))}
+    return [v.full_name for model in sorted(models) for v in session.catalog.variants(model)]
 
 
 def labels_of(table: pa.Table) -> dict[tuple[str, str], pa.ChunkedArray]:
@@ -100,12 +103,6 @@ def labels_of(table: pa.Table) -> dict[tuple[str, str], pa.ChunkedArray]:
             _, context, output = name.split(":", 2)
             found[context, output] = table.column(name)
     return found
-
-
-def clusters_of(table: pa.Table) -> list[Any] | None:
-    """The cluster of every row of a kept sample; None where rows are independent."""
-    column = table.column("__cluster")
-    return None if column.null_count == len(column) else column.to_pylist()
 
 
 def base_choices(
@@ -174,45 +171,6 @@ def body_plan(session: Session, body: LogicalNode, reference: Mapping[str, Choic
     return lower(body, reference, models, "null")
 
 
-def _sampled(session: Session, bound: BoundAnalyze) -> pa.Table:
-    """The sample with `__row`, `__role`, `__cluster`, inputs and labels."""
-    import pyarrow as pa
-
-    seed = session.catalog.settings.seed
-    columns = [f"{named.expr.text} AS {quote(named.name)}" for named in bound.inputs]
-    columns += [
-        f"{label.expr.expr.text} AS {quote(label_column(label.context, label.output))}"
-        for label in bound.labels
-    ]
-    columns.append(f"{bound.cluster.text if bound.cluster else 'NULL'} AS __cluster")
-    if bound.sample == 0:
-        raise RunError("SAMPLE 0 leaves no rows to analyze", code="OC0430")
-    try:
-        with session.catalog.cursor() as cursor:
-            ((counted,),) = cursor.execute(f"SELECT count(*) FROM ({bound.using})").fetchall()
-            places = sample(counted, bound.sample, seed)
-            if not places:
-                raise RunError("USING gives no rows to analyze", code="OC0430")
-            drawn = pa.table({"__drawn": pa.array(places, pa.int64())})
-            cursor.register("octans_drawn", drawn)
-            table: pa.Table = cursor.sql(
-                f"SELECT {', '.join(columns)} FROM "
-                f"(SELECT *, row_number() OVER () - 1 AS __place FROM ({bound.using})) "
-                "JOIN octans_drawn ON __place = __drawn ORDER BY __place"
-            ).to_arrow_table()
-    except duckdb.Error as error:
-        raise duckdb_error(error) from error
-    rows = table.num_rows
-    roles = roles_with_building(
-        [*split(rows, clusters_of(table), HELD_BACK_SHARE, seed)],
-        table,
-        bound.target,
-        session.catalog.building_rows(bound.subject),
-    )
-    table = table.add_column(0, "__row", pa.array(range(rows), pa.int64()))
-    return table.add_column(1, "__role", pa.array(roles))
-
-
 def _null_labels(table: pa.Table) -> Iterator[str]:
     """What to say of NULL labels: an unlabelled row looks like one whose answer is NULL."""
     for (context, output), label in labels_of(table).items():
@@ -226,8 +184,9 @@ def _null_labels(table: pa.Table) -> Iterator[str]:
 def _profiled(
     session: Session,
     bound: BoundAnalyze,
-    table: pa.Table,
+    drawn: Drawn,
     run: int,
+    text: str,
     measured: list[Observation],
 ) -> ProfileResult:
     """Profile on the search rows; `measured` gets every observation as it is made."""
@@ -236,27 +195,39 @@ def _profiled(
 
     from .executor.runner import LocalRunner
     from .stats.profile import Limits, profile
+    from .stats.recorder import Recorder, record_unloads
 
+    table = drawn.table
     search = table.filter(pc.equal(table.column("__role"), "search"))
     search = search.set_column(0, "__row", pa.array(range(search.num_rows), pa.int64()))
     runner = LocalRunner(session.environment())
+    request: Request | None = None
     try:
         with session.visible(SEARCH_ROWS, search):
             body = bound.body(SEARCH_ROWS, ())
-            return profile(
-                _loadable_request(session, bound.subject, body, search, run, runner),
-                runner,
-                limits=Limits(
-                    seconds=bound.budget_seconds,
-                    usd=_budget_usd(session, bound),
-                    price=pricer(session),
-                    cancelled=session.environment().cancel,
-                ),
-                progress=_progress(session),
-                keep=measured,
-            )
+            request = _loadable_request(session, bound.subject, body, search, run, runner)
+            request = replace(request, strata=drawn.strata, aim=aim_of(bound.slo))
+            with resuming(session, runner, request, text, table) as recall:
+                result = profile(
+                    request,
+                    recall,
+                    limits=Limits(
+                        seconds=bound.budget_seconds,
+                        usd=_budget_usd(session, bound),
+                        price=pricer(session),
+                        cancelled=session.environment().cancel,
+                    ),
+                    strategy=_strategy(session),
+                    progress=flushing(recall, _progress(session)),
+                    keep=measured,
+                    clock=recall.clock,
+                    prefixes=recall,
+                )
+        return replace(result, notes=(*recall.told(), *result.notes))
     finally:
         runner.close()
+        if request is not None:
+            record_unloads(Recorder(measured, runner.now, run, request.versions), runner.unloads())
 
 
 def _loadable_request(
@@ -299,6 +270,7 @@ def profile_request(
     broken: Mapping[str, str] | None = None,
 ) -> Request:
     """What to measure of a subject: its plan over kept rows, every choice, labels, clusters."""
+    from .stats.dependence import declared_pairs
     from .stats.profile import Request
 
     catalog = session.catalog
@@ -319,7 +291,16 @@ def profile_request(
         labels=labels_of(rows),
         clusters=clusters_of(rows),
         run=run,
+        derivations={
+            variant.full_name: variant.derivation
+            for group in variants.values()
+            for variant in group
+            if variant.derivation is not None
+        },
         versions={subject: version, **{info.context: version for info in infos if pipeline}},
+        dependences=declared_pairs(
+            catalog.extended_statistics(), [(i.key, i.context, i.model) for i in infos]
+        ),
     )
 
 
@@ -333,6 +314,34 @@ def _profiled_step(session: Session, info: StepInfo, base: Mapping[str, Choice])
         base=base.get(info.key),
         given=info.given,
         instead_of=info.instead_of,
+    )
+
+
+def _strategy(session: Session) -> Strategy:
+    """How the session saves row-evaluations."""
+    from .stats.strategy import Strategy
+
+    settings = session.catalog.settings
+    return Strategy(test=settings.sequential_test, seed=settings.seed)
+
+
+def aim_of(slo: Slo) -> Aim:
+    """What an SLO needs to know of the measurements."""
+    from .stats.strategy import Aim
+
+    accuracy = [c for c in slo.constraints if c.metric == "accuracy"]
+    whole = [c.limit for c in accuracy if c.model is None]
+    latencies = [
+        c.limit * (1.0 + (c.soft or 0.0))
+        for c in slo.constraints
+        if c.metric.startswith("latency") and c.model is None and not c.per_token
+    ]
+    return Aim(
+        accuracy=max(whole, default=None),
+        models=tuple((c.model, c.limit) for c in accuracy if c.model is not None),
+        latency=min(latencies, default=None),
+        confidence=max((c.confidence for c in accuracy if c.confidence is not None), default=None),
+        maximize_accuracy=slo.objective.metric == "accuracy",
     )
 
 

@@ -36,7 +36,7 @@ def create(session: Session, statement: ast.CreateVariant, variant: Variant) -> 
     if not statement.replace and catalog.variant(variant.full_name) is not None:
         raise taken("variant", variant.full_name, "variant")
     try:
-        with catalog.workspace() as work:
+        with catalog.derivations.workspace() as work:
             learnt = rows_for(session, variant)
             built = build(session, variant, work, None if learnt is None else learnt.rows)
             if session.cancelled.is_set():

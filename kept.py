@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .analyzing import clusters_of, label_column, profile_request
+from .analyzing import profile_request
 from .building import cluster_texts, row_digests
+from .drawing import clusters_of, label_column
 from .dsl import ast
 from .dsl.binder import bind_select
 from .dsl.parser import parse_one
@@ -76,7 +77,7 @@ class Kept:
         import pyarrow.compute as pc
 
         chosen = self.table.filter(pc.equal(self.table.column("__role"), "building"))
-        session.catalog.set_aside(
+        session.catalog.derivations.set_aside(
             self.subject.name,
             self.subject.version,
             artefact,

@@ -3,27 +3,94 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from .dsl import ast
+from .environments import notice
+from .errors import RunError
 from .ir.estimates import Estimate
-from .ir.models import Device, Variant
+from .ir.models import Device, ExtendedStatistics, Model, Pipeline, Variant, knobs_text
+from .ir.physical import Stage
 from .planner.optimize import Knowledge
+from .stats.staleness import too_old
 from .stats.statistics import Statistics
 
 if TYPE_CHECKING:
+    from .catalog_db.catalog import Catalog
     from .session import Session
 
 
-def statistics(session: Session) -> Statistics:
-    """Everything measured of what is declared now."""
+def statistics(session: Session, filters: Collection[str] = ()) -> Statistics:
+    """Everything measured of what is declared now; what is stale is used, and says why.
+
+    What executions saw behind a filter is in it for `filters` alone.
+    """
     catalog = session.catalog
-    observations, variants = catalog.observations(), catalog.variants()
+    catalog = session.catalog
+    notice(session)
+    now, limit = session.now(), catalog.settings.max_statistics_age
+    found = [
+        replace(one, stale=old)
+        if one.stale is None and (old := too_old(one.at, now, limit)) is not None
+        else one
+        for one in catalog.observations(filters=filters)
+    ]
+    variants = catalog.variants()
     if catalog.settings.allow_priors:
         from .stats.effects import with_expected
 
-        variants = with_expected(variants, observations)
-    return Statistics(observations, variants=variants, allow_priors=catalog.settings.allow_priors)
+        variants = with_expected(variants, found)
+    return Statistics(
+        found,
+        variants=variants,
+        allow_priors=catalog.settings.allow_priors,
+        deployment=catalog.settings.deployment,
+        dependences=catalog.extended_statistics(),
+    )
+
+
+def check_quality(definition: object, statement: ast.Statement) -> None:
+    """A metric that could never score the declared output is refused where it is declared.
+
+    Raises:
+        RunError: OC0480, OC0481 or OC0486.
+    """
+    if not isinstance(definition, Model | Pipeline) or definition.quality is None:
+        return
+    from .stats.metrics import check
+
+    assert isinstance(statement, ast.CreateModel | ast.CreatePipeline)
+    metric = definition.quality
+    types = {field.name: field.type for field in definition.outputs}
+    try:
+        check(metric, types[metric.output])
+    except RunError as error:
+        error.span = None if statement.quality is None else statement.quality.span
+        raise
+
+
+def filled_by(declared: ExtendedStatistics, catalog: Catalog) -> str:
+    """Which ANALYZE measures them; like PostgreSQL's, they are empty until then."""
+    from .dsl.binding.pipelines import declaration
+
+    owners = [
+        pipeline.name
+        for pipeline in catalog.pipelines()
+        for steps in [declaration(pipeline).steps]
+        if all(
+            any(
+                one.lower()
+                in (step.model.text.lower(), f"{pipeline.name}.{step.name.text}".lower())
+                for step in steps
+            )
+            for one in (declared.first, declared.second)
+        )
+    ]
+    if not owners:
+        return f"no pipeline calls both {declared.first} and {declared.second} yet"
+    return "measured by " + " or ".join(f"ANALYZE PIPELINE {name} USING (…)" for name in owners)
 
 
 def knowledge(session: Session, stats: Statistics) -> Knowledge:
@@ -39,6 +106,39 @@ def knowledge(session: Session, stats: Statistics) -> Knowledge:
         unavailable=_unavailable(session),
         disabled_rules=frozenset(catalog.settings.disabled_rules),
     )
+
+
+def stale_steps(stats: Statistics, stages: Sequence[Stage]) -> dict[str, str]:
+    """By step, why the statistics of its choice may no longer hold."""
+    found = {}
+    for stage in stages:
+        choice = stage.choice
+        reason = stats.stale(
+            stage.context,
+            choice.variant,
+            knobs_text(choice.knobs),
+            choice.device,
+            choice.batch,
+        )
+        if reason is not None:
+            found[stage.step] = reason
+    return found
+
+
+def stale_notes(
+    session: Session, stages: Sequence[Stage], stale: Mapping[str, str]
+) -> Iterator[str]:
+    """What to run where statistics that a plan rests on may no longer hold."""
+    subjects: dict[str, list[str]] = {}
+    for stage in stages:
+        if stage.step in stale:
+            subjects.setdefault(stage.context.split(".")[0], []).append(stage.step)
+    for subject, found in subjects.items():
+        kind = "PIPELINE" if session.catalog.pipeline(subject) is not None else "MODEL"
+        yield (
+            f"statistics of {', '.join(found)} are stale ({stale[found[0]]}) and used all the "
+            f"same: run ANALYZE {kind} {subject} USING (…)"
+        )
 
 
 def estimated_rows(session: Session, sql: str) -> Estimate | None:

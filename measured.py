@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .cost.compose import run_level, schedule, stage_level
+from .cost.compose import co2_grams, run_level, schedule, stage_level
 from .cost.model import LATENCY_LEVELS
-from .ir.estimates import Estimate
+from .ir.estimates import Estimate, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
 
     from .executor.engine import Execution
     from .executor.service import ServiceTimes
+    from .ir.explain import NodeActuals
+    from .ir.models import Device
     from .planner.optimize import PlannedQuery
 
 
@@ -51,6 +53,32 @@ def latencies(query: PlannedQuery, execution: Execution) -> dict[str, Estimate]:
         for name, level in LATENCY_LEVELS.items()
         if (value := _quantile(rows, level)) is not None
     }
+
+
+def emitted(
+    query: PlannedQuery, actuals: Mapping[str, NodeActuals], devices: Iterable[Device], rows: int
+) -> tuple[Estimate | None, Estimate | None]:
+    """The run's joules, and g CO2 per source row by its devices' grids, as points.
+
+    None where a stage's is not known; modelled where one is from its device's POWER.
+    """
+    grids = {device.name: device.grid_g_co2_per_kwh for device in devices}
+    joules = grams = 0.0
+    known: Source = "measured"
+    clean = rows > 0
+    for stage in query.physical.stages:
+        ran = actuals.get(stage.fingerprint)
+        if ran is None or ran.energy_joules is None:
+            return None, None
+        grid = grids[stage.choice.device]
+        clean = clean and grid is not None
+        joules += ran.energy_joules
+        grams += co2_grams(ran.energy_joules, grid or 0.0)
+        if ran.energy_source == "POWER":
+            known = "modelled"
+    total = Estimate(joules, joules, joules, rows, known)
+    per_row = grams / rows if clean else 0.0
+    return total, Estimate(per_row, per_row, per_row, rows, known) if clean else None
 
 
 def _finishes(

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .analyzing import base_choices, body_plan, clusters_of, label_column, labels_of, pricer
+from .analyzing import base_choices, body_plan, labels_of, pricer
+from .drawing import clusters_of, label_column
 from .dsl import ast
 from .dsl.binder import bind_select
 from .dsl.parser import parse_one
@@ -117,7 +118,7 @@ def measure(
     """
     from .executor.runner import LocalRunner
     from .stats.held_back import held_back_scores
-    from .stats.profile import Limits, profile
+    from .stats.profile import PLAIN, Limits, profile
 
     environment = session.environment()
     runner = LocalRunner(
@@ -133,7 +134,7 @@ def measure(
         seconds=seconds, usd=usd, price=_pricer(session, variant), cancelled=environment.cancel
     )
     try:
-        result = profile(request, runner, limits=limits)
+        result = profile(request, runner, limits=limits, strategy=PLAIN)
         if result.stopped is not None:
             cancelled = "cancel" in result.stopped
             raise Stopped("cancelled" if cancelled else "the budget is spent")

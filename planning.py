@@ -10,14 +10,23 @@ from typing import TYPE_CHECKING, Any
 from .dsl import ast
 from .dsl.advice import parse_advice
 from .dsl.binder import BoundQuery, bind_select
-from .errors import OctansError, PlanError, RunError, Span
+from .environments import made_of
+from .errors import BindError, OctansError, PlanError, RunError, Span
 from .ir.estimates import Cost, Estimate
 from .ir.explain import Explanation
+from .ir.logical import LogicalNode
 from .ir.physical import SqlScan
 from .ir.record import dataclass
 from .ir.slo import Constraint
-from .knowing import estimated_rows, knowledge, misplaced, statistics
-from .measured import latencies
+from .knowing import (
+    estimated_rows,
+    knowledge,
+    misplaced,
+    stale_notes,
+    stale_steps,
+    statistics,
+)
+from .measured import emitted, latencies
 from .plain import write
 from .planner.advice import Report
 from .planner.explain.advice import advice_text
@@ -29,6 +38,7 @@ from .planner.problem import Missing
 from .planner.steps import StepInfo, filter_subject
 from .result import Result, render_explanation
 from .stats.statistics import Statistics
+from .watching import filter_context, observed, watch
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,7 +75,7 @@ class Planned:
         bound = bind_select(statement, session.catalog)
         if not bound.calls:
             return cls(session, statement, options, bound, None, None)
-        stats = statistics(session)
+        stats = statistics(session, (filter_context(bound.plan),))
         for asked in options.why_not:
             _known_variant(asked, session)
         given = advice if options.advice is None else str(options.advice.value)
@@ -77,9 +87,9 @@ class Planned:
                 knowledge(session, stats),
                 on_error=bound.on_error,
                 advice=() if given is None else parse_advice(given, offset),
-                promises=_promises(session),
+                promises=_promises(session, bound.plan),
             )
-        except PlanError as error:
+        except (PlanError, BindError) as error:
             raise _placed(error, statement) from error.__cause__
         if advice is not None:
             _obeyed(query.advice)
@@ -147,6 +157,7 @@ class Planned:
     def _context(self, query: PlannedQuery) -> Context:
         stats, options = self.stats, self.options
         assert stats is not None
+        stale = stale_steps(stats, query.physical.stages)
         guarantees: dict[Constraint, str] = {}
         for constraint in query.slo.constraints:
             if constraint.confidence is not None and query.proof is not None:
@@ -171,7 +182,12 @@ class Planned:
                 )
             ),
             advice_report=tuple(str(report) for report in query.advice),
-            notes=(*_missing(query.missing), *query.problem.notes),
+            notes=(
+                *_missing(query.missing),
+                *query.problem.notes,
+                *stale_notes(self.session, query.physical.stages, stale),
+            ),
+            stale=stale,
         )
 
     def _scans(self, query: PlannedQuery) -> dict[str, Estimate]:
@@ -222,6 +238,8 @@ class Run:
         session, query = self._planned.session, self._query
         catalog = session.catalog
         number = catalog.begin_run("query", self._planned.bound.text)
+        variants = {choice.variant for choice in query.chosen.choices.values()}
+        made = made_of(session, number, variants)
         plan = catalog.record_plan(
             query.physical.fingerprint,
             self._planned.bound.text,
@@ -256,8 +274,10 @@ class Run:
             )
             if status == "done":
                 catalog.record_result(plan, numbers(totals), run=number)
-                seen = self._execution.observations()
-                catalog.record(one for one in seen if one.subject.startswith("filter:"))
+                catalog.fold(
+                    observed(query, self._planned.bound.plan, self._execution, number), made
+                )
+                watch(session, self._planned.bound.plan, query, self._execution.samples(), number)
             finish = getattr(session.progress, "finish", None)
             if finish is not None:
                 finish()
@@ -276,11 +296,15 @@ class Run:
         rows = max(entered, default=0)
         total = None if None in usd else sum(cost for cost in usd if cost is not None)
         wall = self._seconds
+        energy, co2 = emitted(self._query, actuals, self._planned.session.devices(), rows)
         return Cost(
             cost=None if total is None or not rows else _point(total / rows, rows),
             total_cost=None if total is None else _point(total, rows),
             wall=_point(wall, rows),
             throughput=_point(rows / wall, rows) if wall > 0 else None,
+            energy=None if energy is None or not rows else energy.scaled(1 / rows),
+            total_energy=energy,
+            co2=co2,
             rows=_point(float(rows), rows),
             **latencies(self._query, self._execution),
         )
@@ -322,16 +346,16 @@ def _known_variant(asked: ast.WhyNot, session: Session) -> None:
         )
 
 
-def _promises(session: Session) -> Any:
+def _promises(session: Session, plan: LogicalNode) -> Any:
     def find(constraint: Constraint, infos: Sequence[StepInfo]) -> Promise:
         from .proving import Prover
 
-        return Prover(session, constraint, infos).promise()
+        return Prover(session, constraint, infos, plan).promise()
 
     return find
 
 
-def _placed(error: PlanError, statement: ast.Select) -> PlanError:
+def _placed(error: OctansError, statement: ast.Select) -> OctansError:
     """Give a planning error the span of the constraint it is about, or of the SLO."""
     slo = statement.slo
     if error.span is None and slo is not None:

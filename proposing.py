@@ -69,7 +69,7 @@ def derive(session: Session, statement: ast.Derive) -> Result:
     world = world_of(session, bound.model, learning=learning)
     run = catalog.begin_run("derive", to_text(statement))
     try:
-        with catalog.workspace() as work, session.visible(ROWS, world.rows):
+        with catalog.derivations.workspace() as work, session.visible(ROWS, world.rows):
             search = _Search(session, bound, world, work, run)
             search.explore(roots)
             search.decide()
@@ -272,7 +272,7 @@ class _Search:
             built = build(
                 self.session, proposed, self.work, None if learnt is None else learnt.rows
             )
-            measured = self._measured(self.session.catalog.located(built), ())
+            measured = self._measured(self.session.catalog.derivations.located(built), ())
         except Stopped as stop:
             verdict.reason = f"not measured: {stop}"
             raise

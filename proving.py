@@ -3,40 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .analyzing import base_choices, clusters_of, label_column, profile_request
-from .dsl import ast
-from .dsl.binder import bind_select
-from .dsl.parser import parse_one
-from .errors import PlanError
+from .analyzing import base_choices, profile_request
+from .asking import KEPT_ROWS, KeptSample, asked_of, body_of, standing_for
+from .drawing import clusters_of, label_column
+from .errors import BindError, PlanError
+from .ir.logical import LogicalNode
 from .ir.models import Metric
 from .ir.physical import Choice
 from .ir.slo import Constraint
-from .ir.types import quote
 from .planner.optimize import Candidate, Promise
+from .planner.population import Population
 from .planner.steps import StepInfo
+from .reusing import recalling, rows_fingerprint
 from .stats.promise import Scored, Search, Truth, first_proved, levels, minimum_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from .executor.cache import ResultCache
-    from .executor.runner import LocalRunner
     from .session import Session
-
-HELD_BACK_ROWS = "octans_held_back_rows"
+    from .stats.prefixes import Recall
 
 
 class Prover:
     """Tests the plans of one query on the held-back rows of what it calls."""
 
-    def __init__(self, session: Session, constraint: Constraint, infos: Sequence[StepInfo]) -> None:
-        """Find the rows.
+    def __init__(
+        self,
+        session: Session,
+        constraint: Constraint,
+        infos: Sequence[StepInfo],
+        plan: LogicalNode,
+    ) -> None:
+        """Find the rows that stand for those the query (`plan`, as bound) asks about.
 
         Raises:
             PlanError: OC0316, nothing was held back, too little, or for no single subject.
+            BindError: OC0241, it cannot be told which of them the query asks about.
         """
         self._session = session
         self._constraint = constraint
@@ -51,9 +56,19 @@ class Prover:
         self._outputs = declared.outputs
         self._metric = self._metric_of(declared.quality)
         self._run = session.catalog.sample_run(self._subject, self._version)
+        self._kept = KeptSample(
+            self._subject,
+            self._version,
+            self._run,
+            self._inputs,
+            self._outputs,
+            self._metric.output,
+        )
         kind = "PIPELINE" if pipeline is not None else "MODEL"
         self._statement = f"ANALYZE {kind} {self._subject} USING (…) LABELS (…)"
-        self._table = self._held_back()
+        table = self._held_back()
+        self._asked = self._population(plan, table)
+        self._table = standing_for(session, self._asked, table)
 
     def promise(self) -> Promise:
         """What can be proved here.
@@ -62,7 +77,7 @@ class Prover:
         ANALYZE that holds the same rows back starts anew.
         """
         session, constraint = self._session, self._constraint
-        rows = _fingerprint(self._table)
+        rows = rows_fingerprint(self._table)
         fingerprint = f"{self._subject}:{rows}:{constraint.confidence!r}"
         truth = self._truth()
         identity = self._identity(truth)
@@ -76,10 +91,13 @@ class Prover:
 
             runner = LocalRunner(session.environment())
             try:
-                with session.visible(HELD_BACK_ROWS, self._table):
+                with (
+                    session.visible(KEPT_ROWS, self._table),
+                    recalling(session, runner) as recall,
+                ):
                     found = first_proved(
                         candidates,
-                        self._evaluation(runner),
+                        self._evaluation(recall),
                         constraint.limit,
                         constraint.confidence or 0.0,
                         fingerprint=identity,
@@ -92,7 +110,9 @@ class Prover:
                     )
             finally:
                 runner.close()
-            return found
+            proofs = tuple(replace(proof, among=self._asked.text()) for proof in found.proofs)
+            proof = found.proof and replace(found.proof, among=self._asked.text())
+            return replace(found, proof=proof, proofs=proofs)
 
         return Promise(constraint, units, len(earlier), prove)
 
@@ -150,6 +170,22 @@ class Prover:
             )
         return table
 
+    def _population(self, plan: LogicalNode, table: pa.Table) -> Population:
+        """Which of the held-back rows the query asks about."""
+        asked = asked_of(self._session, self._kept, plan, table)
+        if asked.unclear is not None:
+            lacking = f"{', '.join(asked.missing)} is not kept" if asked.missing else ""
+            raise BindError(
+                f"{self._constraint.metric} AT CONFIDENCE is proved on held-back rows, and which "
+                f"of them this query asks about cannot be told: {asked.unclear}",
+                code="OC0241",
+                notes=(lacking,) if lacking else (),
+                hint=f"run {self._statement} with {', '.join(asked.missing)} among USING's columns"
+                if asked.missing
+                else "put its conditions into the outermost WHERE, over one table",
+            )
+        return asked
+
     def _enough(self, units: int, *, clustered: bool) -> None:
         """Can a faultless plan pass the first test at all?"""
         level = levels(self._constraint.confidence or 0.0, 1)
@@ -157,21 +193,22 @@ class Prover:
         if needed is None or units < needed:
             what = "clusters" if clustered else "rows"
             raise PlanError(
-                f"{units} held-back {what} cannot prove {self._constraint.metric} >= "
-                f"{self._constraint.limit:g} AT CONFIDENCE {self._constraint.confidence:g}",
+                f"{units} held-back {what}{self._asked.text()} cannot prove "
+                f"{self._constraint.metric} >= {self._constraint.limit:g} "
+                f"AT CONFIDENCE {self._constraint.confidence:g}",
                 code="OC0316",
                 notes=(f"even without one wrong answer it takes {needed}",) if needed else (),
                 hint=f"run {self._statement} SAMPLE n with a larger n, or ask for less",
             )
 
-    def _evaluation(self, runner: LocalRunner) -> Callable[[Candidate], Scored]:
+    def _evaluation(self, recall: Recall) -> Callable[[Candidate], Scored]:
         """One score per held-back row under a candidate, each piece of work done once."""
         from .stats.held_back import held_back_scores
 
         session = self._session
-        body = bind_select(_select(self._query()), session.catalog).plan
+        body = body_of(session, self._kept)
         request = profile_request(session, self._subject, body, self._table, self._run)
-        scores = held_back_scores(request, runner)
+        scores = held_back_scores(request, recall, recall)
         reference = {stage.step: stage.choice for stage in request.plan.stages}
 
         def evaluate(candidate: Candidate) -> Scored:
@@ -179,18 +216,6 @@ class Prover:
             return scores({key: chosen.get(key, own) for key, own in reference.items()})
 
         return evaluate
-
-    def _query(self) -> str:
-        """A query that answers every held-back row, its column named as the metric's output."""
-        call = f"{quote(self._subject)}({', '.join(quote(f.name) for f in self._inputs)})"
-        answer = call if len(self._outputs) == 1 else f"({call}).{quote(self._metric.output)}"
-        return f"SELECT {answer} AS {quote(self._metric.output)} FROM {HELD_BACK_ROWS}"
-
-
-def _select(query: str) -> ast.Select:
-    statement = parse_one(query)
-    assert isinstance(statement, ast.Select)
-    return statement
 
 
 def _artefact(session: Session, name: str) -> str:
@@ -200,42 +225,16 @@ def _artefact(session: Session, name: str) -> str:
     """
     from hashlib import blake2b
 
-    from .executor.cache import artefact
+    from .executor.artefacts import artefact
 
     variant = session.catalog.variant(name)
     if variant is None or variant.backend is None:
         return "-"
     try:
-        found = artefact(_digests(), variant.backend, session.base_dir)
+        found = artefact(variant.backend, session.base_dir)
     except OSError:
         return "-"
     return "-" if found is None else blake2b(found, digest_size=16).hexdigest()
-
-
-@cache
-def _digests() -> ResultCache:
-    """Hashes of files by their status: large weights are read once a process."""
-    from .executor.cache import ResultCache
-
-    return ResultCache()
-
-
-def _fingerprint(table: pa.Table) -> str:
-    """The identity of held-back rows: an ANALYZE that held back the same ones makes no new test.
-
-    Otherwise analysing again would forget how many candidates they have already seen.
-    """
-    from hashlib import blake2b
-
-    import pyarrow as pa
-
-    digest = blake2b(digest_size=16)
-    rows = table.drop_columns(["__row", "__role"]).combine_chunks()
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema) as writer:
-        writer.write_table(rows)
-    digest.update(memoryview(sink.getvalue()))
-    return digest.hexdigest()
 
 
 def _subject(infos: Sequence[StepInfo], constraint: Constraint) -> str:

@@ -19,7 +19,7 @@ from .catalog_db.catalog import Catalog
 from .dsl import ast
 from .dsl.parser import parse
 from .errors import CatalogError, OctansError, PlanError, RunError, Span, SyntaxProblem
-from .ir.models import Device, Link, Variant, scalar_text
+from .ir.models import Device, ExtendedStatistics, Link, Variant, scalar_text
 from .ir.slo import Slo
 from .result import Result
 
@@ -41,6 +41,7 @@ Definition = (
     | ast.CreateLink
     | ast.CreatePipeline
     | ast.CreateSlo
+    | ast.CreateStatistics
 )
 SettingValue = ast.Quantity | ast.Literal_ | ast.Name | tuple[ast.Literal_ | ast.Name, ...]
 
@@ -251,9 +252,11 @@ class Session:
 
                 return derive(self, statement)
             case ast.Show():
+                from .environments import notice
                 from .plain import rows_of
 
                 of = None if statement.of is None else statement.of.text
+                notice(self)
                 return rows_of(self.catalog.show(statement.kind, of))
             case ast.Describe():
                 return self._describe(statement)
@@ -270,6 +273,7 @@ class Session:
                 if name.lower() not in self.catalog.settings:
                     return self._plain_setting(name, f"RESET {name}")
                 self.catalog.settings.reset(name)
+                self._age_changed()
                 return Result(message=f"reset {name}")
             case ast.PlainSql():
                 return self._plain_sql(statement)
@@ -278,8 +282,10 @@ class Session:
 
     def _define(self, statement: Definition) -> Result:
         from .dsl.binder import bind_definition
+        from .knowing import check_quality, filled_by
 
         definition = bind_definition(statement, self.catalog)
+        check_quality(definition, statement)
         if isinstance(statement, ast.CreateVariant) and isinstance(definition, Variant):
             from .deriving import create
 
@@ -293,6 +299,9 @@ class Session:
             if isinstance(saved, Slo | Link) or saved.version == 1
             else f" (version {saved.version})"
         )
+        if isinstance(saved, ExtendedStatistics):
+            filled = filled_by(saved, self.catalog)
+            return Result(message=f"created statistics {name}{version}\nnote: {filled}")
         return Result(message=f"created {type(saved).__name__.lower()} {name}{version}")
 
     def _plan(self, statement: ast.Select, options: ast.ExplainOptions | None = None) -> Planned:
@@ -303,6 +312,9 @@ class Session:
 
     def _plain_sql(self, statement: ast.PlainSql) -> Result:
         """DuckDB's work, but for a stored query that calls models."""
+        from sqlglot import exp
+
+        from .environments import notice
         from .plain import explained_refusal, refuse_own, stores_calls
 
         refuse_own(statement)
@@ -310,6 +322,8 @@ class Session:
             return self._plan(statement.select).store(statement.head)
         if statement.tree is not None:
             self._see_frames(statement.tree)
+            if any(table.db.lower() == "octans" for table in statement.tree.find_all(exp.Table)):
+                notice(self)
         try:
             return self.plain(statement.text)
         except RunError as error:
@@ -331,7 +345,14 @@ class Session:
         if name.lower() == "disabled_rules":
             _check_rules(given, statement.span)
         self.catalog.settings.set(name, given, unit=unit)
+        self._age_changed()
         return Result(message=f"set {name}")
+
+    def _age_changed(self) -> None:
+        """The view of statistics judges by the session's age, so every cursor has to know it."""
+        age = self.catalog.settings.max_statistics_age
+        value = "'infinity'::DOUBLE" if age is None else repr(age)
+        self.catalog.remember("max_statistics_age", f"SET VARIABLE octans_max_age = {value}")
 
     def _plain_setting(self, name: str, text: str) -> Result:
         """DuckDB's settings; one it does not know either may be ours, misspelt."""

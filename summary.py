@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def summary(bound: BoundAnalyze, table: pa.Table, result: ProfileResult) -> Result:
-    """What was measured, a row a choice: its best batch size and its quality."""
+    """What was measured, a row a choice: its best batch size, its quality, why it was stopped."""
     import pyarrow as pa
 
     best: dict[tuple[str, str, str, str], tuple[float, int]] = {}
@@ -27,6 +27,10 @@ def summary(bound: BoundAnalyze, table: pa.Table, result: ProfileResult) -> Resu
             best[at] = min(best.get(at, per_element), per_element)
         elif seen.metric == "quality" and seen.given is None:
             quality[key] = seen
+    stopped = {
+        (done.step, done.variant, done.knobs): f"after {done.rows} rows: {done.reason}"
+        for done in result.decided
+    }
     rows: list[dict[str, object]] = []
     for (subject, variant, knobs, device), (seconds, batch) in best.items():
         seen_quality = quality.get((subject, variant, knobs))
@@ -42,13 +46,14 @@ def summary(bound: BoundAnalyze, table: pa.Table, result: ProfileResult) -> Resu
                 "low": _rounded(None if seen_quality is None else seen_quality.low),
                 "high": _rounded(None if seen_quality is None else seen_quality.high),
                 "n": None if seen_quality is None else seen_quality.n,
+                "stopped": stopped.get((subject, variant, knobs)),
             }
         )
     schema = pa.schema(
         [(name, pa.string()) for name in ("step", "variant", "knobs", "device")]
         + [("best_batch", pa.int64()), ("us_per_element", pa.float64())]
         + [(name, pa.float64()) for name in ("quality", "low", "high")]
-        + [("n", pa.int64())]
+        + [("n", pa.int64()), ("stopped", pa.string())]
     )
     return Result(pa.Table.from_pylist(rows, schema), message=_message(bound, table, result))
 
@@ -70,6 +75,10 @@ def _message(bound: BoundAnalyze, table: pa.Table, result: ProfileResult) -> str
         lines.append(f"note: {building} rows entered a derived variant and measure nothing")
     if result.stopped is not None:
         lines.append(f"stopped: {result.stopped}; left out: {', '.join(result.left_out)}")
-    if bound.features:
-        lines.append("note: FEATURES does not guide the sample yet: rows are drawn uniformly")
+    if result.decided:
+        rows = roles.count("search")
+        lines.append(
+            f"{len(result.decided)} choices were decided early; {result.saved:.0%} of the rows of "
+            f"all choices and plans were not needed ({rows} each)"
+        )
     return "\n".join([*lines, *(f"note: {note}" for note in result.notes)])

@@ -6,23 +6,26 @@ index of definitions and its queue of observations, because DuckDB lets a proces
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
 import duckdb
 
-from ..ir.models import Device, Link, Model, Pipeline, Variant
+from ..ir.models import Device, ExtendedStatistics, Link, Model, Pipeline, Variant
 from ..ir.slo import Slo
 from ..ir.types import Field, Schema
 from ..stats.observation import Observation
-from .artefacts import Artefacts, Workspace
+from .artefacts import Artefacts
+from .audits import Audits
 from .definitions import D, Definitions, Kind
+from .derivations import Derivations
+from .freshness import Freshness
 from .history import History, Json, Status
 from .observations import ObservationLog
 from .samples import Role, Samples
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..stats.promise import Proof
+    from .prefixes import Checkpoint, Prefixes
 
 _open: dict[str, _Shared] = {}
 _open_lock = threading.Lock()
@@ -63,7 +67,7 @@ class Catalog:
         self._log = shared.log
         self._samples = Samples(shared.store)
         self._history = shared.history
-        self._artefacts = shared.artefacts
+        self.derivations = Derivations(shared.definitions, shared.artefacts, self._samples)
         self._views = Views(shared.store, shared.definitions)
         self._frames: dict[str, object] = {}
         self._prelude: dict[str, str] = {}
@@ -171,13 +175,15 @@ class Catalog:
     def variant(self, full_name: str) -> Variant | None:
         """The variant `model.name`, its backend's target where an artefact of ours lies."""
         found = cast("Variant | None", self._definitions.get("variant", full_name))
-        return None if found is None else self.located(found)
+        return None if found is None else self.derivations.located(found)
 
     def variants(self, model: str | None = None) -> tuple[Variant, ...]:
         """The variants of a model (None: of all), by name."""
         found = cast("tuple[Variant, ...]", tuple(self._definitions.all("variant")))
         return tuple(
-            self.located(v) for v in found if model is None or v.model.lower() == model.lower()
+            self.derivations.located(v)
+            for v in found
+            if model is None or v.model.lower() == model.lower()
         )
 
     def device(self, name: str) -> Device | None:
@@ -208,6 +214,11 @@ class Catalog:
         """All SLOs, by name."""
         return cast("tuple[Slo, ...]", tuple(self._definitions.all("slo")))
 
+    def extended_statistics(self) -> tuple[ExtendedStatistics, ...]:
+        """All that CREATE STATISTICS declared, by name."""
+        found = tuple(self._definitions.all("statistics"))
+        return cast("tuple[ExtendedStatistics, ...]", found)
+
     def save(self, definition: D, *, replace: bool) -> D:
         """Store a definition; what comes back carries its version.
 
@@ -219,7 +230,7 @@ class Catalog:
         self._log.flush()
         saved = self._definitions.save(definition, replace=replace)
         if isinstance(saved, Variant):
-            self._sweep()
+            self.derivations.sweep()
         return saved
 
     def drop(self, kind: Kind, name: str, *, if_exists: bool = False) -> bool:
@@ -231,41 +242,24 @@ class Catalog:
         self._log.flush()
         there = self._definitions.drop(kind, name, if_exists=if_exists)
         if kind == "variant":
-            self._sweep()
+            self.derivations.sweep()
         return there
-
-    # --- artefacts ----------------------------------------------------------------------------
-
-    @contextmanager
-    def workspace(self) -> Iterator[Workspace]:
-        """A folder to build artefacts in; what no definition refers to at its end is removed."""
-        try:
-            with self._artefacts.workspace() as made:
-                yield made
-        finally:
-            self._sweep()
-
-    def located(self, variant: Variant) -> Variant:
-        """A derived variant with the absolute path of its artefact as the backend's target."""
-        if variant.derivation is None or variant.backend is None:
-            return variant
-        path = str(self._artefacts.path(variant.backend.target))
-        return variant.replace(backend=variant.backend.replace(target=path))
-
-    def _sweep(self) -> None:
-        """Remove the artefacts that no definition refers to any more."""
-        self._artefacts.sweep(self._needed())
-
-    def _needed(self) -> set[str]:
-        variants = cast("Iterator[Variant]", self._definitions.all("variant"))
-        builds = (v.derivation.build for v in variants if v.derivation is not None)
-        return {build.file for build in builds if build is not None}
 
     # --- observations, samples ----------------------------------------------------------------
 
     def record(self, observations: Iterable[Observation]) -> None:
-        """Queue observations for writing; returns at once."""
-        self._log.record(observations)
+        """Queue observations for writing; returns at once.
+
+        They are the deployment's that the session measures for (its setting `deployment`).
+        """
+        self._log.record(self._stamped(observations))
+
+    def _stamped(self, observations: Iterable[Observation]) -> list[Observation]:
+        """As the deployment's that the session measures for."""
+        deployment = self.settings.deployment
+        if deployment is None:
+            return list(observations)
+        return [dataclasses.replace(one, deployment=deployment) for one in observations]
 
     def flush(self) -> None:
         """Write everything recorded so far.
@@ -276,13 +270,36 @@ class Catalog:
         self._log.flush()
 
     def observations(
-        self, subjects: Collection[str] | None = None, *, models: Collection[str] = ()
+        self,
+        subjects: Collection[str] | None = None,
+        *,
+        models: Collection[str] = (),
+        filters: Collection[str] = (),
     ) -> list[Observation]:
-        """The newest observation of each key that holds for what is declared now.
+        """The newest observation of each key that is about what is declared now.
 
         `subjects` are contexts, None for all; those of `models` and of their variants come too.
+        With what executions added, of those behind a filter only behind one of `filters`; what no
+        longer holds says why in `stale`.
         """
-        return self._log.read(subjects, models)
+        return self._log.read(subjects, models, filters)
+
+    def fold(self, seen: Collection[Observation], environments: Mapping[str, int]) -> None:
+        """Keep what an execution observed and pool it with what was measured before.
+
+        `environments` is of `notice`.
+        """
+        self._log.fold(self._stamped(seen), environments)
+
+    @property
+    def audits(self) -> Audits:
+        """Rows that executions saw before any model did."""
+        return Audits(self._store)
+
+    @property
+    def freshness(self) -> Freshness:
+        """What tells whether statistics still hold."""
+        return self._log.freshness
 
     def save_sample(self, subject: str, version: int, run: int, table: pa.Table) -> None:
         """Keep a sample: `__row`, `__role` (search, held_back), `__cluster`, inputs, labels.
@@ -304,20 +321,13 @@ class Catalog:
         """Rows and clusters by role."""
         return self._samples.sizes(subject, version)
 
-    def set_aside(
-        self,
-        subject: str,
-        version: int,
-        artefact: str,
-        places: Collection[int],
-        rows: Collection[tuple[str, str]],
-    ) -> None:
-        """Keep which rows of a sample an artefact is built from: places; hashes and clusters."""
-        self._samples.set_aside(subject, version, artefact, places, rows)
+    # --- prefixes -----------------------------------------------------------------------------
 
-    def building_rows(self, subject: str) -> dict[str, str]:
-        """Hash → cluster of the rows of a subject that entered an artefact still in use."""
-        return self._samples.building_rows(subject, self._needed())
+    def prefixes(self, checkpoint: Checkpoint | None = None) -> Prefixes:
+        """Outputs of operator prefixes kept between statements, within `SET prefix_store`."""
+        from .prefixes import Prefixes  # only who runs models needs it
+
+        return Prefixes(self._store, int(self.settings.prefix_store), checkpoint)
 
     # --- history ------------------------------------------------------------------------------
 
@@ -340,6 +350,10 @@ class Catalog:
         self._history.finish_run(
             run, status=status, rows=rows, failed=failed, usd=usd, error=error, details=details
         )
+
+    def run_text(self, run: int) -> str:
+        """The statement of a run."""
+        return self._history.run_text(run)
 
     def record_plan(
         self,
@@ -382,7 +396,7 @@ class Catalog:
             CatalogError: OC0506, no such kind, or nothing is called `of`.
         """
         self._log.flush()
-        return self._views.show(kind, of)
+        return self._views.show(kind, of, self.cursor())
 
     def describe_name(self, name: str) -> duckdb.DuckDBPyRelation | None:
         """DESCRIBE name: kind, property and value of what we declared; None when it is not ours."""

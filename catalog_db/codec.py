@@ -19,6 +19,7 @@ from ..ir.models import (
     Derivation,
     Device,
     Effect,
+    ExtendedStatistics,
     KnobDomain,
     Link,
     Metric,
@@ -32,14 +33,14 @@ from ..ir.node import Value
 from ..ir.slo import Constraint, Objective, Slo
 from ..ir.types import Field
 
-Definition = Model | Variant | Device | Link | Pipeline | Slo
+Definition = Model | Variant | Device | Link | Pipeline | Slo | ExtendedStatistics
 """What the catalog keeps under a name."""
 
 _CLASSES: dict[str, type[Value]] = {
     cls.__name__: cls
     for cls in (
-        Backend, Build, Constraint, Derivation, Device, Effect, Field, KnobDomain, Link, Metric,
-        Model, Objective, Pipeline, Prior, Slo, TokenPrice, Variant,
+        Backend, Build, Constraint, Derivation, Device, Effect, ExtendedStatistics, Field,
+        KnobDomain, Link, Metric, Model, Objective, Pipeline, Prior, Slo, TokenPrice, Variant,
     )
 }  # fmt: skip
 

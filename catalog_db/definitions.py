@@ -17,7 +17,7 @@ from typing import Literal, TypeVar, assert_never
 import duckdb
 
 from ..errors import CatalogError
-from ..ir.models import Device, Link, Model, Pipeline, Variant
+from ..ir.models import Device, ExtendedStatistics, Link, Model, Pipeline, Variant
 from ..ir.record import dataclass
 from ..ir.slo import Slo
 from ..ir.types import quote
@@ -25,9 +25,11 @@ from . import codec, problems
 from .codec import Definition
 from .store import Store, now
 
-Kind = Literal["model", "variant", "device", "link", "pipeline", "slo"]
+Kind = Literal["model", "variant", "device", "link", "pipeline", "slo", "statistics"]
 D = TypeVar("D", bound=Definition)
 
+_OWNERS = ("model", "pipeline")
+"""What statistics are created on."""
 _STRINGS = r"'(?:[^']|'')*'|--[^\n]*|/\*(?:.|\n)*?\*/"
 
 
@@ -187,6 +189,9 @@ class Definitions:
                     case Pipeline(text=text) if kind in ("model", "pipeline"):
                         if _calls(text, name):
                             yield entry
+                    case ExtendedStatistics(first=first, second=second) if kind in _OWNERS:
+                        if any(_same(one.partition(".")[0], name) for one in (first, second)):
+                            yield entry
                     case _:
                         pass
 
@@ -219,6 +224,8 @@ def kind_of(definition: Definition) -> Kind:
             return "pipeline"
         case Slo():
             return "slo"
+        case ExtendedStatistics():
+            return "statistics"
         case _:
             assert_never(definition)
 

@@ -39,8 +39,9 @@ class History:
         error: str | None = None,
         details: Json = None,
     ) -> None:
-        """Note how a run ended."""
+        """Note how a run ended; what it would have continued by is gone with it."""
         with self._store.transaction() as cursor:
+            cursor.execute("DELETE FROM octans_internal.checkpoints WHERE run = ?", [run])
             cursor.execute(
                 "UPDATE octans_internal.runs SET status = ?, finished_at = ?, rows = ?, "
                 "failed = ?, usd = ?, error = ?, details = ? WHERE id = ?",
@@ -59,6 +60,14 @@ class History:
                     "UPDATE octans_internal.runs SET status = 'interrupted' "
                     "WHERE status = 'running'"
                 )
+
+    def run_text(self, run: int) -> str:
+        """The statement of a run."""
+        with self._store.cursor() as cursor:
+            ((text,),) = cursor.execute(
+                "SELECT text FROM octans_internal.runs WHERE id = ?", [run]
+            ).fetchall()
+        return str(text)
 
     def record_plan(
         self,

@@ -16,7 +16,7 @@ import math
 import re
 import threading
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from ..errors import CatalogError, InternalError
 from ..stats.observation import Observation
 from . import columns, problems
 from .definitions import Definitions
+from .freshness import Freshness, Repeat
 from .store import Store
 
 _LARGE = 10_000
@@ -34,14 +35,15 @@ _CHUNK = 50_000
 """Rows of one append: below DuckDB's row group (122,880), so ids follow the order of arrival."""
 _PERIOD_S = 1.0
 
-_ROW = tuple(field.name for field in dataclasses.fields(Observation))
+_ROW = tuple(f.name for f in dataclasses.fields(Observation) if f.name not in ("filter", "stale"))
 _FLOATS = ("value", "low", "high")
 _WHOLES = ("n", "n_failed", "batch", "subject_version", "variant_version", "run")
 _RENAMED = {"at": "measured_at", "low": "ci_low", "high": "ci_high"}
-_COLUMNS = [_RENAMED.get(name, name) for name in _ROW]
-"""The table's columns for the fields of `Observation`, in its order."""
+_SEEN = (*(n for n in _ROW if n not in ("given", "assignment", "source")), "filter")
+"""The fields kept of what an execution observed."""
 _KEY = (
     "subject", "metric", "statistic", "variant", "knobs", "device", "batch", "given", "assignment",
+    "deployment",
 )  # fmt: skip
 _READ = (*_KEY, *(name for name in _ROW if name not in _KEY), "id")
 """What is read: the fields of the key, the others, the id."""
@@ -51,7 +53,11 @@ _SELECT = "SELECT {} FROM octans.observations".format(
     ", ".join(_EMPTY.get(name, _RENAMED.get(name, name)) for name in _READ)
 )
 _AT, _ID = _READ.index("at"), _READ.index("id")
+_DEVICE = _READ.index("device")
 _SUBJECT_VERSION, _VARIANT_VERSION = _READ.index("subject_version"), _READ.index("variant_version")
+
+POOLED = frozenset({"latency", "failure", "rate", "load"})
+"""What executions add to. A distribution of lengths is kept whole, a peak is no mean."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -65,6 +71,7 @@ class ObservationLog:
     def __init__(self, store: Store, definitions: Definitions) -> None:
         self._store = store
         self._definitions = definitions
+        self.freshness = Freshness(store)
         self._queue: deque[Observation] = deque()
         self._writing = threading.Lock()
         self._wake = threading.Condition()
@@ -100,7 +107,7 @@ class ObservationLog:
             while self._queue:
                 batch = [self._queue.popleft() for _ in range(min(_CHUNK, len(self._queue)))]
                 try:
-                    _append(self._store, batch)
+                    _append(self._store, batch, "octans.observations", _ROW)
                 except BaseException as cause:
                     self._queue.extendleft(reversed(batch))
                     if isinstance(cause, duckdb.Error):
@@ -117,12 +124,47 @@ class ObservationLog:
         self.flush()
 
     def read(
-        self, subjects: Collection[str] | None, models: Collection[str] = ()
+        self,
+        subjects: Collection[str] | None,
+        models: Collection[str] = (),
+        filters: Collection[str] = (),
     ) -> list[Observation]:
-        """The newest observation of each key that holds for what is declared now.
+        """The newest observation of each key that is about what is declared now.
 
         `subjects` are contexts, None for all; those of `models` and of their variants come too.
+        What executions added to a measurement since is in it; of those behind a filter only what
+        was seen behind one of `filters`. What no longer holds says why in `stale`.
         """
+        return self._pooled(*self._newest(subjects, models), filters)
+
+    def fold(self, seen: Collection[Observation], environments: Mapping[str, int]) -> None:
+        """Keep what an execution observed, and pool it with the measurements it repeats.
+
+        `environments` tells, by variant, what each is made of now. The first selectivity of a
+        filter is its measurement; of models only what was measured of this very context is pooled,
+        for one execution's batch size is no measurement of a model.
+        """
+        judge, newest = self._newest({one.subject for one in seen}, ())
+        runs = self.freshness.environments_of_runs()
+        first, repeats = [], []
+        for one in seen:
+            row = newest.get(tuple(getattr(one, name) for name in _KEY))
+            if row is not None and one.metric in POOLED:
+                (base,) = judge.observations([row])
+                made = environments.get(one.variant or "", 0)
+                then = runs.get((base.run, (one.variant or "").lower()), made)
+                one = dataclasses.replace(one, subject_version=base.subject_version)
+                repeats.append(Repeat(row[_ID], base, one, made, instead=made > 0 and then != made))
+            elif row is None and one.subject.startswith("filter:"):
+                first.append(one)
+        _append(self._store, list(seen), "octans.executions", _SEEN)
+        self.record(first)
+        self.freshness.fold(repeats)
+
+    def _newest(
+        self, subjects: Collection[str] | None, models: Collection[str]
+    ) -> tuple[_Judge, dict[tuple[Any, ...], tuple[Any, ...]]]:
+        """By key, the newest row that is about what is declared now."""
         if self._queue:
             self.flush()
         where, parameters = _condition(subjects, models)
@@ -137,7 +179,31 @@ class ObservationLog:
                 other = newest.get(key)
                 if other is None or (row[_AT], row[_ID]) >= (other[_AT], other[_ID]):
                     newest[key] = admitted
-        return judge.observations(newest.values())
+        return judge, newest
+
+    def _pooled(
+        self,
+        judge: _Judge,
+        newest: dict[tuple[Any, ...], tuple[Any, ...]],
+        filters: Collection[str],
+    ) -> list[Observation]:
+        """The rows as observations, each with what executions added and why it is stale."""
+        made = judge.observations(newest.values())
+        if not made:
+            return made
+        fed = self.freshness.fed(filters)
+        why = self.freshness.reasons()
+        found = []
+        for row, one in zip(newest.values(), made, strict=True):
+            together = fed.get(row[_ID])
+            reason = None
+            if together is None or not together.instead:
+                reason = judge.redefined(row) or why.of(row[_ID], one)
+            if together is not None or reason is not None:
+                changes = {} if together is None else together.fields()
+                one = dataclasses.replace(one, **changes, stale=reason)
+            found.append(one)
+        return found
 
     def _start(self) -> None:
         with self._wake:
@@ -202,7 +268,7 @@ class _Judge:
         if subject is None or variant is None or device is None or since is None:
             return None
         tick = row[_ID]
-        if tick <= device.since or tick <= since:
+        if tick <= since:
             return None
         versions_hold = subject.holds(row[_SUBJECT_VERSION], tick) and variant.holds(
             row[_VARIANT_VERSION], tick
@@ -212,6 +278,13 @@ class _Judge:
         if (name, variant_name, device_name) == (subject.name, variant.name, device.name):
             return row
         return (subject.name, *row[1:3], variant.name, row[4], device.name, *row[6:])
+
+    def redefined(self, row: tuple[Any, ...]) -> str | None:
+        """Why a row admitted is stale by its device, if it is."""
+        device = self._devices[row[_DEVICE]]
+        if device is None or row[_ID] > device.since:
+            return None
+        return f"device {device.name} changed"
 
     def observations(self, rows: Collection[tuple[Any, ...]]) -> list[Observation]:
         """Admitted rows as observations, versions filled in.
@@ -224,6 +297,7 @@ class _Judge:
             return made
         fields = dict(zip(_READ, zip(*rows, strict=True), strict=True))
         fields["at"] = tuple(at.replace(tzinfo=UTC) for at in fields["at"])
+        fields["filter"] = fields["stale"] = (None,) * len(made)
         for name, known in (("subject", self._subjects), ("variant", self._variants)):
             versions = fields[f"{name}_version"]
             if None in versions:
@@ -264,10 +338,12 @@ class _Judge:
         return max(known, default=-1) if len(known) == len(names) else None
 
 
-_SETTERS = {field: vars(Observation)[field].__set__ for field in _ROW}
+_SETTERS = {field: vars(Observation)[field].__set__ for field in (*_ROW, "filter", "stale")}
 
 
-_SHARES = frozenset({"quality", "failure", "accuracy", "distinct", "length"})
+_SHARES = frozenset(
+    {"quality", "row_quality", "joint_errors", "failure", "accuracy", "distinct", "length"}
+)
 """Metrics that lie between 0 and 1; a rate counts elements where EACH makes several of a row."""
 
 
@@ -302,12 +378,12 @@ def _condition(subjects: Collection[str] | None, models: Collection[str]) -> tup
     return clause, parameters
 
 
-def _append(store: Store, batch: list[Observation]) -> None:
-    """Write observations, in order, as one Arrow append."""
+def _append(store: Store, batch: list[Observation], relation: str, fields: Sequence[str]) -> None:
+    """Write these fields of observations, in order, as one Arrow append."""
     import pyarrow as pa  # only who measures needs it, so EXPLAIN does not load it
 
     arrays = []
-    for name in _ROW:
+    for name in fields:
         values = [getattr(observation, name) for observation in batch]
         if name == "at":
             arrays.append(columns.numbers([_microseconds(at) for at in values], "q"))
@@ -315,12 +391,13 @@ def _append(store: Store, batch: list[Observation]) -> None:
             arrays.append(columns.numbers(values, "d" if name in _FLOATS else "q"))
         else:
             arrays.append(columns.texts(values))
-    table = pa.table(arrays, names=_COLUMNS)
-    listed = ", ".join(_COLUMNS)
+    named = [_RENAMED.get(name, name) for name in fields]
+    table = pa.table(arrays, names=named)
+    listed = ", ".join(named)
     read = listed.replace("measured_at", "make_timestamp(measured_at)")
     with store.cursor() as cursor:
         cursor.register("recorded", table)
-        cursor.execute(f"INSERT INTO octans.observations ({listed}) SELECT {read} FROM recorded")
+        cursor.execute(f"INSERT INTO {relation} ({listed}) SELECT {read} FROM recorded")
         cursor.unregister("recorded")
 
 

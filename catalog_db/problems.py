@@ -15,6 +15,7 @@ OC0511 the catalog is closed
 OC0512 observations could not be written
 OC0513 a sample lacks the columns it needs
 OC0514 a definition is incomplete
+OC0515 kept outputs are damaged
 ====== ==============================================================
 """
 
@@ -128,4 +129,12 @@ def needed(kind: str, name: str, dependants: Iterable[str]) -> CatalogError:
         f"{'needs' if len(listed) == 1 else 'need'} it",
         code="OC0508",
         hint=f"drop {listed[0]} first",
+    )
+
+
+def damaged(step: str, variant: str) -> CatalogError:
+    """A block of kept outputs is not what was written; it is left out, never used."""
+    return CatalogError(
+        f"kept outputs of {variant} in {step} are damaged; they are forgotten and computed again",
+        code="OC0515",
     )

@@ -7,24 +7,33 @@ from typing import Literal, NamedTuple, cast
 
 from ..errors import CatalogError
 
-Setting = float | int | bool | tuple[str, ...] | None
-Shape = Literal["amount", "whole", "switch", "names"]
+Setting = float | int | bool | str | tuple[str, ...] | None
+Shape = Literal["amount", "whole", "switch", "names", "name", "word"]
 
 
 class Declared(NamedTuple):
-    """A setting: its shape, default, unit of an amount (its dimension), least value, meaning."""
+    """A setting: its shape, default, an amount's unit or words allowed, least value, meaning."""
 
     shape: Shape
     default: Setting
     unit: str
     least: int
     meaning: str
+    nullable: bool = False
 
 
 DECLARED = {
     "max_total_cost": Declared("amount", None, "USD", 0, "a query estimated dearer is refused"),
     "max_wall": Declared("amount", None, "s", 0, "a query estimated to take longer is refused"),
     "max_profiling_cost": Declared("amount", None, "USD", 0, "the most one ANALYZE may spend"),
+    "max_statistics_age": Declared(
+        "amount",
+        30 * 86400.0,
+        "s",
+        0,
+        "older statistics are stale: used, and marked",
+        nullable=True,
+    ),
     "seed": Declared("whole", 0, "", 0, "of samples and everything else drawn at random"),
     "disabled_rules": Declared("names", (), "", 0, "rewrite rules that are not applied"),
     "workers": Declared(
@@ -32,7 +41,14 @@ DECLARED = {
     ),
     "progress": Declared("switch", True, "", 0, "a progress bar, on terminals"),
     "allow_priors": Declared("switch", False, "", 0, "plan on declared priors where unmeasured"),
+    "deployment": Declared("name", None, "", 0, "whose statistics are measured and planned with"),
+    "sequential_test": Declared(
+        "word", "betting", "betting|t", 0, "of ANALYZE: betting holds however often it looks, t not"
+    ),
     "cache": Declared("switch", False, "", 0, "keep results of calls and use them again"),
+    "prefix_store": Declared(
+        "amount", 1e9, "B", 0, "the most that outputs kept between ANALYZEs take; 0: off"
+    ),
 }
 _SWITCH = {"true": True, "on": True, "false": False, "off": False}
 
@@ -100,6 +116,11 @@ class Settings:
         return cast("float | None", self.get("max_profiling_cost"))
 
     @property
+    def max_statistics_age(self) -> float | None:
+        """Seconds; None: statistics never grow old."""
+        return cast("float | None", self.get("max_statistics_age"))
+
+    @property
     def seed(self) -> int:
         """Of everything drawn at random."""
         return cast("int", self.get("seed"))
@@ -125,9 +146,24 @@ class Settings:
         return cast("bool", self.get("allow_priors"))
 
     @property
+    def deployment(self) -> str | None:
+        """Whose statistics are measured and planned with; None: the pipelines' own."""
+        return cast("str | None", self.get("deployment"))
+
+    @property
+    def sequential_test(self) -> Literal["betting", "t"]:
+        """How ANALYZE decides that it knows enough."""
+        return cast('Literal["betting", "t"]', self.get("sequential_test"))
+
+    @property
     def cache(self) -> bool:
         """Keep results of calls."""
         return cast("bool", self.get("cache"))
+
+    @property
+    def prefix_store(self) -> float:
+        """Bytes that outputs of operator prefixes may take between statements."""
+        return cast("float", self.get("prefix_store"))
 
     @staticmethod
     def _declared(name: str) -> Declared:
@@ -152,7 +188,7 @@ def _checked(
     declared: Declared, value: str | float | tuple[str, ...] | None, unit: str
 ) -> Setting | _Refused:
     """The value in the setting's own type, or what was expected instead."""
-    if value is None and declared.default is None:
+    if value is None and (declared.default is None or declared.nullable):
         return None
     match declared.shape:
         case "amount":
@@ -168,6 +204,12 @@ def _checked(
                 return value
             known = _SWITCH.get(value.lower()) if isinstance(value, str) else None
             return _Refused("true or false") if known is None else known
+        case "name":
+            return value if isinstance(value, str) and value else _Refused("a name, or NULL")
+        case "word":
+            words = declared.unit.split("|")
+            word = value.lower() if isinstance(value, str) else None
+            return word if word in words else _Refused(" or ".join(words))
         case "names":
             if isinstance(value, str):
                 return tuple(part.strip() for part in value.split(",") if part.strip())
@@ -175,7 +217,8 @@ def _checked(
 
 
 def _amount(declared: Declared, value: object, unit: str) -> Setting | _Refused:
-    expected = _Refused(f"a quantity in {declared.unit}, not negative, or NULL")
+    absent = ", or NULL" if declared.default is None else ""
+    expected = _Refused(f"a quantity in {declared.unit}, not negative{absent}")
     if isinstance(value, bool) or not isinstance(value, int | float):
         return expected
     return float(value) if unit == declared.unit and 0 <= value < float("inf") else expected

@@ -14,7 +14,7 @@ import duckdb
 from ..errors import CatalogError
 from . import problems
 
-_LATEST = 6
+_LATEST = 5
 """The newest schema this version knows: the number of the last file in `migrations/`."""
 
 
@@ -29,6 +29,7 @@ class Store:
         """
         self.path = path
         self._lock = threading.RLock()
+        self._alone = threading.RLock()
         self._connection: duckdb.DuckDBPyConnection | None = _connect(path)
         try:
             migrate(self._connection, path or ":memory:")
@@ -70,6 +71,16 @@ class Store:
                 if isinstance(cause, duckdb.Error):
                     raise problems.writing(self.path, cause) from cause
                 raise
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A transaction beside no other of these: for rows that are replaced.
+
+        DuckDB refuses the second of two transactions that delete the same row, and a query that
+        went well must not fail for what is noted of it afterwards.
+        """
+        with self._alone, self.transaction() as cursor:
+            yield cursor
 
     def close(self) -> None:
         """Checkpoint and close; closing twice is fine."""

@@ -17,7 +17,9 @@ from .codec import Definition
 from .definitions import Definitions, Kind, kind_of
 from .store import Store
 
-KINDS: tuple[Kind, ...] = ("model", "variant", "device", "link", "pipeline", "slo")
+KINDS: tuple[Kind, ...] = (
+    "model", "variant", "device", "link", "pipeline", "slo", "statistics",
+)  # fmt: skip
 
 _AGE = """CASE
     WHEN measured_at IS NULL THEN NULL
@@ -37,17 +39,20 @@ _SHOW = {
     "links": "FROM octans.links",
     "pipelines": "FROM octans.pipelines",
     "slos": "FROM octans.slos",
+    "extended_statistics": "FROM octans.extended_statistics",
     "deployments": "FROM octans.deployments",
     "jobs": "FROM octans.jobs",
     "runs": "FROM octans.runs",
     "plans": "SELECT id, chosen_at, reason, advice, measured, fingerprint, query FROM octans.plans "
     "WHERE $1 IS NULL OR list_contains(list_transform(subjects, lambda s: lower(s)), lower($1))",
     "statistics": "SELECT subject, metric, statistic, variant, knobs, device, batch, given, "
-    f"assignment, value, ci_low, ci_high, n, n_failed, {_AGE} AS age, source, state "
-    "FROM (SELECT *, epoch(now()::TIMESTAMP - measured_at)::BIGINT AS seconds "
+    f"assignment, deployment, value, ci_low, ci_high, n, n_failed, {_AGE} AS age, source, state, "
+    "reason FROM (SELECT *, epoch(now()::TIMESTAMP - measured_at)::BIGINT AS seconds "
     f"FROM octans.statistics WHERE $1 IS NULL OR {_ABOUT}) "
-    "ORDER BY subject, metric, variant, knobs, device, batch, given, assignment, statistic",
-    "observations": f"SELECT * FROM octans.observations WHERE $1 IS NULL OR {_ABOUT} ORDER BY id",
+    "ORDER BY subject, metric, variant, knobs, device, batch, given, assignment, deployment, "
+    "statistic",
+    "observations": "SELECT * FROM (SELECT * FROM octans.observations UNION ALL BY NAME "
+    f"SELECT * FROM octans.executions) WHERE $1 IS NULL OR {_ABOUT} ORDER BY measured_at, id",
 }
 
 
@@ -58,8 +63,10 @@ class Views:
         self._store = store
         self._definitions = definitions
 
-    def show(self, kind: str, of: str | None) -> duckdb.DuckDBPyRelation:
-        """The relation of SHOW `kind` [OF | FOR `of`].
+    def show(
+        self, kind: str, of: str | None, cursor: duckdb.DuckDBPyConnection
+    ) -> duckdb.DuckDBPyRelation:
+        """The relation of SHOW `kind` [OF | FOR `of`], on a cursor with the session's settings.
 
         Raises:
             CatalogError: OC0506, no such kind, or nothing is called `of`.
@@ -69,7 +76,6 @@ class Views:
             raise problems.unknown("relation", f"octans.{kind}", _SHOW)
         if of is not None:
             self._check(kind, of)
-        cursor = self._store.cursor()
         return cursor.sql(sql, params=[of]) if "$1" in sql else cursor.sql(sql)
 
     def describe(self, name: str) -> duckdb.DuckDBPyRelation | None:
@@ -118,8 +124,9 @@ def _text(name: str, value: object) -> str | None:
             return value
         case bool() | int() | float():
             return scalar_text(value)
-        case Metric(name=metric, output=output, args=args):
-            return f"{metric}({', '.join([output, *map(scalar_text, args)])})"
+        case Metric(name=metric, output=output, args=args, target=target):
+            first = [output] if target is None else [scalar_text(target), output]
+            return f"{metric}({', '.join([*first, *map(scalar_text, args)])})"
         case KnobDomain(name=knob, values=values):
             return f"{knob} IN ({', '.join(map(scalar_text, values))})"
         case tuple() if name == "options":

@@ -3,7 +3,7 @@
 Every formula exists once, over floats; the search tabulates it, and estimates of a chosen plan put
 the same formula through `propagate`. Formulas are language.md's "What the words measure":
 
-- slot-seconds per source row: share of rows that run × elements × T(b) / b;
+- slot-seconds per source row: share of rows that run × elements × T(b) / b; J likewise;
 - service time of a row: ceil(elements / b) · T(b) with EACH, T(b) without, at a quantile level;
 - a plan's p-quantile: the critical path over its k stages' quantiles at 1 - (1 - p)/k, scheduled
   in plan order on the devices' slots (`schedule`). Valid by the union bound when stages wait for
@@ -90,9 +90,9 @@ def price_usd(busy: float, usd_per_hour: float, run: float, elements: float, tok
     return busy * usd_per_hour / 3600.0 + run * elements * token
 
 
-def energy_joules(busy: float, watts: float) -> float:
-    """J per source row, modelled: the device draws its POWER while busy."""
-    return busy * watts
+def energy_joules(run: float, elements: float, joules: float, batch: int) -> float:
+    """J per source row; `joules` are those of one call."""
+    return run * elements * joules / batch
 
 
 def co2_grams(joules: float, grams_per_kwh: float) -> float:
@@ -118,15 +118,24 @@ def service_seconds(
     lengths: Lengths | None,
     level: float,
     run: float,
+    fails: float = 0.0,
 ) -> float:
     """A row's time at a stage at `level`, over all rows; `quantile(level)` is that of one call.
 
-    A list whose length varies takes half of the tail probability, the calls the other half (union
-    bound); the calls of one row are taken as comonotone (our choice: the safe side).
+    A row that fails never answers: `fails`, the share of elements that do, uses up the tail that
+    the level leaves, and the calls that answer are taken at what is left of it; inf where nothing
+    is. A list whose length varies takes half of the tail probability, the calls the other half
+    (union bound); the calls of one row are taken as comonotone (our choice: the safe side).
     """
     among = run_level(level, run)
     if among is None:
         return 0.0
+    if fails > 0.0:
+        failed = 1.0 - each_factor(1.0 - fails, lengths)
+        left = 1.0 - among - failed
+        if left <= 0.0:
+            return math.inf
+        among = 1.0 - left / (1.0 - failed)
     if lengths is None:
         return quantile(among)
     if len(lengths) == 1:

@@ -4,8 +4,8 @@
 a plan (`Flow`: which share of rows runs it, how many elements) and gives its `StageCost`;
 `plan_cost` composes stages into the plan's `Cost`. Formulas are `compose`'s.
 
-Unknown stays None: a call without POWER has no energy, one with a token price but no token counts
-has no cost. Reasons why a call cannot be planned are in `Unplannable`.
+Unknown stays None: a call without POWER and without measured energy has none, one with a token
+price but no token counts has no cost. Reasons why a call cannot be planned are in `Unplannable`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Call:
     """One choice at one measured batch size, wherever it stands; estimates per call or element.
 
     `seconds` is the mean T(b); `quantiles` its measured (level, seconds); `tokens_usd` USD per
-    element, None where a price is declared but token counts are unknown.
+    element, None where a price is declared but token counts are unknown; `energy` J of one call,
+    `energy_source` the counter that told it, or POWER; `failure` the share of elements that fail.
     """
 
     variant: str
@@ -44,6 +45,18 @@ class Call:
     memory: Estimate | None
     load: Estimate | None
     quality: Estimate | None
+    energy: Estimate | None = None
+    energy_source: str = ""
+    failure: Estimate | None = None
+
+    @property
+    def fails(self) -> float:
+        """The share of elements that fail: the point estimate, 0 where none was counted.
+
+        As everywhere without AT CONFIDENCE the point decides: the upper end would rule out every
+        choice that was measured on less than some seventy rows, whatever it did on them.
+        """
+        return 0.0 if self.failure is None else self.failure.value
 
     @cached_property
     def points(self) -> tuple[tuple[float, float], ...]:
@@ -97,6 +110,7 @@ class StageCost:
     load: Estimate | None
     run: Estimate | None
     quality: Estimate | None
+    energy_source: str = ""
 
 
 class CostModel:
@@ -118,15 +132,14 @@ class CostModel:
     ) -> tuple[Call, ...] | Unplannable:
         """A call per measured batch size, or why there is none."""
         stats, where = self.stats, self.devices[device]
+        if (share := stats.failure(context, variant, knobs, device)) and share.value > 0.5:
+            return Unplannable(
+                "failures", f"{variant} failed on {share.value:.0%} of the elements measured"
+            )
         sizes = stats.batches(context, variant, knobs, device)
         means = self._curve(context, variant, knobs, device, sizes, "mean")
         if means is None:
             return Unplannable("no_statistics", f"no latency of {variant} on {device} was measured")
-        failure = stats.failure(context, variant, knobs, device)
-        if failure is not None and failure.value > 0.5:
-            return Unplannable(
-                "failures", f"{variant} failed on {failure.value:.0%} of the elements measured"
-            )
         memory = stats.memory(context, variant, knobs, device)
         if memory is not None and where.memory_bytes and memory.value > where.memory_bytes:
             return Unplannable(
@@ -142,6 +155,7 @@ class CostModel:
         tokens = self._tokens_usd(context, variant, knobs)
         load = stats.load(context, variant, knobs, device)
         quality = stats.quality(context, variant, knobs)
+        energies = self._energies(context, variant, knobs, where, means)
         found = []
         for size, seconds in zip(means.batches, means.seconds, strict=True):
             points = tuple(
@@ -150,9 +164,44 @@ class CostModel:
                 if (estimate := curve.at(size)) is not None
             )
             found.append(
-                Call(variant, knobs, size, where, seconds, points, tokens, memory, load, quality)
-            )
+                Call(
+                    variant, knobs, size, where, seconds, points, tokens, memory, load, quality,
+                    *energies[size],
+                    stats.failure(context, variant, knobs, device, size),
+                )
+            )  # fmt: skip
         return tuple(found)
+
+    def _energies(
+        self, context: str, variant: str, knobs: str, device: Device, means: BatchCurve
+    ) -> dict[int, tuple[Estimate | None, str]]:
+        """J of one call by batch size, and where it is from.
+
+        A size whose own energy is not known draws the power measured at the nearest size (in
+        doublings; of two the larger one, which draws no less) while it is busy; without any, the
+        device's POWER. Our choice: power changes far less between sizes than energy does.
+        """
+        seconds = dict(zip(means.batches, means.seconds, strict=True))
+        known = {
+            size: energy
+            for size in seconds
+            if (energy := self.stats.energy(context, variant, knobs, device.name, size))
+        }
+        found: dict[int, tuple[Estimate | None, str]] = {}
+        for size, busy in seconds.items():
+            near = min(known, key=lambda b: (abs(math.log(b / size)), -b), default=None)
+            if near == size:
+                found[size] = known[size]
+            elif near is not None and seconds[near].value > 0.0:
+                joules, meter = known[near]
+                parts = [busy, joules, seconds[near]]
+                scaled = positive(propagate(lambda v: v[0] * v[1] / max(v[2], 1e-12), parts))
+                found[size] = scaled, f"{meter} at batch {near}".lstrip()
+            elif device.power_watts is not None:
+                found[size] = _modelled(busy.scaled(device.power_watts)), "POWER"
+            else:
+                found[size] = None, ""
+        return found
 
     def _curve(
         self,
@@ -231,11 +280,20 @@ def stage_cost(
             )
         )
     energy = co2 = None
-    if device.power_watts is not None:
-        energy = _modelled(busy.scaled(device.power_watts))
+    if call.energy is not None:
+        energy = positive(
+            propagate(
+                lambda v: formula.energy_joules(math.prod(v[:count]), elements, v[count], batch),
+                [*called, call.energy],
+            )
+        )
         if device.grid_g_co2_per_kwh is not None:
             co2 = energy.scaled(device.grid_g_co2_per_kwh / 3.6e6)
-    service = {name: _service(call, flow, level) for name, level in levels.items() if call.points}
+    service = {
+        name: estimate
+        for name, level in levels.items()
+        if call.points and (estimate := _service(call, flow, level)) is not None
+    }
     run = share(propagate(math.prod, flow.run)) if flow.run else None
     accuracy = None
     if quality is not None:
@@ -260,6 +318,7 @@ def stage_cost(
         call.load,
         run,
         quality,
+        call.energy_source,
     )
 
 
@@ -284,19 +343,28 @@ def _inverse(busy: Estimate) -> Estimate | None:
     return Estimate(1.0 / busy.value, 1.0 / busy.high, high, busy.n, "modelled", busy.at)
 
 
-def _service(call: Call, flow: Flow, level: float) -> Estimate:
-    """The row's time at this stage at `level`, with the quantiles' and the share's intervals."""
+def _service(call: Call, flow: Flow, level: float) -> Estimate | None:
+    """The row's time at this stage at `level`, with the quantiles' and the shares' intervals.
+
+    None where more rows fail than the level leaves out. Failures widen the interval where some were
+    seen: that none was seen on few rows would make every upper end infinite.
+    """
     count = len(flow.run)
     known = [level_ for level_, _ in call.quantiles]
+    seen = [call.failure] if call.failure is not None and call.fails > 0.0 else []
 
     def seconds(v: Sequence[float]) -> float:
-        points = list(zip(known, v[count:], strict=True))
+        points = list(zip(known, v[count:], strict=False))
         return formula.service_seconds(
             lambda at: quantile_at(points, at),
             call.batch,
             flow.lengths,
             level,
             math.prod(v[:count]),
+            v[-1] if seen else 0.0,
         )
 
-    return positive(propagate(seconds, [*flow.run, *(estimate for _, estimate in call.quantiles)]))
+    parts = [*flow.run, *(estimate for _, estimate in call.quantiles), *seen]
+    if math.isinf(seconds([part.value for part in parts])):
+        return None
+    return positive(propagate(seconds, parts))

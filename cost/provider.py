@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from ..ir.estimates import Estimate
+from ..stats.dependence import JointErrors
 
 Given = tuple[str, str, str]
 """Another step's choice that a statistic is conditioned on: (context, variant, knobs text)."""
@@ -33,8 +34,22 @@ class StatsProvider(Protocol):
         """Share of right elements where it ran; `given` falls back to the unconditional one."""
         ...
 
-    def failure(self, context: str, variant: str, knobs: str, device: str) -> Estimate | None:
-        """Failed elements ÷ elements."""
+    def row_quality(self, context: str, variant: str, knobs: str) -> Estimate | None:
+        """Share of rows it gets right, measured beside joint errors."""
+        ...
+
+    def partners(self, context: str) -> tuple[str, ...]:
+        """Contexts of the steps whose errors were measured together with this one's."""
+        ...
+
+    def joint(self, first: Given, second: Given) -> JointErrors | None:
+        """How two choices, of an earlier and a later step, err together."""
+        ...
+
+    def failure(
+        self, context: str, variant: str, knobs: str, device: str, batch: int | None = None
+    ) -> Estimate | None:
+        """Failed elements ÷ elements, of one batch size where they are told apart."""
         ...
 
     def memory(self, context: str, variant: str, knobs: str, device: str) -> Estimate | None:
@@ -43,6 +58,12 @@ class StatsProvider(Protocol):
 
     def load(self, context: str, variant: str, knobs: str, device: str) -> Estimate | None:
         """Seconds to load the variant."""
+        ...
+
+    def energy(
+        self, context: str, variant: str, knobs: str, device: str, batch: int
+    ) -> tuple[Estimate, str] | None:
+        """J of one call of `batch` elements, and the name of the counter it is from."""
         ...
 
     def tokens(self, context: str, variant: str, knobs: str) -> tuple[Estimate, Estimate] | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from ..errors import Span
-from .ast import AdviceRef
+from ..ir.record import dataclass
 from .diagnostics import nearest
 from .problems import one_of, problem
 
@@ -20,6 +20,16 @@ KINDS = ("VARIANT", "BATCH", "DEVICE")
 _VALUE = r"'(?:[^']|'')*'|[^\s()',]+"
 _ITEM = re.compile(rf"\s*(?P<kind>\w+)\s*\((?P<inside>(?:{_VALUE}|[\s,])*)\)", re.DOTALL)
 _WORD = re.compile(rf"(?P<knob>[\w$]+)\s*:?=\s*(?P<setting>{_VALUE})|(?P<word>{_VALUE})")
+
+
+@dataclass(frozen=True)
+class AdviceRef:
+    """One item of an advice string: `VARIANT(step name [knob=value …])`, `BATCH(step n)`, …."""
+
+    kind: str
+    step: str
+    values: tuple[str, ...]
+    text: str
 
 
 def parse_advice(text: str, offset: int) -> tuple[AdviceRef, ...]:

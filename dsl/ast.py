@@ -22,12 +22,13 @@ from .parts import Quantity as Quantity
 
 @dataclass(frozen=True)
 class MetricRef:
-    """`QUALITY name(output, args…)`."""
+    """`QUALITY name(output, args…)`, or `name('target', output, args…)` with code of the user's."""
 
     name: Name
     output: Name
     args: tuple[Literal_, ...]
     span: Span = field(compare=False)
+    target: Literal_ | None = None
 
 
 @dataclass(frozen=True)
@@ -212,6 +213,18 @@ class CreateSlo:
 
 
 @dataclass(frozen=True)
+class CreateStatistics:
+    """CREATE STATISTICS name (kind) ON first, second: each a model or a `pipeline.step`."""
+
+    name: Name
+    kind: Name
+    first: Name
+    second: Name
+    replace: bool
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True)
 class SloRef:
     """`WITH SLO (constraints)` or `WITH SLO name`."""
 
@@ -238,16 +251,6 @@ class WhyNot:
     variant: Name
     knobs: tuple[Option, ...]
     span: Span = field(compare=False)
-
-
-@dataclass(frozen=True)
-class AdviceRef:
-    """One item of an advice string: `VARIANT(step name [knob=value …])`, `BATCH(step n)`, …."""
-
-    kind: str
-    step: str
-    values: tuple[str, ...]
-    text: str
 
 
 @dataclass(frozen=True)
@@ -290,11 +293,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Analyze:
-    """ANALYZE PIPELINE|MODEL name USING (query) clauses.
-
-    `sample` None takes the default. `cluster` names what makes rows dependent: rows equal in it are
-    one independent unit (CLUSTER BY expression).
-    """
+    """ANALYZE …; `sample` None: the default; rows equal in `cluster` are one independent unit."""
 
     kind: Literal["pipeline", "model"]
     name: Name
@@ -305,6 +304,8 @@ class Analyze:
     cluster: Fragment | None
     budget: tuple[Quantity, ...]
     features: tuple[Fragment, ...]
+    slo: SloRef | None
+    objective: ObjectiveRef | None
     span: Span = field(compare=False)
 
 
@@ -317,7 +318,7 @@ class Derive:
     span: Span = field(compare=False)
 
 
-ObjectKind = Literal["model", "variant", "device", "link", "pipeline", "slo"]
+ObjectKind = Literal["model", "variant", "device", "link", "pipeline", "slo", "statistics"]
 
 
 @dataclass(frozen=True)
@@ -386,6 +387,7 @@ Statement = (
     | CreateLink
     | CreatePipeline
     | CreateSlo
+    | CreateStatistics
     | Select
     | Explain
     | CopyTo

@@ -1,7 +1,7 @@
 """From statements to plans and objects: every name resolved, every type checked.
 
     bind_select      a query          → `BoundQuery`: logical plan, SLO, visible columns
-    bind_definition  a CREATE         → Model, Variant, Device, Link, Pipeline or Slo
+    bind_definition  a CREATE         → the object declared
     bind_derive      a DERIVE VARIANTS → `BoundDerive`: the model, the budget
     bind_analyze     an ANALYZE       → `BoundAnalyze`: inputs, labels, and the subject's plan
 

@@ -186,11 +186,13 @@ class Shared(Transformer[Any, Any]):
         return ast.Column(parts[0], sqlbridge.type_name(run.tokens, run.source), parts.span)
 
     def quality(self, children: list[Any]) -> Group:
-        """`QUALITY name(output, args…)`."""
+        """`QUALITY name(['target',] output, args…)`."""
         parts = Parts(children)
         name, output = parts.all(ast.Name)
         span = Span(name.span.start, parts.span.end)
-        metric = ast.MetricRef(name, output, parts.all(ast.Literal_), span)
+        targets = parts.lexemes("STRING")
+        target = string(targets[0]) if targets else None
+        metric = ast.MetricRef(name, output, parts.all(ast.Literal_), span, target)
         return Group("quality", [*children, metric])
 
     def objective(self, children: list[Any]) -> ast.ObjectiveRef:

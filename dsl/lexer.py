@@ -211,6 +211,8 @@ class Lexer:
                 return literal is TokenType.NUMBER
             case "CLUSTER":
                 return following == "BY"
+            case "WITH":
+                return following == "SLO"
             case _:
                 return False
 

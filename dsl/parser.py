@@ -30,7 +30,7 @@ from .problems import later, problem
 from .statements import SHOW_KINDS, Build
 from .tokens import Word, matching, tokenize, words
 
-_DECLARED = frozenset({"MODEL", "VARIANT", "DEVICE", "LINK", "PIPELINE", "SLO"})
+_DECLARED = frozenset({"MODEL", "VARIANT", "DEVICE", "LINK", "PIPELINE", "SLO", "STATISTICS"})
 _QUERIES = frozenset({"SELECT", "WITH", "FROM", "VALUES", "TABLE", "("})
 _LATER = frozenset({"DEPLOY", "UNDEPLOY", "MONITOR", "REOPTIMIZE", "UNFORCE"})
 _TRANSACTIONS = frozenset({"BEGIN", "COMMIT", "ROLLBACK", "ABORT", "END"})
@@ -234,7 +234,7 @@ def _statement(line: _Line) -> ast.Statement:
 
 def _refuse(line: _Line) -> None:
     """Transactions, and what a later version brings."""
-    first, second, third = line.upper(0), line.upper(1), line.upper(2)
+    first, second = line.upper(0), line.upper(1)
     start = (first, second) == ("START", "TRANSACTION")
     if start or (first in _TRANSACTIONS and line.upper(1) in ("", "TRANSACTION", "WORK")):
         raise problem(
@@ -246,9 +246,6 @@ def _refuse(line: _Line) -> None:
         )
     if first in _LATER and line.stop - line.at > 1:
         raise later(first, line.span_to(1))
-    created = line.upper(3) if (second, third) == ("OR", "REPLACE") else second
-    if first == "CREATE" and created == "STATISTICS":
-        raise later("CREATE STATISTICS", line.span_to(4 if second == "OR" else 2))
     if (first, second) == ("FORCE", "PLAN"):
         raise later("FORCE PLAN", line.span_to(2))
     if first == "EXPLAIN" and second in ("REOPTIMIZE", "PLAN"):

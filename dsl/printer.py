@@ -37,6 +37,9 @@ def to_text(statement: ast.Statement) -> str:
         case ast.CreateSlo():
             text = f"{_create(statement, 'SLO')} AS ({_list(_constraint, statement.constraints)})"
             return text + _objective(statement.objective)
+        case ast.CreateStatistics():
+            on = f"{name_text(statement.first)}, {name_text(statement.second)}"
+            return f"{_create(statement, 'STATISTICS')} ({name_text(statement.kind)}) ON {on}"
         case ast.Select():
             return _select(statement)
         case ast.Explain():
@@ -121,7 +124,8 @@ def _create(
     | ast.CreateVariant
     | ast.CreateDevice
     | ast.CreatePipeline
-    | ast.CreateSlo,
+    | ast.CreateSlo
+    | ast.CreateStatistics,
     kind: str,
 ) -> str:
     start = "CREATE OR REPLACE" if statement.replace else "CREATE"
@@ -139,8 +143,9 @@ def _signature(statement: ast.CreateModel | ast.CreatePipeline) -> str:
 def _quality(quality: ast.MetricRef | None) -> str:
     if quality is None:
         return ""
+    target = "" if quality.target is None else f"{_literal(quality.target)}, "
     args = "".join(f", {_literal(arg)}" for arg in quality.args)
-    return f" QUALITY {name_text(quality.name)}({name_text(quality.output)}{args})"
+    return f" QUALITY {name_text(quality.name)}({target}{name_text(quality.output)}{args})"
 
 
 def _model(model: ast.CreateModel) -> str:
@@ -244,13 +249,17 @@ def _objective(objective: ast.ObjectiveRef | None) -> str:
     return f" {word} {name_text(objective.metric)}"
 
 
+def _asked(slo: ast.SloRef | None, objective: ast.ObjectiveRef | None) -> str:
+    """`WITH SLO … MINIMIZE …`, as far as it is there."""
+    text = ""
+    if slo is not None:
+        listed = f"({_list(_constraint, slo.constraints)})"
+        text = " WITH SLO " + (name_text(slo.name) if slo.name is not None else listed)
+    return text + _objective(objective)
+
+
 def _select(select: ast.Select) -> str:
-    text = fragment_text(select.query)
-    if select.slo is not None:
-        named = select.slo.name
-        listed = f"({_list(_constraint, select.slo.constraints)})"
-        text += " WITH SLO " + (name_text(named) if named is not None else listed)
-    text += _objective(select.objective)
+    text = fragment_text(select.query) + _asked(select.slo, select.objective)
     return text if select.on_error == "fail" else f"{text} ON ERROR {select.on_error.upper()}"
 
 
@@ -295,7 +304,7 @@ def _analyze(analyze: ast.Analyze) -> str:
         text += f" BUDGET {_list(_quantity, analyze.budget)}"
     if analyze.features:
         text += f" FEATURES ({_list(fragment_text, analyze.features)})"
-    return text
+    return text + _asked(analyze.slo, analyze.objective)
 
 
 def _label(label: ast.Label) -> str:

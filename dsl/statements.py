@@ -19,6 +19,7 @@ SHOW_KINDS = {
     "links": None,
     "pipelines": None,
     "slos": None,
+    "extended_statistics": None,
     "deployments": None,
     "plans": "FOR",
     "statistics": "FOR",
@@ -172,6 +173,12 @@ class Build(Shared):
             span=parts.span,
         )
 
+    def create_statistics(self, children: list[Any]) -> ast.CreateStatistics:
+        """CREATE STATISTICS name (kind) ON a, b."""
+        parts = Parts(children)
+        name, kind, first, second = parts.all(ast.Name)
+        return ast.CreateStatistics(name, kind, first, second, replaces(parts), parts.span)
+
     def slo(self, children: list[Any]) -> ast.SloRef:
         """`WITH SLO …`."""
         parts = Parts(children)
@@ -244,6 +251,7 @@ class Build(Shared):
         """ANALYZE PIPELINE | MODEL."""
         parts = Parts(children)
         groups = parts.all(Group)
+        asked = next((group for group in groups if group.rule == "asked"), Parts())
         labels, sample, budget, cluster, features = (
             once(groups, rule, word)
             for rule, word in (
@@ -264,6 +272,8 @@ class Build(Shared):
             cluster=expression(cluster.lexeme("EXPR")) if cluster else None,
             budget=budget.all(ast.Quantity) if budget else (),
             features=tuple(map(expression, features.lexemes("EXPR"))) if features else (),
+            slo=asked.maybe(ast.SloRef),
+            objective=asked.maybe(ast.ObjectiveRef),
             span=parts.span,
         )
 

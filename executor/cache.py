@@ -13,18 +13,18 @@ an option of USING are.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from ..ir.models import Backend, Model, Variant, knobs_text
+from ..ir.models import Model, Variant, knobs_text
 from ..ir.physical import Stage
+from .artefacts import artefact
 from .canonical import row_bytes
 from .chunks import Rows
 
@@ -67,7 +67,6 @@ class ResultCache:
         self._lock = threading.Lock()
         self._blocks: OrderedDict[int, _Block] = OrderedDict()
         self._places: dict[bytes, tuple[int, int]] = {}
-        self._files: dict[Path, tuple[tuple[int, ...], bytes]] = {}
         self._made = 0
         self.nbytes = 0
 
@@ -120,24 +119,6 @@ class ResultCache:
             self._places.clear()
             self.nbytes = 0
 
-    def file_digest(self, path: Path) -> bytes:
-        """The hash of a file's bytes, read again when its status says that it changed.
-
-        Raises:
-            OSError: it cannot be read.
-        """
-        status = path.stat()
-        stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-        with self._lock:
-            known = self._files.get(path)
-        if known is not None and known[0] == stamp:
-            return known[1]
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").digest()
-        with self._lock:
-            self._files[path] = (stamp, digest)
-        return digest
-
     def _forget_oldest(self) -> None:
         number, block = self._blocks.popitem(last=False)
         self.nbytes -= block.nbytes
@@ -184,13 +165,29 @@ def stage_cache(
 
     None too for a volatile model, and for an artefact that cannot be read: loading it will say so.
     """
+    if cache is None:
+        return None
+    identity = call_identity(stage, model, variants, base_dir)
+    if identity is None:
+        return None
+    kinds = (f"{name} {kind}" for name, kind in zip(stage.produce, types, strict=True))
+    return StageCache(cache, identity + joined(kinds))
+
+
+def call_identity(
+    stage: Stage,
+    model: Model,
+    variants: Mapping[str, Variant],
+    base_dir: Path,
+) -> bytes | None:
+    """What determines the answers of a stage's calls besides their inputs; None: not to be kept."""
     variant = variants.get(stage.choice.variant)
-    if cache is None or variant is None or variant.backend is None or not model.inputs:
+    if variant is None or variant.backend is None or not model.inputs:
         return None
     if any(other.volatile for other in variants.values() if other.model == model.name):
         return None
     try:
-        found = artefact(cache, variant.backend, base_dir)
+        found = artefact(variant.backend, base_dir)
     except OSError:
         return None
     if found is None:
@@ -203,40 +200,11 @@ def stage_cache(
         model.prompt or "",
         model.confidence or "",
         *(f"{field.name} {field.type}" for field in (*model.inputs, *model.outputs)),
-        *(f"{name} {kind}" for name, kind in zip(stage.produce, types, strict=True)),
     )
+    return found + joined(parts)
+
+
+def joined(parts: Iterable[str]) -> bytes:
+    """Texts as one, each after its length."""
     texts = (part.encode() for part in parts)
-    return StageCache(cache, found + b"".join(len(t).to_bytes(8) + t for t in texts))
-
-
-def artefact(cache: ResultCache, backend: Backend, base_dir: Path) -> bytes | None:
-    """The hash of what is called; None where it has no file.
-
-    Raises:
-        OSError: a file cannot be read.
-    """
-    if backend.kind == "python":
-        path = _source(backend.target.rpartition(":")[0], base_dir)
-    else:
-        path = base_dir / backend.target
-    if path is None:
-        return None
-    named = [base_dir / value for _, value in backend.options if isinstance(value, str)]
-    weights = path.with_name(path.name + ".data")  # where ONNX keeps what a file cannot hold
-    files = [path, *(other for other in (weights, *named) if other.is_file())]
-    return b"".join(cache.file_digest(file.resolve()) for file in files)
-
-
-def _source(module: str, base_dir: Path) -> Path | None:
-    """The file of a python variant's module, found as its backend finds it."""
-    if module.endswith(".py") or "/" in module:
-        return (base_dir / module).with_suffix(".py")
-    try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
-        spec = None
-    except Exception:  # noqa: BLE001 -- a parent package is the user's code; loading will report it
-        return None
-    if spec is not None:
-        return Path(spec.origin) if spec.has_location and spec.origin else None
-    return base_dir.joinpath(*module.split(".")).with_suffix(".py")
+    return b"".join(len(t).to_bytes(8) + t for t in texts)

@@ -13,6 +13,7 @@ from ..ir.physical import Stage
 from .backends.base import Column, LoadedModel, OutputReader, join_columns
 from .channels import Stopped
 from .failures import describe
+from .power import SharedMeter
 from .slots import Slots
 
 
@@ -38,9 +39,15 @@ class BatchCaller:
         slots: Slots,
         *,
         first_only: bool,
+        meter: SharedMeter | None = None,
     ) -> None:
-        """`types` are those of the outputs per element; `first_only` stops at the first failure."""
+        """`types` are those of the outputs per element; `first_only` stops at the first failure.
+
+        `meter` is told when calls begin and end.
+        """
+        self._stage = stage
         self._device = stage.choice.device
+        self._meter = meter
         self._reader = reader
         self._types = types
         self._slots = slots
@@ -56,6 +63,7 @@ class BatchCaller:
             Stopped: cancelled while waiting for the slot or between tries.
         """
         waited = self._slots.take(self._device)
+        token = None if self._meter is None else self._meter.begin(self._stage)
         try:
             began = time.perf_counter()
             outputs, error = self._attempt(model, batch)
@@ -66,6 +74,8 @@ class BatchCaller:
             result.queue_seconds = waited
             return result
         finally:
+            if self._meter is not None and token is not None:
+                self._meter.end(token, batch.num_rows)
             self._slots.give(self._device)
 
     def _attempt(

@@ -131,6 +131,14 @@ class Execution:
         """Source rows finished so far."""
         return self._state.rows_done
 
+    def samples(self) -> list[tuple[SqlScan, int, pa.Table]]:
+        """Of each source: how many rows it had, and a uniform sample of them before any call."""
+        telemetry = self._state.telemetry
+        return [
+            (node, telemetry.flow(node).rows_out, kept.table(self._state.arrow_schema(node.fields)))
+            for node, kept in telemetry.sources.items()
+        ]
+
     def observations(self) -> list[Observation]:
         """What the run measured, for the catalog."""
         return self._state.telemetry.observations()
@@ -157,6 +165,9 @@ class Execution:
         if quiet:
             state.close()
             state.models.close()
+            for stage, seconds in state.models.unloads():
+                state.telemetry.stage(stage).unloads.append(seconds)
+        state.meters.close()
 
 
 class _Builder:

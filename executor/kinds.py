@@ -4,6 +4,9 @@ from __future__ import annotations
 
 KINDS = ("python", "onnx", "sklearn", "replay")
 
+ELSEWHERE = frozenset({"replay"})
+"""Kinds that compute nothing on this machine: no counter here sees what their answers took."""
+
 TRANSFORMS: dict[str, dict[str, tuple[str, ...]]] = {
     "onnx": {"quantize": ("int8", "fp16"), "prune": (), "reduce": ()},
     "sklearn": {"quantize": ("int8", "fp16"), "prune": (), "reduce": ()},

@@ -71,10 +71,12 @@ def scan(node: SqlScan, state: RunState, sizer: ChunkSizer) -> Iterator[Chunk]:
     meter = state.telemetry.flow(node)
     wanted = list(names(node.fields))
     cursor = state.cursor()
+    kept = state.telemetry.source(node)
     total = 0
     for first, batch in rechunk(run_query(state, cursor, node.sql, node.fields), sizer):
         total = first + batch.num_rows
         meter.rows_in = meter.rows_out = total
+        kept.offer(batch)
         yield Chunk(batch.select(wanted), row_numbers(first, batch.num_rows))
     state.rows_total = total
 

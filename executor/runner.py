@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 
-from ..ir.physical import SqlScan, SqlStep, Stage
+from ..ir.physical import Choice, SqlScan, SqlStep, Stage
 from ..ir.types import ROW
 from ..stats.runner import StageRun
 from .channels import Stopped, Stream
 from .chunks import Chunk, ChunkSizer, join_batches, row_numbers
 from .environment import Environment
 from .failures import cancelled
+from .power import Meters
 from .relational import StepWorker, scan
 from .slots import Models
 from .stages import StageWorker
@@ -29,7 +30,9 @@ class LocalRunner:
 
     def __init__(self, env: Environment) -> None:
         self._env = replace(env, cache=None)  # what is measured has to run
-        self._models = Models(env.models, env.variants, env.devices, env.base_dir)
+        self._meters = Meters(env.devices)
+        self._models = Models(env.models, env.variants, env.devices, env.base_dir, self._meters)
+        self._told: dict[Choice, int] = {}
         self._types: dict[str, pa.DataType] = {}
 
     def scan(self, scan_: SqlScan) -> pa.Table:
@@ -101,8 +104,9 @@ class LocalRunner:
             elements=meter.elements,
             failed={failure.row: failure.message for failure in state.failures},
             failed_elements=meter.failed_elements,
-            load_seconds=meter.load_seconds,
+            load_seconds=self._loading(stage),
             memory_bytes=meter.memory_bytes,
+            energy=meter.energy,
         )
 
     def load(self, stage: Stage) -> None:
@@ -118,15 +122,33 @@ class LocalRunner:
         """The time, UTC."""
         return datetime.now(UTC)
 
+    def unloads(self) -> list[tuple[Stage, float]]:
+        """Seconds that closing each copy took, once `close` has, by the stages that called it."""
+        return self._models.unloads()
+
     def close(self) -> None:
-        """Release the loaded variants."""
+        """Release the loaded variants and the counters."""
         self._models.close()
+        self._meters.close()
+
+    def _loading(self, stage: Stage) -> float | None:
+        """Seconds of loading the stage's variant that no run has told yet."""
+        choice, loads = stage.choice.replace(batch=1), self._models.loads(stage)
+        new = loads[self._told.get(choice, 0) :]
+        self._told[choice] = len(loads)
+        return sum(new) if new else None
 
     def _state(self, stages: tuple[Stage, ...]) -> RunState:
         if self._env.cancel.is_set():
             raise cancelled(0)
         return RunState(
-            self._env, "null", stages, models=self._models, types=self._types, max_failures=2**31
+            self._env,
+            "null",
+            stages,
+            models=self._models,
+            meters=self._meters,
+            types=self._types,
+            max_failures=2**31,
         )
 
 

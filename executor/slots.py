@@ -17,6 +17,8 @@ from .backends.base import LoadedModel, LoadRequest, import_lazily_loaded
 from .backends.threads import threads_imposed
 from .channels import POLL_SECONDS, Stopped
 from .failures import not_available, unknown
+from .power import Meters
+from .power.memory import Growth
 
 
 class Slots:
@@ -87,13 +89,15 @@ def _tokens(count: int) -> SimpleQueue[None]:
 
 @dataclass
 class _Shelf:
-    """The copies of one variant with fixed knobs on one device."""
+    """The copies of one variant with fixed knobs on one device; `stage` called it first."""
 
+    stage: Stage
     lock: threading.Lock = field(default_factory=threading.Lock)
     shared: LoadedModel | None = None
     idle: list[LoadedModel] = field(default_factory=list)
-    load_seconds: float = 0.0
+    loads: list[float] = field(default_factory=list)
     memory_bytes: int | None = None
+    device_bytes: int = 0
 
 
 class Models:
@@ -109,12 +113,15 @@ class Models:
         variants: Mapping[str, Variant],
         devices: Mapping[str, Device],
         base_dir: Path,
+        meters: Meters,
     ) -> None:
         self._models = models
         self._variants = variants
         self._devices = devices
         self._base_dir = base_dir
+        self._growth = Growth(meters)
         self._shelves: dict[tuple[object, ...], _Shelf] = {}
+        self._unloads: list[tuple[Stage, float]] = []
         self._lock = threading.Lock()
 
     def model(self, stage: Stage) -> Model:
@@ -146,33 +153,28 @@ class Models:
         """
         request = self._request(stage)
         shelf = self._shelf(stage)
-        with shelf.lock:
-            loaded = shelf.shared or (shelf.idle.pop() if shelf.idle else None)
-            if loaded is None:
-                assert request.variant.backend is not None
-                import_lazily_loaded()
-                with threads_imposed(request.device.threads):
-                    began = time.perf_counter()
-                    loaded = backend_for(request.variant.backend.kind).load(request)
-                shelf.load_seconds += time.perf_counter() - began
-                if shelf.memory_bytes is None:
-                    shelf.memory_bytes = loaded.memory_bytes
-                if loaded.thread_safe:
-                    shelf.shared = loaded
-        try:
-            yield loaded
-        finally:
-            if not loaded.thread_safe:
-                with shelf.lock:
-                    shelf.idle.append(loaded)
+        with self._growth.watch(stage.choice.device) as grown:
+            with shelf.lock:
+                loaded = shelf.shared or (shelf.idle.pop() if shelf.idle else None)
+                if loaded is None:
+                    loaded = self._load(request, shelf)
+            try:
+                yield loaded
+            finally:
+                if not loaded.thread_safe:
+                    with shelf.lock:
+                        shelf.idle.append(loaded)
+        if grown.bytes is not None:
+            shelf.device_bytes += grown.bytes
 
-    def load_seconds(self, stage: Stage) -> float:
-        """Seconds spent loading copies of the stage's variant so far."""
-        return self._shelf(stage).load_seconds
+    def loads(self, stage: Stage) -> list[float]:
+        """Seconds that loading each copy of the stage's variant took, in their order."""
+        return list(self._shelf(stage).loads)
 
     def memory_bytes(self, stage: Stage) -> int | None:
-        """What the first copy took."""
-        return self._shelf(stage).memory_bytes
+        """What the first copy took; on a GPU, with its calls so far."""
+        shelf = self._shelf(stage)
+        return shelf.device_bytes or shelf.memory_bytes
 
     def close(self) -> None:
         """Close all copies nobody uses."""
@@ -181,13 +183,34 @@ class Models:
             self._shelves.clear()
         for shelf in shelves:
             for loaded in [*shelf.idle, *([shelf.shared] if shelf.shared else [])]:
+                began = time.perf_counter()
                 loaded.close()
+                self._unloads.append((shelf.stage, time.perf_counter() - began))
+
+    def unloads(self) -> list[tuple[Stage, float]]:
+        """Seconds that closing each copy took, by the stage that first called its variant."""
+        return list(self._unloads)
+
+    @staticmethod
+    def _load(request: LoadRequest, shelf: _Shelf) -> LoadedModel:
+        """A new copy."""
+        assert request.variant.backend is not None
+        import_lazily_loaded()
+        with threads_imposed(request.device.threads):
+            began = time.perf_counter()
+            loaded = backend_for(request.variant.backend.kind).load(request)
+        shelf.loads.append(time.perf_counter() - began)
+        if shelf.memory_bytes is None:
+            shelf.memory_bytes = loaded.memory_bytes
+        if loaded.thread_safe:
+            shelf.shared = loaded
+        return loaded
 
     def _shelf(self, stage: Stage) -> _Shelf:
         choice = stage.choice
         with self._lock:
             key = (choice.variant, choice.version, choice.knobs, choice.device)
-            return self._shelves.setdefault(key, _Shelf())
+            return self._shelves.setdefault(key, _Shelf(stage))
 
     def _request(self, stage: Stage) -> LoadRequest:
         name = stage.choice.variant

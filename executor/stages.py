@@ -94,15 +94,21 @@ class StageWorker:
             tuple(output.name for output in model.outputs),
             tuple(zip(stage.produce, values, strict=True)),
         )
+        meter = state.meter(stage)
         caller = BatchCaller(
-            stage, reader, values, state.slots, first_only=state.on_error == "fail"
+            stage,
+            reader,
+            values,
+            state.slots,
+            first_only=state.on_error == "fail",
+            meter=meter,
         )
         env = state.env
         self._cache = stage_cache(env.cache, stage, model, env.variants, env.base_dir, values)
         if self._cache is not None:
             self._meter.cache_hits = 0
         batch = max(1, stage.choice.batch)
-        loaded = state.models.load_seconds(stage)
+        loaded = len(state.models.loads(stage))
         lane: AnyLane = lane_for(stage, state, caller)
         try:
             for chunk in self._source.chunks:
@@ -123,9 +129,9 @@ class StageWorker:
         finally:
             self._source.close()
             lane.close()
-            loading = state.models.load_seconds(stage) - loaded
-            self._meter.load_seconds = loading or None
+            self._meter.loads = state.models.loads(stage)[loaded:]
             self._meter.memory_bytes = state.models.memory_bytes(stage)
+            self._meter.energy = None if meter is None else meter.take(stage)
 
     def _admit(self, chunk: Chunk, elements: Elements) -> None:
         meter = self._meter

@@ -15,6 +15,8 @@ from ..ir.physical import PhysicalNode, Stage
 from ..ir.types import Schema
 from .chunks import Rows
 from .environment import Environment, Failure
+from .kinds import ELSEWHERE
+from .power import Meters, SharedMeter
 from .slots import Models, Slots
 from .telemetry import Telemetry
 
@@ -39,14 +41,18 @@ class RunState:
         stages: Iterable[Stage],
         *,
         models: Models | None = None,
+        meters: Meters | None = None,
         types: dict[str, pa.DataType] | None = None,
         max_failures: int = MAX_FAILURES,
     ) -> None:
-        """`models` lends loaded variants and `types` known Arrow types that outlive the run."""
+        """`models`, `meters` and `types` (known Arrow types) given outlive the run."""
         self.env = env
         self.on_error = on_error
         self.telemetry = Telemetry()
-        self.models = models or Models(env.models, env.variants, env.devices, env.base_dir)
+        self.meters = meters or Meters(env.devices)
+        self.models = models or Models(
+            env.models, env.variants, env.devices, env.base_dir, self.meters
+        )
         self.slots = Slots(env.devices, self.stopped, env.workers)
         self.failures: list[Failure] = []
         self._max_failures = max_failures
@@ -61,6 +67,14 @@ class RunState:
         self._types = {} if types is None else types
         self._undo: list[Callable[[], None]] = []
         self._progress_at = 0.0
+
+    def meter(self, stage: Stage) -> SharedMeter | None:
+        """What counts the energy of the stage's calls; None where nothing here does."""
+        variant = self.env.variants.get(stage.choice.variant)
+        backend = None if variant is None else variant.backend
+        if backend is not None and backend.kind in ELSEWHERE:
+            return None
+        return self.meters.of(stage.choice.device)
 
     def stopped(self) -> bool:
         """Whether everybody should stop."""

@@ -12,16 +12,25 @@ import numpy as np
 
 from ..ir.explain import NodeActuals
 from ..ir.models import knobs_text
-from ..ir.physical import PhysicalNode, SqlResidual, SqlStep, Stage
+from ..ir.physical import PhysicalNode, SqlResidual, SqlScan, SqlStep, Stage
 from ..ir.types import FAILED
+from ..stats.energy import Energy, energy_statistic, joules_per_call
+from ..stats.intervals import Interval, mean_interval, quantile_interval, repeated, wilson
 from ..stats.observation import Observation
 from .service import ServiceSample
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import pyarrow as pa
+
     from ..ir.models import Device
     from ..ir.node import Node
+
+AUDITED = 512
+"""Source rows kept of a run, for what watches its inputs (our choice: half a default sample)."""
+AUDITED_BYTES = 4 << 20
+"""What they may take, in memory and later in the catalog; of large rows fewer are kept."""
 
 RESERVOIR = 4096
 """Batch latencies kept per stage: a p99 then rests on 40 values at the least."""
@@ -40,8 +49,11 @@ class StageMeter:
     elements: int = 0
     busy_seconds: float = 0.0
     queue_seconds: float = 0.0
-    load_seconds: float | None = None
+    loads: list[float] = field(default_factory=list)
+    """Seconds of each copy loaded; likewise `unloads` of each closed."""
+    unloads: list[float] = field(default_factory=list)
     memory_bytes: int | None = None
+    energy: Energy | None = None
     failed_rows: int = 0
     failed_elements: int = 0
     when_rows: int = 0
@@ -53,6 +65,23 @@ class StageMeter:
     latencies: list[float] = field(default_factory=list)
     trace: list[tuple[int, float]] | None = None
     """Every call's (elements, seconds), if somebody wants them all."""
+
+    @property
+    def load_seconds(self) -> float | None:
+        """Loading all copies; None where none was loaded."""
+        return sum(self.loads) if self.loads else None
+
+    @property
+    def joules(self) -> float | None:
+        """The metered power times all model time; None where no counter tells it.
+
+        Bursts shorter than a counter's step, between pauses, are not metered: the others' power
+        stands in for theirs, up to half of the time.
+        """
+        energy = self.energy
+        if energy is None or energy.watts is None or energy.busy_seconds < self.busy_seconds / 2:
+            return None
+        return energy.watts * self.busy_seconds
 
     def batch(self, elements: int, seconds: float, full: bool, rng: random.Random) -> None:
         """A batch call that went well at the first try; only full ones tell T(b)."""
@@ -82,10 +111,58 @@ class FlowMeter:
     failed: int = 0
 
 
+class RowReservoir:
+    """A uniform sample of at most `AUDITED` rows of a stream [Vitter 1985, algorithm R].
+
+    Where they take more than `AUDITED_BYTES`, rows at random go, and so many fewer are kept: what
+    stays is as uniform.
+    """
+
+    def __init__(self) -> None:
+        self._rng = np.random.default_rng(0)
+        self._seen = 0
+        self._most = AUDITED
+        self._bytes = 0
+        self._rows: list[pa.RecordBatch] = []
+
+    def offer(self, batch: pa.RecordBatch) -> None:
+        """See the next rows; what is kept is copied, so that it holds on to no chunk."""
+        import pyarrow as pa
+
+        places = np.arange(self._seen, self._seen + batch.num_rows)
+        self._seen += batch.num_rows
+        slots = self._rng.integers(0, places + 1)
+        chosen = np.flatnonzero((places < self._most) | (slots < self._most))
+        if not len(chosen):
+            return
+        # Not `pa.array`: its first use imports pandas, and nothing has run yet.
+        indices = pa.py_buffer(chosen.astype(np.int64))
+        taken = batch.take(pa.Array.from_buffers(pa.int64(), len(chosen), [None, indices]))
+        for row, (place, slot) in enumerate(zip(places[chosen], slots[chosen], strict=True)):
+            one = taken.slice(row, 1)
+            self._bytes += one.nbytes
+            if place < self._most:
+                self._rows.append(one)
+            else:
+                self._bytes -= self._rows[int(slot)].nbytes
+                self._rows[int(slot)] = one
+        while self._bytes > AUDITED_BYTES and len(self._rows) > 1:
+            gone = self._rows.pop(int(self._rng.integers(len(self._rows))))
+            self._bytes -= gone.nbytes
+            self._most = len(self._rows)
+
+    def table(self, schema: pa.Schema) -> pa.Table:
+        """The rows kept."""
+        import pyarrow as pa
+
+        return pa.Table.from_batches(self._rows, self._rows[0].schema if self._rows else schema)
+
+
 class Telemetry:
     """The meters of one run, by node."""
 
     def __init__(self) -> None:
+        self.sources: dict[SqlScan, RowReservoir] = {}
         self.stages: dict[Stage, StageMeter] = {}
         self.flows: dict[PhysicalNode, FlowMeter] = {}
         self.rng = random.Random(0)
@@ -93,6 +170,10 @@ class Telemetry:
     def stage(self, node: Stage) -> StageMeter:
         """The stage's meter."""
         return self.stages.setdefault(node, StageMeter())
+
+    def source(self, node: SqlScan) -> RowReservoir:
+        """The rows kept of a source, from now on."""
+        return self.sources.setdefault(node, RowReservoir())
 
     def flow(self, node: PhysicalNode) -> FlowMeter:
         """The meter of another node."""
@@ -109,7 +190,8 @@ class Telemetry:
             for node, meter in self.flows.items()
         }
         for node, meter in self.stages.items():
-            price = devices[node.choice.device].usd_per_hour / 3600
+            device = devices[node.choice.device]
+            joules, source = _joules(meter, device)
             found[node.fingerprint] = NodeActuals(
                 meter.rows_in,
                 meter.rows_out,
@@ -121,7 +203,10 @@ class Telemetry:
                 failed=meter.failed_rows,
                 cache_hits=meter.cache_hits,
                 latency_p95=_quantile(meter.latencies, 0.95),
-                cost_usd=meter.busy_seconds * price,
+                cost_usd=meter.busy_seconds * device.usd_per_hour / 3600,
+                unload_seconds=sum(meter.unloads) if meter.unloads else None,
+                energy_joules=joules,
+                energy_source=source,
             )
         return found
 
@@ -169,13 +254,24 @@ class Telemetry:
                     Observation(
                         f"filter:{node.predicate.fingerprint}",
                         "rate",
-                        "mean",
+                        "share",
                         flow.rows_out / flow.rows_in,
                         flow.rows_in,
                         at,
+                        *wilson(flow.rows_out, flow.rows_in),
+                        filter="",
                     )
                 )
         return found
+
+
+def _joules(meter: StageMeter, device: Device) -> tuple[float | None, str]:
+    """Energy of a stage and where it is from: a counter, else the device's POWER, else unknown."""
+    if meter.joules is not None and meter.energy is not None:
+        return meter.joules, meter.energy.label
+    if device.power_watts is not None:
+        return meter.busy_seconds * device.power_watts, "POWER"
+    return None, ""
 
 
 def is_lookup(node: Node) -> TypeGuard[SqlResidual]:
@@ -191,41 +287,62 @@ def _of_stage(stage: Stage, meter: StageMeter, at: datetime) -> list[Observation
     choice = stage.choice
 
     def measured(
-        metric: str, statistic: str, value: float, n: int, *, batch: int | None = None
+        metric: str, statistic: str, seen: Interval, *, batch: int | None = None
     ) -> Observation:
         return Observation(
             stage.context,
             metric,
             statistic,
-            value,
-            n,
+            seen.value,
+            seen.n,
             at,
+            seen.low,
+            seen.high,
+            meter.failed_elements if metric in ("latency", "failure") else 0,
             variant=choice.variant,
             knobs=knobs_text(choice.knobs),
             device=choice.device,
             batch=batch,
             variant_version=choice.version,
+            filter="",
         )
 
     found: list[Observation] = []
     if meter.latencies:
-        n = meter.full_batches
-        mean = float(np.mean(meter.latencies))
-        found.append(measured("latency", "mean", mean, n, batch=choice.batch))
+        mean = mean_interval(meter.latencies)
+        if mean.n == 1:  # one call says nothing about spread: as ANALYZE has it
+            mean = Interval(mean.value, mean.value / 10, mean.value * 10, 1)
+        mean = Interval(mean.value, max(mean.low, 0.0), mean.high, mean.n)
+        found.append(measured("latency", "mean", mean, batch=choice.batch))
         for name, q in (("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99)):
-            value = float(np.quantile(meter.latencies, q))
-            found.append(measured("latency", name, value, n, batch=choice.batch))
+            seen = quantile_interval(meter.latencies, q)
+            found.append(measured("latency", name, seen, batch=choice.batch))
     if meter.elements:
-        share = meter.failed_elements / meter.elements
-        found.append(measured("failure", "share", share, meter.elements))
+        n = meter.elements
+        share = meter.failed_elements / n
+        ends = wilson(meter.failed_elements, n)
+        found.append(measured("failure", "share", Interval(share, *ends, n)))
     if meter.memory_bytes is not None:
-        found.append(measured("memory", "peak", float(meter.memory_bytes), 1))
-    if meter.load_seconds is not None:
-        found.append(measured("load", "mean", meter.load_seconds, 1))
+        peak = float(meter.memory_bytes)
+        found.append(measured("memory", "peak", Interval(peak, peak, peak, 1)))
+    for metric, seconds in (("load", meter.loads), ("unload", meter.unloads)):
+        if seconds:
+            found.append(measured(metric, "mean", repeated(seconds)))
+    energy = meter.energy
+    joules = None if energy is None else joules_per_call(energy, choice.batch)
+    if energy is not None and joules is not None:
+        how = energy_statistic(energy)
+        found.append(measured("energy", how, joules, batch=choice.batch))
     if stage.when is not None and meter.when_rows:
-        rate = meter.when_true / meter.when_rows
-        found.append(Observation(stage.context, "rate", "mean", rate, meter.when_rows, at))
+        n = meter.when_rows
+        rate, ends = meter.when_true / n, wilson(meter.when_true, n)
+        found.append(Observation(stage.context, "rate", "share", rate, n, at, *ends, filter=""))
     rows = sum(meter.lengths.values())
     for length, count in sorted(meter.lengths.items()):
-        found.append(Observation(stage.context, "length", f"pmf({length})", count / rows, rows, at))
+        share, ends = count / rows, wilson(count, rows)
+        found.append(
+            Observation(
+                stage.context, "length", f"pmf({length})", share, rows, at, *ends, filter=""
+            )
+        )
     return found

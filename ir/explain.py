@@ -16,7 +16,9 @@ class NodeActuals:
     """What a node really did; None is unknown, never 0.
 
     `busy_seconds` is model time on slots, `queue_seconds` waiting for a slot, `load_seconds` the
-    variant's loading. Times are summed over the run; latencies are per batch.
+    variant's loading, `unload_seconds` its release. Times are summed over the run; latencies are
+    per batch. `energy_source` is the counter that told the joules, or POWER where they are modelled
+    from the device's.
     """
 
     rows_in: int
@@ -30,6 +32,9 @@ class NodeActuals:
     cache_hits: int | None = None
     latency_p95: float | None = None
     cost_usd: float | None = None
+    unload_seconds: float | None = None
+    energy_joules: float | None = None
+    energy_source: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,8 +55,10 @@ class ExplainNode:
     """One node of the plan; `id` is unique, a shared node is listed once and referred to by id.
 
     `kind` is `scan`, `step`, `stage`, `sql` or `stop`. `rows` leave the node; `seconds` are
-    slot-seconds and `usd` the price of all of them, over the whole query; `quality` is the share
-    of right answers (mean score) where the call ran. `marks` are `costliest` and `worst estimated`.
+    slot-seconds, `usd` the price of all of them and `energy` their joules, over the whole query;
+    `quality` is the share of right answers (mean score) where the call ran. `energy_source` is the
+    counter that told the joules, or POWER. `marks` are `costliest` and `worst estimated`; `stale`
+    is why the statistics behind the numbers may no longer hold.
     """
 
     id: str
@@ -69,6 +76,10 @@ class ExplainNode:
     q_seconds: QError | None = None
     q_usd: QError | None = None
     marks: tuple[str, ...] = ()
+    energy: Estimate | None = None
+    energy_source: str = ""
+    q_energy: QError | None = None
+    stale: str | None = None
 
 
 @dataclass(frozen=True)

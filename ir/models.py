@@ -15,11 +15,15 @@ Knobs = tuple[tuple[str, Scalar], ...]
 
 
 class Metric(Value):
-    """`QUALITY name(output, args…)`: how an answer is scored; `output` names the scored field."""
+    """`QUALITY name(output, args…)`: how an answer is scored; `output` names the scored field.
+
+    `target` is the `module:function` of `python('module:function', output)`.
+    """
 
     name: str
     output: str
     args: tuple[Scalar, ...] = ()
+    target: str | None = None
 
 
 class Model(Value):
@@ -156,6 +160,19 @@ class Pipeline(Value):
     outputs: Schema
     text: str
     quality: Metric | None = None
+    version: int = 1
+
+
+class ExtendedStatistics(Value):
+    """`CREATE STATISTICS name (kind) ON first, second`: what is measured of two calls together.
+
+    `first` and `second` are models or steps `pipeline.step`; the one kind is `error_dependence`.
+    """
+
+    name: str
+    kind: str
+    first: str
+    second: str
     version: int = 1
 
 

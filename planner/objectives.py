@@ -88,6 +88,12 @@ def needs_of(slo: Slo, rows: Estimate | None) -> Needs:
     )
 
 
+def asked_levels(slo: Slo) -> frozenset[str]:
+    """The latency metrics that the SLO limits or optimises, of whole plans."""
+    read = {slo.objective.metric, *(c.metric for c in slo.constraints if c.model is None)}
+    return frozenset(read & set(LATENCY_LEVELS))
+
+
 def _check(metric: str, rows: Estimate | None) -> None:
     """Refuse metrics that nothing measures yet, and totals of an unknown number of rows."""
     if metric not in PLANNED:

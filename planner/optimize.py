@@ -69,12 +69,16 @@ class Knowledge:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A complete plan: a choice for every step, what it costs, and what each step does."""
+    """A complete plan: a choice for every step, what it costs, and what each step does.
+
+    `composition` says how its accuracy follows from what was measured.
+    """
 
     assignment: Assignment
     choices: Mapping[str, Choice]
     cost: Cost
     steps: Mapping[str, StageCost]
+    composition: str | None = None
 
 
 @dataclass(frozen=True)
@@ -260,7 +264,8 @@ def _limited(rows: Estimate, source: Source) -> Estimate:
 
 def _candidate(problem: PlanProblem, assignment: Assignment) -> Candidate:
     cost, steps = problem.cost(assignment)
-    return Candidate(assignment, problem.choices(assignment), cost, steps)
+    composition = problem.composition(assignment)
+    return Candidate(assignment, problem.choices(assignment), cost, steps, composition)
 
 
 def _best(problem: PlanProblem) -> Candidate:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 
-from ..cost.compose import service_seconds
+from ..cost.compose import service_seconds, stage_level
 from ..cost.model import LATENCY_LEVELS, Call, CostModel, Unplannable
 from ..errors import PlanError
 from ..ir.models import Device, Knobs, Model, Variant, knobs_text
@@ -17,8 +17,8 @@ from ..ir.physical import Choice
 from ..ir.record import dataclass
 from ..ir.slo import Slo
 from .explain.numbers import quantity, unit_of
-from .objectives import Needs
-from .stage_plan import StagePlan
+from .objectives import Needs, asked_levels
+from .stage_plan import NEVER_SECONDS, StagePlan
 from .steps import StepInfo
 
 Allow = Callable[[StepInfo, Choice], str | None]
@@ -110,10 +110,6 @@ class Gather:
         found: list[tuple[Choice, Call]] = []
         unmeasured: list[tuple[str, str]] = []
         for device in devices:
-            unsteady = self._unsteady(info, name, text, device)
-            if unsteady is not None:
-                self._exclude(info, name, knobs, device.name, None, "failures", unsteady)
-                continue
             calls = self.model.calls(info.context, name, text, device.name)
             if isinstance(calls, Unplannable):
                 if calls.code == "no_statistics":
@@ -134,26 +130,20 @@ class Gather:
             self.missing.append(Missing(info.key, name, knobs, analyze_text(info)))
         return found
 
-    def _unsteady(self, info: StepInfo, name: str, knobs: str, device: Device) -> str | None:
-        """Why a choice that failed when it was measured is left out where one failure ends all."""
-        failure = self.model.stats.failure(info.context, name, knobs, device.name)
-        if failure is None or failure.value <= 0.0:
-            return None
-        share = f"{name} failed on {failure.value:.2%} of the elements measured"
-        if self.steady:
-            return f"{share}, and ON ERROR FAIL stops at the first"
-        self.notes.append(f"{info.key}: {share}")
-        return None
-
     def _unfit(self, info: StepInfo, choice: Choice, call: Call) -> tuple[str, str]:
         """Why this choice cannot be planned: ('', '') where it can."""
         if self.allow is not None:
             reason = self.allow(info, choice)
             if reason is not None:
                 return "advice", reason
+        if call.fails > 0.0:
+            share = f"{choice.variant} failed on {call.fails:.2%} of the elements measured"
+            if self.steady:
+                return "failures", f"{share}, and ON ERROR FAIL stops at the first"
+            self.notes.append(f"{info.key}: {share}")
         if call.tokens_usd is None and self.needs.cost:
             return "no_tokens", f"{choice.variant} has a token price but no token counts"
-        if call.device.power_watts is None and self.needs.energy:
+        if call.energy is None and self.needs.energy:
             return "no_power", f"device {call.device.name} declares no POWER"
         if call.device.grid_g_co2_per_kwh is None and self.needs.co2:
             return "no_power", f"device {call.device.name} declares no grid intensity"
@@ -172,7 +162,7 @@ class Gather:
         for stage in stages:
             mine: list[tuple[Choice, Call]] = []
             for option, (choice, call) in enumerate(zip(stage.choices, stage.calls, strict=True)):
-                code, reason = self._over(stage, option, choice, call, models)
+                code, reason = self._over(stages, stage, option, models)
                 if code:
                     changed = True
                     self._exclude(
@@ -186,16 +176,25 @@ class Gather:
 
     def _over(
         self,
+        stages: Sequence[StagePlan],
         stage: StagePlan,
         option: int,
-        choice: Choice,
-        call: Call,
         models: Mapping[str, Model],
     ) -> tuple[str, str]:
-        """Does this option miss a constraint on its model alone, or lack its quality?"""
+        """Does it miss a constraint on its model alone, lack its quality, or fail too often?"""
+        choice, call = stage.choices[option], stage.calls[option]
         graded = models[stage.step.model].quality is not None
         if call.quality is None and self.needs.accuracy and graded:
             return "no_quality", f"the quality of {choice.variant} was not measured"
+        for metric in sorted(asked_levels(self.slo)):
+            if min(entries[option] for entries in stage.table.rows[metric]) >= NEVER_SECONDS:
+                tail = 1.0 - stage_level(LATENCY_LEVELS[metric], len(stages))
+                return (
+                    "failures",
+                    f"{choice.variant} failed on {call.fails:.2%} of the elements measured: "
+                    f"{metric} leaves a step {tail:.2%} of the rows, and a row that fails never "
+                    "answers",
+                )
         for constraint in self.slo.constraints:
             if constraint.model != stage.step.model:
                 continue
@@ -203,7 +202,9 @@ class Gather:
                 value = None if call.quality is None else call.quality.value
             elif constraint.metric in LATENCY_LEVELS:
                 level = LATENCY_LEVELS[constraint.metric]
-                value = service_seconds(call.quantile, call.batch, stage.lengths, level, 1.0)
+                value = service_seconds(
+                    call.quantile, call.batch, stage.lengths, level, 1.0, call.fails
+                )
             else:
                 continue
             soft = (constraint.soft or 0.0) * constraint.limit

@@ -75,6 +75,30 @@ class PlanProblem:
             found.append(stage.choices.index(choice))
         return tuple(found)
 
+    def composition(self, assignment: Assignment) -> str | None:
+        """How the plan's accuracy follows from its steps'; None if it is unknown or one step's."""
+        classes = self.problem.classes(assignment)
+        if "accuracy" in self.measured.get(classes, ()):
+            return "measured end to end"
+        factors = [
+            stage.factors[self.problem.given_index(place, classes)][classes[place]]
+            for place, stage in enumerate(self.stages)
+        ]
+        graded = {place for place, factor in enumerate(factors) if factor.parts}
+        if not graded or not all(factor.known for factor in factors):
+            return None
+        named = {p: f.dependence for p, f in enumerate(factors) if f.dependence is not None}
+        if not named:
+            several = sum(
+                stage.qualities[self.problem.given_index(place, classes)][classes[place]]
+                is not None
+                for place, stage in enumerate(self.stages)
+            )
+            return "composed as if the steps' errors were independent" if several > 1 else None
+        together = set(named) | {self.stages[place].partner for place in named}
+        rest = ", the other steps as if independent" if graded - together else ""
+        return f"composed with error_dependence {', '.join(named.values())}{rest}"
+
     def cost(self, assignment: Assignment) -> tuple[Cost, dict[str, StageCost]]:
         """The plan's cost with intervals, and every step's by key."""
         return plan_cost(

@@ -16,13 +16,22 @@ Class = tuple[str, str]
 """Variant full name and knobs text."""
 
 
+NEVER_SECONDS = 1e12
+"""In tables, the time of a row that more often fails than the quantile leaves out: over any limit,
+and finite, so that sums and bounds of the search stay numbers."""
+
+
 @dataclass(frozen=True)
 class Factor:
-    """What a step multiplies accuracy by: a formula of estimates. `known` is False without them."""
+    """What a step multiplies accuracy by: a formula of estimates. `known` is False without them.
+
+    `dependence` names the statistics on errors that occur together it rests on, with the two steps.
+    """
 
     parts: tuple[Estimate, ...]
     formula: Callable[[Sequence[float]], float]
     known: bool = True
+    dependence: str | None = None
 
     @property
     def value(self) -> float:
@@ -44,6 +53,7 @@ class StagePlan:
         factors: `[g][class]`, its factor of the accuracy.
         qualities: `[g][class]`, the quality where it ran.
         table: the floats.
+        partner: the earlier stage its errors are composed with, where they were measured together.
     """
 
     step: StepInfo
@@ -56,6 +66,7 @@ class StagePlan:
     factors: tuple[tuple[Factor, ...], ...]
     qualities: tuple[tuple[Estimate | None, ...], ...]
     table: StageTable
+    partner: int | None = None
 
     @property
     def class_texts(self) -> tuple[str, ...]:

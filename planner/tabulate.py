@@ -3,7 +3,8 @@
 Which entries depend on which earlier choices: a WHEN rate, and the quality where it ran, on the
 step the condition reads; and where a step stands in for others (`instead_of`), its factor of the
 accuracy holds theirs too, so it depends on their choices and their own factor is left out. Each
-replaced step is owned by the first that replaces it.
+replaced step is owned by the first that replaces it. Where errors of two steps were measured
+together, the later one's factor is its quality where the earlier one is right (`dependence`).
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from ..cost.provider import Given, StatsProvider
 from ..ir.estimates import Estimate
 from ..ir.models import Device, Model, knobs_text
 from ..ir.physical import Choice
+from .dependence import alone, dependent, partners
 from .objectives import Needs
 from .search.table import StageTable
-from .stage_plan import Class, Factor, StagePlan
+from .stage_plan import NEVER_SECONDS, Class, Factor, StagePlan
 from .steps import StepInfo
 
 UNKNOWN_LOSS = 700.0
@@ -83,6 +85,7 @@ class _Tabulator:
             owner.update(dict.fromkeys(mine, at))
             self.owned.append(mine)
         self.owner = owner
+        self.partner = partners(infos, self.classes, self.owned, stats)
 
     def stage(self, place: int) -> StagePlan:
         """Tabulate one stage."""
@@ -122,6 +125,7 @@ class _Tabulator:
             tuple(factors),
             tuple(qualities),
             table,
+            self.partner[place],
         )
 
     def _lengths(self, info: StepInfo) -> tuple[Lengths | None, int]:
@@ -142,6 +146,9 @@ class _Tabulator:
             found.add(self.place[info.given])
         for replaced in self.owned[place]:
             found.update(self._given(replaced))
+        partner = self.partner[place]
+        if partner is not None:
+            found.add(partner)
         return tuple(sorted(found))
 
     def _combinations(self, given: Sequence[int]) -> list[dict[int, int]]:
@@ -163,8 +170,11 @@ class _Tabulator:
         before = self.place[info.given]
         if before not in combo:
             return None
-        variant, knobs = self.classes[before][combo[before]]
-        return self.infos[before].context, variant, knobs
+        return self._call(before, combo[before])
+
+    def _call(self, place: int, cls: int) -> Given:
+        """A step's choice as the statistics know it."""
+        return self.infos[place].context, *self.classes[place][cls]
 
     def _rate(self, place: int, combo: Mapping[int, int]) -> Estimate | None:
         """The share of rows its WHEN holds on; None without WHEN."""
@@ -209,7 +219,15 @@ class _Tabulator:
         quality = self.stats.quality(info.context, variant, knobs, condition)
         if place in self.owner:
             return _ONE, quality
-        factor = self._answer(place, quality, combo)
+        mine = self._call(place, cls)
+        partner = self.partner[place]
+        factor = None
+        if partner is not None:
+            first = self._call(partner, combo[partner])
+            factor = dependent(self.stats, first, mine, stands_in=partner in self.owned[place])
+        if factor is None and place in self.partner:
+            factor = alone(self.stats, mine)
+        factor = factor or self._answer(place, cls, quality, combo)
         kept = self._kept(place)
         if not kept:
             return factor, quality
@@ -218,12 +236,15 @@ class _Tabulator:
             (*kept, *factor.parts),
             lambda v: when_factor(math.prod(v[:count]), inner(v[count:])),
             factor.known,
+            factor.dependence,
         )
         return gated, quality
 
-    def _answer(self, place: int, quality: Estimate | None, combo: Mapping[int, int]) -> Factor:
+    def _answer(
+        self, place: int, cls: int, quality: Estimate | None, combo: Mapping[int, int]
+    ) -> Factor:
         """The chance that the answer is right, where it stands in for others theirs included."""
-        base = self._graded(place, quality)
+        base = self._graded(place, cls, quality)
         rate = self._rate(place, combo)
         if rate is None:
             return base
@@ -251,18 +272,33 @@ class _Tabulator:
         variant, knobs = self.classes[place][combo[place]]
         context = self.infos[place].context
         quality = self.stats.quality(context, variant, knobs, (context, variant, knobs))
-        return self._answer(place, quality, combo)
+        return self._answer(place, combo[place], quality, combo)
 
-    def _graded(self, place: int, quality: Estimate | None) -> Factor:
-        """E[q^L]; 1 for a model without QUALITY, unknown where it was not measured."""
+    def _graded(self, place: int, cls: int, quality: Estimate | None) -> Factor:
+        """E[q^L]; where the model has no QUALITY, that no element fails; unknown if unmeasured."""
         info = self.infos[place]
         if quality is None:
             if self.models[info.model].quality is None:
                 self.notes.append(f"{info.key}: {info.model} has no QUALITY, taken as right")
-                return _ONE
+                return self._unfailed(place, cls)
             return Factor((), lambda v: math.exp(-UNKNOWN_LOSS), known=False)
         lengths, _ = self.lengths[place]
         return Factor((quality,), lambda v: each_factor(v[0], lengths))
+
+    def _unfailed(self, place: int, cls: int) -> Factor:
+        """The chance that no element fails, at the batch size where most do; 1 if none was seen."""
+        failures = [
+            call.failure
+            for choice, call in self.options[place]
+            if (choice.variant, knobs_text(choice.knobs)) == self.classes[place][cls]
+            and call.failure is not None
+            and call.fails > 0.0
+        ]
+        if not failures:
+            return _ONE
+        lengths, _ = self.lengths[place]
+        worst = max(failures, key=lambda failure: failure.value)
+        return Factor((worst,), lambda v: each_factor(1.0 - v[0], lengths))
 
     def _rows(
         self,
@@ -300,9 +336,10 @@ class _Tabulator:
                 tuple([_service(call, lengths, at, flow.share) for call in calls]) for flow in flows
             )
         if needs.energy:
+            elements = mean_length(lengths)
             joules = [
-                energy_joules(b, call.device.power_watts or 0.0)
-                for b, call in zip(busy, calls, strict=True)
+                energy_joules(1.0, elements, call.energy.value if call.energy else 0.0, call.batch)
+                for call in calls
             ]
             rows["energy"] = by_share(joules)
             if needs.co2:
@@ -400,4 +437,5 @@ def _service(call: Call, lengths: Lengths | None, level: float, run: float) -> f
     if not call.points:
         calls = math.ceil(mean_length(lengths) / call.batch)
         return calls * call.seconds.value
-    return service_seconds(call.quantile, call.batch, lengths, level, run)
+    seconds = service_seconds(call.quantile, call.batch, lengths, level, run, call.fails)
+    return min(seconds, NEVER_SECONDS)

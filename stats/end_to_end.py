@@ -17,6 +17,7 @@ from ..ir.record import dataclass
 from ..ir.types import ROW, NamedExpr, SqlExpr
 from .lineage import Chain
 from .observation import assignment_text
+from .prefixes import Recall
 from .promise import Scored
 from .runner import Runner, StageRun
 from .scoring import row_scores
@@ -42,6 +43,48 @@ class Outputs:
     columns: tuple[pa.ChunkedArray, ...]
     failed: frozenset[int]
     run: StageRun | None = None
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a stage answers given its arguments' prefix, on the rows it was run on so far.
+
+    Which rows it runs on is its WHEN's affair and may depend on further stages; what it answers
+    there is not. `rows` are booleans, one per row of the sample.
+    """
+
+    columns: tuple[pa.ChunkedArray, ...]
+    failed: frozenset[int]
+    rows: np.ndarray
+
+    def joined(self, places: np.ndarray, run: StageRun, stage: Stage) -> Known:
+        """With a run on the rows at `places`."""
+        import numpy as np
+        import pyarrow as pa
+
+        rows = self.rows.copy()
+        rows[places] = True
+        index = np.arange(len(rows))
+        index[places] = len(rows) + np.arange(len(places))
+        columns = tuple(
+            pa.chunked_array(
+                [*old.chunks, *run.table.column(field.name).cast(old.type).chunks]
+            ).take(index)
+            for old, field in zip(self.columns, stage.outputs, strict=True)
+        )
+        failed = self.failed | {int(places[row]) for row in run.failed}
+        return Known(columns, failed, rows)
+
+    def on(self, live: np.ndarray, run: StageRun | None) -> Outputs:
+        """The outputs where only the `live` rows run."""
+        import numpy as np
+        import pyarrow as pa
+
+        if np.array_equal(live, self.rows):
+            return Outputs(self.columns, self.failed, run)
+        index = pa.array(np.arange(len(live)), mask=~live)
+        columns = tuple(column.take(index) for column in self.columns)
+        return Outputs(columns, frozenset(row for row in self.failed if live[row]), run)
 
 
 @dataclass(frozen=True)
@@ -73,14 +116,35 @@ def text_of(assignment: Mapping[str, Choice]) -> str:
 
 
 class Evaluator:
-    """Runs a chain under any assignment, remembering what it computed."""
+    """Runs a chain under any assignment, remembering what it computed.
 
-    def __init__(self, chain: Chain, runner: Runner) -> None:
+    Args:
+        chain: what to run.
+        runner: runs its pieces.
+        source: the rows to run it on, ascending in `__row`; None: all the scan gives.
+        batches: batch sizes to evaluate with, shared by evaluators of other rows.
+        prefixes: recalls outputs that other statements computed.
+        remember: keep outputs for assignments with the same prefix.
+    """
+
+    def __init__(
+        self,
+        chain: Chain,
+        runner: Runner,
+        source: pa.Table | None = None,
+        batches: dict[tuple[str, Made], int] | None = None,
+        *,
+        prefixes: Recall | None = None,
+        remember: bool = True,
+    ) -> None:
         self.chain = chain
         self.runner = runner
-        self.source = runner.scan(chain.scan).sort_by(ROW)
-        self._batches: dict[tuple[str, Made], int] = {}
+        self.source = runner.scan(chain.scan).sort_by(ROW) if source is None else source
+        self.prefixes = prefixes
+        self.remember = remember
+        self._batches: dict[tuple[str, Made], int] = {} if batches is None else batches
         self._outputs: dict[OutputsKey, Outputs] = {}
+        self._known: dict[OutputsKey, Known] = {}
         self._nulls: dict[str, tuple[pa.ChunkedArray, ...]] = {}
         self._walked: list[tuple[tuple[tuple[str, Made | None], ...], State]] = []
 
@@ -113,7 +177,8 @@ class Evaluator:
 
     def knows(self, key: str, assignment: Mapping[str, Choice]) -> bool:
         """Were these outputs computed already?"""
-        return self._key(self.chain.stage(key), assignment) in self._outputs
+        below = self.chain.ancestors[key]
+        return self._key(self.chain.stage(key), assignment, below) in self._outputs
 
     def live(self, stage: Stage, state: State) -> np.ndarray:
         """`rows` booleans: the stage gets these rows (no ancestor failed) and its WHEN is TRUE."""
@@ -135,7 +200,8 @@ class Evaluator:
             if isinstance(node, Stage):
                 runs = node.step in needed
                 trail = (*trail, (node.step, made(assignment[node.step]) if runs else None))
-            if place < len(self._walked) and self._walked[place][0] == trail:
+            known = place < len(self._walked) and self._walked[place][0] == trail
+            if known and self.remember:
                 state = self._walked[place][1]
             else:
                 del self._walked[place:]
@@ -165,34 +231,45 @@ class Evaluator:
 
     def _stage(self, stage: Stage, assignment: Mapping[str, Choice], state: State) -> Outputs:
         """Run a stage, or recall it."""
-        key = self._key(stage, assignment)
+        key = self._key(stage, assignment, self.chain.ancestors[stage.step])
         found = self._outputs.get(key)
         if found is None:
-            found = self._outputs[key] = self._run(stage, assignment[stage.step], state)
+            found = self._run(stage, assignment, state)
+            if self.remember:
+                self._outputs[key] = found
         return found
 
-    def _key(self, stage: Stage, assignment: Mapping[str, Choice]) -> OutputsKey:
-        """What determines a stage's outputs."""
-        below = sorted(self.chain.ancestors[stage.step])
+    def _key(
+        self, stage: Stage, assignment: Mapping[str, Choice], below: frozenset[str]
+    ) -> OutputsKey:
+        """What determines a stage's outputs, given which stages below it they come from."""
         own = made(assignment[stage.step])
-        return stage.step, own, tuple((key, made(assignment[key])) for key in below)
+        return stage.step, own, tuple((key, made(assignment[key])) for key in sorted(below))
 
-    def _run(self, stage: Stage, choice: Choice, state: State) -> Outputs:
-        """Run a stage on its live rows; the others' outputs are NULL."""
+    def _run(self, stage: Stage, assignment: Mapping[str, Choice], state: State) -> Outputs:
+        """Run a stage on the live rows it was not run on before; other rows' outputs are NULL."""
         import numpy as np
-        import pyarrow as pa
 
-        batch = self._batches.get((stage.step, made(choice)), EVALUATION_BATCH)
-        sized = stage.replace(choice=choice.replace(batch=batch))
-        places = np.flatnonzero(self.live(stage, state))
-        if not len(places):
-            return Outputs(self._skipped(stage), frozenset())
-        run = self.runner.run_stage(sized, state.table.take(pa.array(places)))
-        back = np.full(self.rows, -1, dtype=np.int64)
-        back[places] = np.arange(len(places))
-        index = pa.array(back, mask=back < 0)
-        columns = tuple(run.table.column(field.name).take(index) for field in stage.outputs)
-        return Outputs(columns, frozenset(int(places[row]) for row in run.failed), run)
+        live = self.live(stage, state)
+        key = self._key(stage, assignment, self.chain.reads[stage.step])
+        known = self._known.get(key) or Known(
+            self._skipped(stage), frozenset(), np.zeros_like(live)
+        )
+        places = np.flatnonzero(live & ~known.rows)
+        run: StageRun | None = None
+        if len(places):
+            choice = assignment[stage.step]
+            batch = self._batches.get((stage.step, made(choice)), EVALUATION_BATCH)
+            sized = stage.replace(choice=choice.replace(batch=batch))
+            table = state.table.take(places)
+            if self.prefixes is None:
+                run = self.runner.run_stage(sized, table)
+            else:
+                run = self.prefixes.evaluate(sized, table, self.runner)
+            known = known.joined(places, run, stage)
+            if self.remember:
+                self._known[key] = known
+        return known.on(live, run)
 
     def _skipped(self, stage: Stage) -> tuple[pa.ChunkedArray, ...]:
         """Typed NULLs for every row; SQL above may depend on the types."""

@@ -8,12 +8,15 @@ from ..errors import PlanError
 from ..ir.physical import Choice, Stage
 from .end_to_end import EVALUATION_BATCH, Evaluator, accuracy_scores, made, truth_of
 from .lineage import chain
+from .prefixes import Recall
 from .profile import Request
 from .promise import Scored
 from .runner import Runner
 
 
-def held_back_scores(request: Request, runner: Runner) -> Callable[[Mapping[str, Choice]], Scored]:
+def held_back_scores(
+    request: Request, runner: Runner, prefixes: Recall | None = None
+) -> Callable[[Mapping[str, Choice]], Scored]:
     """A function from complete assignments (choices by step key) to scores of the held-back rows.
 
     Args:
@@ -21,12 +24,14 @@ def held_back_scores(request: Request, runner: Runner) -> Callable[[Mapping[str,
             clusters are theirs. Work shared by several candidates is done once. Each stage runs at
             the assignment's batch size where that is above 1.
         runner: runs pieces of the plan.
+        prefixes: recalls outputs that are known already. Outputs, never scores: what held-back rows
+            say of a candidate must not reach an estimate.
 
     Raises:
         PlanError: OC0370, there is no truth to score against.
     """
     metric = request.metric
-    evaluator = Evaluator(chain(request.plan), runner)
+    evaluator = Evaluator(chain(request.plan), runner, prefixes=prefixes)
     base = _base(request, evaluator.chain.stages)
     label = request.labels.get((request.subject, metric.output)) if metric is not None else None
     truth = truth_of(evaluator, metric, label, base) if metric is not None else None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import RunError
 from ..ir.physical import Choice, Stage
-from .intervals import Interval, mean_t, quantile_interval
+from .intervals import Interval, mean_interval, quantile_interval
 from .runner import StageRun
 
 if TYPE_CHECKING:
@@ -30,6 +30,13 @@ class Policy:
     A size is measured by at least `min_calls` calls and `floor_seconds` of model time, at most
     `max_calls`; once `ceiling_seconds` are spent on it, by no more than it has (a large model is
     not repeated for the sake of its second digit), but never by fewer than two.
+
+    `agreement` above 0 lets two calls do where they differ by no more than this share and take
+    `steady_seconds` or more, and counts a size's first call where the model is warm: long calls
+    vary little, and are what a ladder spends its time on. `limit_seconds` is the latency asked of a
+    row: a size whose calls surely miss it ends the ladder, as larger ones take longer. Where a call
+    took at most the share `flat` more than one of the size before, the next size is left out: what
+    it takes lies between its neighbours.
     """
 
     min_calls: int = 5
@@ -38,6 +45,23 @@ class Policy:
     ceiling_seconds: float = 1.0
     max_batch: int = 4096
     min_gain: float = 0.05
+    agreement: float = 0.0
+    steady_seconds: float = 0.002
+    limit_seconds: float | None = None
+    flat: float = 0.0
+
+
+def frugal(policy: Policy, limit_seconds: float | None) -> Policy:
+    """The policy with about a third of the calls (the numbers are our choice)."""
+    return replace(
+        policy,
+        min_calls=min(3, policy.min_calls),
+        floor_seconds=min(0.01, policy.floor_seconds),
+        ceiling_seconds=min(0.25, policy.ceiling_seconds),
+        agreement=0.25,
+        flat=0.15,
+        limit_seconds=limit_seconds,
+    )
 
 
 @dataclass(frozen=True)
@@ -55,7 +79,7 @@ class Point:
     def statistics(self) -> dict[str, Interval]:
         """mean, p50, p90, p95, p99 of a call, seconds."""
         n = len(self.seconds)
-        mean = mean_t(self.seconds)
+        mean = mean_interval(self.seconds)
         if n == 1:
             # One call says nothing about spread: an order of magnitude each way, our choice.
             mean = Interval(mean.value, mean.value / 10, mean.value * 10, 1)
@@ -96,6 +120,7 @@ def climb(
     elements: np.ndarray,
     run: Callable[[Stage, pa.Table], StageRun],
     policy: Policy,
+    most: int | None = None,
 ) -> Ladder:
     """Measure one choice at doubling batch sizes.
 
@@ -106,8 +131,9 @@ def climb(
         elements: `rows` ints, elements of each row (1 without EACH).
         run: runs a stage on a table.
         policy: how long and how far.
+        most: the largest batch; None: all elements of the table once.
     """
-    available = int(elements.sum())
+    available = int(elements.sum()) if most is None else most
     points: list[Point] = []
     load: float | None = None
     memory: int | None = None
@@ -123,9 +149,9 @@ def climb(
         if not seconds:
             return Ladder(tuple(points), load, memory, f"batch {batch}: no full batch succeeded")
         points.append(Point(batch, tuple(seconds)))
-        if _flat(points, policy.min_gain):
+        if _flat(points, policy.min_gain) or _too_slow(points[-1], policy.limit_seconds):
             break
-        batch *= 2
+        batch *= 4 if _same(points, policy.flat) else 2
     return Ladder(tuple(points), load, memory)
 
 
@@ -134,6 +160,19 @@ def _flat(points: Sequence[Point], min_gain: float) -> bool:
     if len(points) < 3:
         return False
     return points[-1].per_element > (1.0 - min_gain) * points[-3].per_element
+
+
+def _same(points: Sequence[Point], flat: float) -> bool:
+    """Do the last two sizes' calls take the same, to within the share `flat`?"""
+    if len(points) < 2 or not flat:
+        return False
+    before, last = points[-2:]
+    return median(last.seconds) <= (1.0 + flat) * median(before.seconds)
+
+
+def _too_slow(point: Point, limit: float | None) -> bool:
+    """Does even the fastest of two or more calls miss the limit?"""
+    return limit is not None and len(point.seconds) >= 2 and min(point.seconds) > limit
 
 
 def _measure(
@@ -147,13 +186,19 @@ def _measure(
 ) -> tuple[list[StageRun], list[float]]:
     """All runs made at one batch size, and the seconds of its full calls."""
     batch = stage.choice.batch
-    warm_up = run(stage, _rows_for(table, elements, batch))
+    warm_up = run(stage, rows_for(table, elements, batch))
     runs = [warm_up]
     seconds: list[float] = []
     once = sum(warm_up.batch_seconds)
-    if warmed and once > policy.ceiling_seconds:
+    steady = policy.agreement > 0.0 and once >= policy.steady_seconds
+    if warmed and (steady or once > policy.ceiling_seconds):
         seconds += full_batches(warm_up, batch)
     wanted = policy.min_calls
+    if steady:
+        runs.append(run(stage, rows_for(table, elements, max(1, 2 - len(seconds)) * batch)))
+        seconds += full_batches(runs[-1], batch)
+        if len(seconds) >= 2 and max(seconds) <= (1.0 + policy.agreement) * min(seconds):
+            return runs, seconds
     # Two rounds suffice as the first one's times are warm; the third covers a lucky fast first.
     for _ in range(3):
         spent = sum(seconds)
@@ -163,7 +208,7 @@ def _measure(
         more = min(wanted, policy.max_calls, affordable) - len(seconds)
         if more <= 0:
             break
-        runs.append(run(stage, _rows_for(table, elements, more * batch)))
+        runs.append(run(stage, rows_for(table, elements, more * batch)))
         seconds += full_batches(runs[-1], batch)
     return runs, seconds
 
@@ -174,7 +219,7 @@ def full_batches(run: StageRun, batch: int) -> list[float]:
     return [seconds for seconds, size in pairs if size == batch]
 
 
-def _rows_for(table: pa.Table, elements: np.ndarray, wanted: int) -> pa.Table:
+def rows_for(table: pa.Table, elements: np.ndarray, wanted: int) -> pa.Table:
     """Rows from the top, again from the top if need be, that hold at least `wanted` elements."""
     import numpy as np
 

@@ -15,11 +15,13 @@ class Chain:
 
     `ancestors` holds for every stage the stages whose answers its arguments and its WHEN are
     computed from, directly or not: given their choices and its own, its outputs are determined.
+    `reads` are those of its arguments alone: they determine its outputs on the rows where it runs.
     """
 
     scan: SqlScan
     nodes: tuple[SqlStep | Stage, ...]
     ancestors: Mapping[str, frozenset[str]]
+    reads: Mapping[str, frozenset[str]]
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -57,12 +59,16 @@ def chain(plan: PhysicalPlan) -> Chain:
         nodes.append(node)
         node = node.input
     nodes.reverse()
-    return Chain(node, tuple(nodes), _ancestors(node, nodes))
+    return Chain(node, tuple(nodes), *_ancestors(node, nodes))
 
 
-def _ancestors(scan: SqlScan, nodes: Iterable[SqlStep | Stage]) -> dict[str, frozenset[str]]:
+def _ancestors(
+    scan: SqlScan, nodes: Iterable[SqlStep | Stage]
+) -> tuple[dict[str, frozenset[str]], dict[str, frozenset[str]]]:
+    """Of every stage: of its arguments and its WHEN, and of its arguments alone."""
     lineage: dict[str, frozenset[str]] = {field.name: frozenset() for field in scan.fields}
     found: dict[str, frozenset[str]] = {}
+    reads: dict[str, frozenset[str]] = {}
 
     def of(columns: Iterable[str]) -> frozenset[str]:
         return frozenset().union(*(lineage.get(name, frozenset()) for name in columns))
@@ -75,5 +81,6 @@ def _ancestors(scan: SqlScan, nodes: Iterable[SqlStep | Stage]) -> dict[str, fro
         if node.step in found:
             raise InternalError(f"two stages are named {node.step}", code="OC0910")
         found[node.step] = read
+        reads[node.step] = of(node.args)
         lineage |= {field.name: read | {node.step} for field in node.outputs}
-    return found
+    return found, reads

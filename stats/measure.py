@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..ir.models import Metric
 from ..ir.physical import Choice, Stage
-from .end_to_end import Evaluator, made
-from .intervals import Interval, clustered_share, wilson
-from .ladder import Ladder, Policy, climb, full_batches
-from .meter import Meter
+from .blocks import Block, input_of, not_run
+from .decide import Costs
+from .end_to_end import Made, Truth, accuracy_scores, made, text_of
+from .energy import Metered
+from .grading import element_counts, truth_for, untruthful
+from .intervals import Interval, wilson
+from .ladder import Ladder, Policy, climb, full_batches, rows_for
+from .lineage import Chain
+from .meter import Meter, Unaffordable
 from .observation import assignment_text
 from .promise import Scored
 from .recorder import Recorder
+from .recordings import failed_elements, record_distinct, record_ladder, record_lengths
 from .runner import StageRun
-from .scoring import element_scores, list_lengths, row_scores
+from .scoring import element_scores, row_scores
+from .sequential import look_level
+from .series import Piece, Series, piece
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,183 +35,347 @@ Condition = tuple[str, Choice]
 
 
 class Measure:
-    """Measures stages of the evaluator's chain on its sample."""
+    """Measures stages on the blocks opened so far; the block is the unit of work.
+
+    Every target is a `Series` under a key. A call computes the blocks that the series lacks, up to
+    the last one opened, and records what all of them say.
+
+    Args:
+        meter: the runner.
+        record: gets the observations.
+        policy: of batch ladders.
+        rows: rows of the whole sample.
+        looks: how many blocks there will be.
+    """
 
     def __init__(
-        self,
-        evaluator: Evaluator,
-        meter: Meter,
-        record: Recorder,
-        policy: Policy,
-        labels: Mapping[tuple[str, str], pa.ChunkedArray],
-        clusters: Sequence[Hashable] | None,
+        self, meter: Meter, record: Recorder, policy: Policy, rows: int, looks: int
     ) -> None:
-        self.evaluator = evaluator
         self.meter = meter
         self.record = record
         self.policy = policy
-        self.labels = labels
-        self.clusters = clusters
+        self.rows = rows
+        self.looks = looks
+        self.blocks: list[Block] = []
+        self.series: dict[Hashable, Series] = {}
+        self.ladders: dict[tuple[str, Made, str], Ladder] = {}
+        self.metered: dict[tuple[str, Made, str], Metered] = {}
+        self.runs: dict[tuple[str, Made], list[StageRun]] = {}
+        self.elements: dict[str, float] = {}
+
+    @property
+    def chain(self) -> Chain:
+        """What is measured."""
+        return self.blocks[0].evaluator.chain
+
+    def level(self, series: Series) -> float:
+        """Coverage of the series' interval, for the looks taken."""
+        return look_level(len(series.pieces), self.looks)
+
+    def _extended(self, key: Hashable, of: Callable[[Block], Piece]) -> Series:
+        """The series with a piece of every open block."""
+        found = self.series.setdefault(key, Series())
+        for block in self.blocks[len(found.pieces) :]:
+            found.pieces.append(of(block))
+        return found
 
     def inputs(self, key: str, assignment: Mapping[str, Choice]) -> None:
-        """What reaches a stage: WHEN rate, EACH lengths, distinct inputs."""
-        stage = self.evaluator.chain.stage(key)
-        self.rate(key, assignment)
-        table = self._input(stage, assignment)
+        """What reaches a stage: WHEN rate, EACH lengths, distinct inputs.
+
+        On the blocks where the stages below ran already: more would be run for this alone.
+        """
+        import pyarrow as pa
+
+        stage = self.chain.stage(key)
+        below = self.chain.ancestors[key]
+        known = [
+            block
+            for place, block in enumerate(self.blocks)
+            if place == 0 or all(block.evaluator.knows(b, assignment) for b in below)
+        ]
+        tables = [input_of(block.evaluator, stage, assignment) for block in known]
+        table = pa.concat_tables(tables)
+        self.elements[key] = float(element_counts(stage, table).mean()) if table.num_rows else 1.0
         if not table.num_rows:
             return
+        units = sum(len(set(block.names_of(range(len(block.places))))) for block in known)
         if stage.lists is not None:
-            self._lengths(stage, table)
-        self._distinct(stage, table)
+            record_lengths(self.record, stage, table, units)
+        record_distinct(self.record, stage, table)
 
     def rate(
         self, key: str, assignment: Mapping[str, Choice], condition: Condition | None = None
     ) -> None:
         """Share of rows whose WHEN is TRUE, among those whose inputs did not fail."""
-        import numpy as np
-
-        stage = self.evaluator.chain.stage(key)
+        stage = self.chain.stage(key)
         if stage.when is None:
             return
-        state = self.evaluator.before(key, assignment)
-        whole = ~state.failed_in(self.evaluator.chain.ancestors[key])
-        places = np.flatnonzero(whole)
-        ran = self.evaluator.live(stage, state)[places].astype(float)
-        interval = clustered_share(ran.tolist(), self._clusters_of(places))
+
+        def of(block: Block) -> Piece:
+            import numpy as np
+
+            state = block.evaluator.before(key, assignment)
+            places = np.flatnonzero(~state.failed_in(self.chain.ancestors[key]))
+            ran = block.evaluator.live(stage, state)[places].astype(float)
+            scored = Scored(ran.tolist(), block.clusters_of(places))
+            return piece(scored, block.names_of(places))
+
+        series = self._extended(("rate", key, _given(condition)), of)
         self.record.add(
             stage.context,
             "rate",
             "share",
-            interval,
+            series.interval(self.level(series)),
             choice=condition[1] if condition else None,
             given=condition[0] if condition else None,
         )
 
-    def latency(
-        self,
-        key: str,
-        choice: Choice,
-        assignment: Mapping[str, Choice],
-        *,
-        evaluate: bool,
-        refusable: bool,
-    ) -> str | None:
-        """Climb the batch ladder, then run all rows at the best size; why it ended early, if so.
-
-        Args:
-            key: the stage.
-            choice: how it is made.
-            assignment: of the stages below.
-            evaluate: run all rows, for failures and quality; on further devices the answers are
-                the same.
-            refusable: leave the run on all rows out where the budget does not allow it.
-
-        Raises:
-            Unaffordable: the run on all rows was left out.
-        """
-        stage = self.evaluator.chain.stage(key)
-        table = self._input(stage, assignment)
+    def ladder(self, key: str, choice: Choice, assignment: Mapping[str, Choice]) -> str | None:
+        """Climb the batch ladder on the first block's rows; why it ended early, if it did."""
+        block = self.blocks[0]
+        stage = self.chain.stage(key)
+        at = (key, made(choice), choice.device)
+        if at in self.ladders:
+            return None
+        table = input_of(block.evaluator, stage, assignment)
         if not table.num_rows:
             return "no row of the sample reaches it"
+        elements = element_counts(stage, table)
         runs: list[StageRun] = []
+        metered = self.metered[at] = Metered()
 
         def run(sized: Stage, rows: pa.Table) -> StageRun:
             runs.append(self.meter.run_stage(sized, rows))
+            batch = sized.choice.batch
+            metered.add(batch, runs[-1].energy, full_batches(runs[-1], batch))
             return runs[-1]
 
-        elements = _elements(stage, table)
-        ladder = climb(stage, choice, table, elements, run, self.policy)
-        self.evaluator.set_batch(key, choice, ladder.best_batch)
-        own = {**assignment, key: choice}
-        known = self.evaluator.knows(key, own)
+        # A sample of this size offers so many elements to one batch.
+        most = int(elements.sum()) * self.rows // len(block.places)
+        self.meter.timing = True
         try:
-            if evaluate and refusable and not known and ladder.points:
-                best = min(ladder.points, key=lambda point: point.per_element)
-                self.meter.afford(best.per_element * float(elements.sum()))
-            if evaluate:
-                whole = self.evaluator.outputs(key, own).run
-                runs = runs if whole is None else [whole]
-                if whole is not None and not known:
-                    ladder = ladder.with_calls(full_batches(whole, ladder.best_batch))
+            ladder = climb(stage, choice, table, elements, run, self.policy, most)
+            if ladder.points:
+                self._meter_longer(table, elements, ladder, metered, run, stage, choice)
         finally:
-            self._record_ladder(stage, choice, ladder)
-        self._record_failures(stage, choice, runs)
+            self.meter.timing = False
+        self.ladders[at] = ladder
+        failed = sum(map(failed_elements, runs))
+        record_ladder(self.record, stage, choice, ladder, metered, failed)
+        if not ladder.points:
+            # Where it ran at all, `answers` counts failures on rows that stand for the others.
+            self._record_failures(stage, choice, runs, table.num_rows)
         return ladder.problem
+
+    def _meter_longer(
+        self,
+        table: pa.Table,
+        elements: np.ndarray,
+        ladder: Ladder,
+        metered: Metered,
+        run: Callable[[Stage, pa.Table], StageRun],
+        stage: Stage,
+        choice: Choice,
+    ) -> None:
+        """Repeat calls of the best batch size until a slow counter has told their energy.
+
+        Where the budget does not allow it, the energy stays unknown.
+        """
+        best = min(ladder.points, key=lambda point: point.per_element)
+        sized = stage.replace(choice=choice.replace(batch=best.batch))
+
+        def again(calls: int) -> None:
+            self.meter.afford(best.per_element * best.batch * calls)
+            run(sized, rows_for(table, elements, calls * best.batch))
+
+        with suppress(Unaffordable):
+            metered.top_up(best.batch, best.per_element * best.batch, again)
+
+    def answers(
+        self, key: str, choice: Choice, assignment: Mapping[str, Choice], *, refusable: bool
+    ) -> None:
+        """Run the open blocks at the ladder's best batch size, for failures and quality.
+
+        Raises:
+            Unaffordable: refusable, and the budget does not allow it.
+        """
+        stage = self.chain.stage(key)
+        own = {**assignment, key: choice}
+        ladder = self.ladders.get((key, made(choice), choice.device), Ladder(()))
+        runs = self.runs.setdefault((key, made(choice)), [])
+        metered = self.metered.setdefault((key, made(choice), choice.device), Metered())
+        for block in self.blocks:
+            evaluator = block.evaluator
+            if evaluator.knows(key, own):
+                continue
+            evaluator.set_batch(key, choice, ladder.best_batch)
+            if refusable and ladder.points:
+                table = input_of(evaluator, stage, assignment)
+                best = min(point.per_element for point in ladder.points)
+                self.meter.afford(best * float(element_counts(stage, table).sum()))
+            whole = evaluator.outputs(key, own).run
+            if whole is not None:
+                runs.append(whole)
+                timed = full_batches(whole, ladder.best_batch)
+                metered.add(ladder.best_batch, whole.energy, timed)
+                ladder = ladder.with_calls(timed)
+        if not runs:
+            return
+        self.ladders[key, made(choice), choice.device] = ladder
+        failed = sum(map(failed_elements, runs))
+        record_ladder(self.record, stage, choice, ladder, metered, failed)
+        self._record_failures(stage, choice, runs, sum(run.table.num_rows for run in runs))
+
+    def untruthful(self, key: str, metric: Metric | None, base: Choice | None) -> str | None:
+        """Why nothing says what is right at a step; None where something does."""
+        return untruthful(self.chain.stage(key), metric, base, self.blocks[0].labels)
 
     def quality(
         self,
         key: str,
         choice: Choice,
         assignment: Mapping[str, Choice],
-        metric: Metric | None,
+        metric: Metric,
         base: Choice | None,
         condition: Condition | None = None,
-        keep: np.ndarray | None = None,
-    ) -> str | None:
-        """Share of right answers where the stage ran (and `keep`, `rows` booleans, is true).
+        above: Sequence[str] | None = None,
+    ) -> Series:
+        """Share of right answers where the stage ran (and none of `above` did).
 
         Against the step's label, else against the BASE variant's answers on the same inputs; rows
-        that failed, here or in the BASE that is the truth, are wrong. Where there is no truth, the
-        reason.
+        that failed, here or in the BASE that is the truth, are wrong.
         """
-        import numpy as np
-        import pyarrow as pa
+        stage = self.chain.stage(key)
 
-        stage = self.evaluator.chain.stage(key)
-        if metric is None:
-            return f"{stage.model} declares no QUALITY"
-        if metric.output not in stage.produce:
-            return f"the plan does not compute {metric.output}, which QUALITY scores"
-        column = stage.produce.index(metric.output)
-        truth, unknown = self.labels.get((key, metric.output)), frozenset[int]()
-        if truth is None:
-            if base is None:
-                return f"no label for {metric.output}, and {stage.model} has no BASE variant"
-            truths = self.evaluator.outputs(key, {**assignment, key: base})
-            truth, unknown = truths.columns[column], truths.failed
-        own = {**assignment, key: choice}
-        outputs = self.evaluator.outputs(key, own)
-        state = self.evaluator.before(key, own)
-        ran = self.evaluator.live(stage, state)
-        ran = ran if keep is None else ran & keep
-        failed = np.zeros(self.evaluator.rows, dtype=bool)
-        failed[list(outputs.failed)] = True
-        wrong = failed.copy()
-        wrong[list(unknown)] = True
-        places = np.flatnonzero(ran)
-        index = pa.array(places)
-        scored = self._scored(
-            stage, metric, outputs.columns[column].take(index), truth.take(index),
-            wrong[places], state.table.take(index), places,
-        )  # fmt: skip
-        interval = clustered_share(scored.scores, scored.clusters)
+        def of(block: Block) -> Piece:
+            return self._right(block, stage, metric, base, {**assignment, key: choice}, above)
+
+        kind = "quality" if above is None else "kept"
+        series = self._extended((kind, key, made(choice), _given(condition)), of)
+        self.recorded_quality(key, choice, series, series.interval(self.level(series)), condition)
+        return series
+
+    def recorded_quality(
+        self,
+        key: str,
+        choice: Choice,
+        series: Series,
+        interval: Interval,
+        condition: Condition | None = None,
+    ) -> None:
+        """Keep a quality."""
         text = assignment_text({condition[0]: made(condition[1])}) if condition else ""
         self.record.add(
-            stage.context,
+            self.chain.stage(key).context,
             "quality",
             "mean",
             interval,
             choice=choice,
             given=condition[0] if condition else None,
             assignment=text,
-            n_failed=int(failed[places].sum()),
+            n_failed=series.failed,
         )
-        return None
 
-    def not_run(self, keys: Sequence[str], assignment: Mapping[str, Choice]) -> np.ndarray:
-        """`rows` booleans: none of these stages ran."""
+    def _right(
+        self,
+        block: Block,
+        stage: Stage,
+        metric: Metric,
+        base: Choice | None,
+        assignment: Mapping[str, Choice],
+        above: Sequence[str] | None,
+    ) -> Piece:
+        """One block's scores of a stage."""
         import numpy as np
+        import pyarrow as pa
 
-        mask = np.ones(self.evaluator.rows, dtype=bool)
-        for key in keys:
-            state = self.evaluator.before(key, assignment)
-            mask &= ~self.evaluator.live(self.evaluator.chain.stage(key), state)
-        return mask
+        key, evaluator = stage.step, block.evaluator
+        truth = truth_for(evaluator, key, assignment, metric, base, block.labels)
+        assert not isinstance(truth, str)  # `untruthful` was asked before
+        outputs = evaluator.outputs(key, assignment)
+        kept = not_run(evaluator, above or (), assignment)
+        state = evaluator.before(key, assignment)
+        failed = np.zeros(evaluator.rows, dtype=bool)
+        failed[list(outputs.failed)] = True
+        wrong = failed | truth.unknown
+        places = np.flatnonzero(evaluator.live(stage, state) & kept)
+        index = pa.array(places)
+        answers = outputs.columns[stage.produce.index(metric.output)].take(index)
+        truths = truth.values.take(index)
+        names = block.names_of(places)
+        if stage.lists is None:
+            scored = row_scores(metric, answers, truths, wrong[places], block.clusters_of(places))
+        else:
+            lengths = element_counts(stage, state.table.take(index))
+            scored = element_scores(metric, answers, truths, wrong[places], lengths, names)
+        return piece(scored, names, int(failed[places].sum()))
+
+    def accuracy(
+        self,
+        subject: str,
+        assignment: Mapping[str, Choice],
+        metric: Metric,
+        truth: Callable[[Block], Truth],
+    ) -> Series:
+        """Right answers end to end under a complete assignment; see `accuracy_scores`."""
+
+        def of(block: Block) -> Piece:
+            scored = accuracy_scores(
+                block.evaluator, assignment, metric, truth(block), block.clusters
+            )
+            return piece(scored, block.names_of(range(len(block.places))))
+
+        text = text_of(assignment)
+        series = self._extended(("accuracy", text), of)
+        self.recorded_accuracy(subject, text, series.interval(self.level(series)))
+        return series
+
+    def recorded_accuracy(self, subject: str, text: str, interval: Interval) -> None:
+        """Keep an accuracy."""
+        self.record.add(subject, "accuracy", "mean", interval, assignment=text)
+
+    def failures(self, key: str, choice: Choice, assignment: Mapping[str, Choice]) -> Series:
+        """Rows that failed in a stage, among those it ran on."""
+        stage = self.chain.stage(key)
+        own = {**assignment, key: choice}
+
+        def of(block: Block) -> Piece:
+            import numpy as np
+
+            outputs = block.evaluator.outputs(key, own)
+            ran = np.flatnonzero(block.evaluator.live(stage, block.evaluator.before(key, own)))
+            failed = [float(row in outputs.failed) for row in ran.tolist()]
+            return piece(Scored(failed, block.clusters_of(ran)), block.names_of(ran))
+
+        return self._extended(("failure", key, made(choice)), of)
+
+    def costs(self, key: str, own: Made) -> Costs:
+        """By device what a choice takes: seconds of a call, seconds and USD of an element."""
+        usd = self.meter.usd_per_element(key, own)
+        return {
+            device: (
+                ladder.points[0].per_element,
+                min(point.per_element for point in ladder.points),
+                *(() if usd is None else (usd,)),
+            )
+            for (of, how, device), ladder in self.ladders.items()
+            if (of, how) == (key, own) and ladder.points
+        }
+
+    def runs_on(self, key: str, given: str | None, below: Made | None) -> float:
+        """Elements a row brings to a stage, its WHEN counted in, under a conditioning choice."""
+        condition = None
+        if given is not None and below is not None:
+            condition = (self.chain.stage(given).context, below)
+        seen = self.series.get(("rate", key, condition)) or self.series.get(("rate", key, None))
+        share = 1.0 if seen is None or not seen.scores else seen.interval().value
+        return share * self.elements.get(key, 1.0)
 
     def broken(self, key: str, choice: Choice) -> None:
         """A choice that cannot run at all fails everywhere: infeasible, not unknown."""
-        stage = self.evaluator.chain.stage(key)
-        n = self._units(range(self.evaluator.rows))
+        stage = self.chain.stage(key)
+        block = self.blocks[0]
+        n = len(set(block.names_of(range(len(block.places)))))
         self.record.add(
             stage.context,
             "failure",
@@ -210,55 +383,19 @@ class Measure:
             Interval(1.0, wilson(n, n)[0], 1.0, n),
             choice=choice,
             device=choice.device,
-            n_failed=self.evaluator.rows,
+            n_failed=len(block.places),
         )
 
-    def _scored(
-        self,
-        stage: Stage,
-        metric: Metric,
-        answers: pa.ChunkedArray,
-        truth: pa.ChunkedArray,
-        failed: np.ndarray,
-        table: pa.Table,
-        places: np.ndarray,
-    ) -> Scored:
-        clusters = self._clusters_of(places)
-        if stage.lists is None:
-            return row_scores(metric, answers, truth, failed, clusters)
-        return element_scores(metric, answers, truth, failed, _elements(stage, table), clusters)
-
-    def _record_ladder(self, stage: Stage, choice: Choice, ladder: Ladder) -> None:
-        for point in ladder.points:
-            for statistic, interval in point.statistics().items():
-                self.record.add(
-                    stage.context, "latency", statistic, interval,
-                    choice=choice, device=choice.device, batch=point.batch,
-                )  # fmt: skip
-        if ladder.memory_bytes is not None:
-            value = float(ladder.memory_bytes)
-            self.record.add(
-                stage.context, "memory", "peak", Interval(value, value, value, 1),
-                choice=choice, device=choice.device,
-            )  # fmt: skip
-        if ladder.load_seconds is not None:
-            value = ladder.load_seconds
-            # One loading, its spread unknown: a factor of two, as for imported numbers.
-            self.record.add(
-                stage.context, "load", "mean", Interval(value, value / 2, value * 2, 1),
-                choice=choice, device=choice.device,
-            )  # fmt: skip
-
-    def _record_failures(self, stage: Stage, choice: Choice, runs: Sequence[StageRun]) -> None:
+    def _record_failures(
+        self, stage: Stage, choice: Choice, runs: Sequence[StageRun], rows: int
+    ) -> None:
         """Failure share and tokens over all runs; repeated rows do not make more units."""
-        elements = sum(run.elements for run in runs)
+        computed = sum(run.elements for run in runs)
+        elements = computed + sum(run.recalled for run in runs)  # failures are never recalled
         if elements == 0:
             return
-        failed = sum(
-            len(run.failed) if run.failed_elements is None else run.failed_elements for run in runs
-        )
-        rows = max(run.table.num_rows for run in runs)
-        n = min(self._units(range(self.evaluator.rows)), rows)
+        failed = sum(map(failed_elements, runs))
+        n = min(self._units(), rows)
         share = min(1.0, failed / elements)
         self.record.add(
             stage.context, "failure", "share", Interval(share, *wilson(share * n, n), n),
@@ -269,71 +406,17 @@ class Measure:
             ("tokens_out", [run.tokens_out for run in runs]),
         ):
             known = [count for count in counts if count is not None]
-            if known and len(known) == len(counts):
-                mean = sum(known) / elements
+            if computed and known and len(known) == len(counts):
+                mean = sum(known) / computed
                 self.record.add(
                     stage.context, metric, "mean", Interval(mean, mean / 2, mean * 2, n),
                     choice=choice,
                 )  # fmt: skip
 
-    def _lengths(self, stage: Stage, table: pa.Table) -> None:
-        import numpy as np
-
-        lengths, counts = np.unique(_elements(stage, table), return_counts=True)
-        rows, at = table.num_rows, self.record.now()
-        n = min(self._units(range(self.evaluator.rows)), rows)
-        for length, count in zip(lengths.tolist(), counts.tolist(), strict=True):
-            share = count / rows
-            self.record.add(
-                stage.context, "length", f"pmf({length})",
-                Interval(share, *wilson(share * n, n), n), at=at,
-            )  # fmt: skip
-
-    def _distinct(self, stage: Stage, table: pa.Table) -> None:
-        """Distinct argument rows ÷ rows.
-
-        A larger input repeats more than its sample, so the lower end is the Good–Turing estimate of
-        the chance that one more row is new: the share of inputs seen once.
-        """
-        counts: dict[str, int] = {}
-        for row in zip(*(table.column(name).to_pylist() for name in stage.args), strict=True):
-            # The text, not the values: lists and structs do not hash.
-            text = repr(row)
-            counts[text] = counts.get(text, 0) + 1
-        if not stage.args:
-            return
-        rows = table.num_rows
-        once = sum(1 for count in counts.values() if count == 1)
-        share = len(counts) / rows
-        low, high = wilson(len(counts), rows)
-        self.record.add(
-            stage.context, "distinct", "share",
-            Interval(share, min(low, once / rows), high, rows),
-        )  # fmt: skip
-
-    def _input(self, stage: Stage, assignment: Mapping[str, Choice]) -> pa.Table:
-        """The rows a stage runs on."""
-        import pyarrow as pa
-
-        state = self.evaluator.before(stage.step, assignment)
-        return state.table.filter(pa.array(self.evaluator.live(stage, state)))
-
-    def _clusters_of(self, places: Sequence[int] | np.ndarray) -> list[Hashable] | None:
-        if self.clusters is None:
-            return None
-        return [self.clusters[place] for place in places]
-
-    def _units(self, places: Sequence[int]) -> int:
-        """Independent units among these rows."""
-        clusters = self._clusters_of(places)
-        return len(places) if clusters is None else len(set(clusters))
+    def _units(self) -> int:
+        """Independent units in the open blocks."""
+        return sum(len(set(block.names_of(range(len(block.places))))) for block in self.blocks)
 
 
-def _elements(stage: Stage, table: pa.Table) -> np.ndarray:
-    """`rows` ints: elements each row brings to the stage (1 without EACH)."""
-    import numpy as np
-
-    if stage.lists is None:
-        return np.ones(table.num_rows, dtype=np.int64)
-    listed = next(arg for arg, is_list in zip(stage.args, stage.lists, strict=True) if is_list)
-    return list_lengths(table.column(listed))
+def _given(condition: Condition | None) -> tuple[str, Made] | None:
+    return None if condition is None else (condition[0], made(condition[1]))

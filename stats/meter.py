@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from datetime import datetime
 from threading import Event
 from typing import TYPE_CHECKING
 
+from ..ir.models import knobs_text
 from ..ir.physical import Choice, SqlScan, SqlStep, Stage
 from .runner import Runner, StageRun
 
@@ -23,7 +25,11 @@ class Unaffordable(Stopped):
 
 
 class Meter:
-    """`Runner` around another one; raises `Stopped` before a run, never amid one."""
+    """`Runner` around another one; raises `Stopped` before a run, never amid one.
+
+    `evaluations` counts elements handed to models by step and choice, `timings` those handed over
+    while `timing` is set.
+    """
 
     def __init__(
         self,
@@ -36,6 +42,10 @@ class Meter:
         clock: Callable[[], float],
     ) -> None:
         self.usd = 0.0
+        self.timing = False
+        self.evaluations: Counter[tuple[str, str]] = Counter()
+        self.timings: Counter[tuple[str, str]] = Counter()
+        self._paid: defaultdict[tuple[str, str], float] = defaultdict(float)
         self._runner = runner
         self._limits = (seconds, usd)
         self._price = price
@@ -86,9 +96,21 @@ class Meter:
         """See `Runner`."""
         self.check()
         run = self._runner.run_stage(stage, table)
+        counts = self.timings if self.timing else self.evaluations
+        choice = (stage.step, f"{stage.choice.variant}({knobs_text(stage.choice.knobs)})")
+        counts[choice] += run.elements
         if self._price is not None:
-            self.usd += self._price(stage.choice, run)
+            usd = self._price(stage.choice, run)
+            self.usd += usd
+            if not self.timing:
+                self._paid[choice] += usd
         return run
+
+    def usd_per_element(self, key: str, choice: tuple[str, str]) -> float | None:
+        """USD of one element of a choice in evaluation; None: no prices, or it did not run."""
+        of = (key, f"{choice[0]}({choice[1]})")
+        elements = self.evaluations[of]
+        return None if self._price is None or not elements else self._paid[of] / elements
 
     def now(self) -> datetime:
         """See `Runner`."""

@@ -23,12 +23,19 @@ class Observation:
     quality    mean                  share (or mean score) of right answers per element that ran
     failure    share                 failed elements ÷ elements
     memory     peak                  bytes of the loaded variant on one slot
-    load       mean                  seconds to load the variant
+    load       mean                  seconds to load the variant; likewise unload, to release it
+    energy     mean                  J of one batch call of `batch` elements; `mean(counter)` where
+                                     a counter of ours told it: rapl, nvml, nvml power; with
+                                     `, split` where it was shared with other stages' calls
     tokens_in  mean                  tokens per element; likewise tokens_out
     rate       share                 rows whose WHEN (or filter) is TRUE ÷ rows; with variant and
                                      knobs set: when that choice made the step `given`
     length     pmf(k)                share of rows whose EACH list has k elements
     distinct   share                 distinct inputs ÷ inputs
+    row_quality mean                 share (or mean score) of right rows, a row being right where
+                                     every element of it is, or where the step did not run
+    joint_errors both_right, …       see `stats/dependence.py`; `given` is the first step and
+                                     `assignment` its choice
     accuracy   mean                  end to end, of the `assignment`
     cost       mean                  end to end, USD per row; latency_p50/p95/p99 likewise
     ========== ===================== ==========================================================
@@ -39,7 +46,12 @@ class Observation:
     on the step itself is that on the rows where no later step replaced its answer. End-to-end
     metrics have `variant` None and in `assignment` the whole assignment's text. `n` counts
     independent units (clusters where the sample was clustered). `run` is the ANALYZE that measured
-    it.
+    it, or the query; `deployment` whose rows they were: None are the pipeline's own. For a query
+    `filter` is what rows had passed before they came here, '' where nothing; it is None otherwise.
+    The `n_failed` of a latency are the elements that failed: its seconds are of the survivors.
+
+    `stale` is why the number may no longer hold, None where nothing says so; the catalog tells it
+    when it is read, and keeps none.
     """
 
     subject: str
@@ -61,6 +73,9 @@ class Observation:
     subject_version: int = 1
     variant_version: int | None = None
     run: int | None = None
+    deployment: str | None = None
+    filter: str | None = None
+    stale: str | None = None
 
 
 def assignment_text(choices: Mapping[str, tuple[str, str]]) -> str:

@@ -40,10 +40,13 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import field, replace
 from datetime import datetime
 from functools import lru_cache
-from typing import Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from ..ir.record import dataclass
 from .intervals import binomial_tail, clopper_pearson_lower, last_below
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Method = Literal["binomial", "betting"]
 Truth = Literal["labels", "base"]
@@ -89,7 +92,8 @@ class Proof:
     at confidence 1 - `level`. `accepted` is for `threshold`, see `judged` for another one.
 
     `truth` is what the rows were scored against. The catalog does not keep it: it follows from the
-    held-back rows, which have labels or have none.
+    held-back rows, which have labels or have none. Nor `among`, which of the held-back rows stand
+    for what was asked (` WHERE …`, '' for all): that is the question's.
     """
 
     promise: str
@@ -104,6 +108,7 @@ class Proof:
     threshold: float
     method: Method = "binomial"
     truth: Truth = "labels"
+    among: str = ""
 
     def judged(self, threshold: float, truth: Truth) -> Proof:
         """The same test's verdict on another threshold."""
@@ -115,7 +120,7 @@ class Proof:
         verdict = "proved" if self.accepted else "not proved"
         against = " against the BASE variants' answers, no labels" if self.truth == "base" else ""
         return (
-            f"{verdict} on {self.n} held-back {unit}{against}: "
+            f"{verdict} on {self.n} held-back {unit}{self.among}{against}: "
             f"{self.right / max(self.n, 1):.4f}, lower bound {self.bound:.4f} "
             f"at level {self.level:.2g} (test {self.i})"
         )
@@ -149,16 +154,6 @@ def test_candidate(
     return Tested(len(units), right, bound, accepted, method)
 
 
-def lower_bound(
-    scores: Sequence[float], clusters: Sequence[Hashable] | None, alpha: float
-) -> float:
-    """The exact lower confidence bound that `test_candidate` holds against the threshold."""
-    units, method = independent_units(scores, clusters)
-    if method == "binomial":
-        return clopper_pearson_lower(round(math.fsum(units)), len(units), alpha)
-    return _betting_bound(units, alpha)
-
-
 def independent_units(
     scores: Sequence[float], clusters: Sequence[Hashable] | None
 ) -> tuple[list[float], Method]:
@@ -180,8 +175,13 @@ def independent_units(
     return values, "betting"
 
 
-def log_capital(units: Sequence[float], mean: float) -> float:
-    """Logarithm of the largest capital reached against "the mean is at most `mean`"."""
+def log_capital(
+    units: Sequence[float] | np.ndarray, mean: float, looks: Sequence[int] | None = None
+) -> float:
+    """Logarithm of the largest capital reached against "the mean is at most `mean`".
+
+    With `looks`, of that after so many units only (ascending, each at most `n`).
+    """
     if mean <= 0.0:
         return math.inf if any(unit > 0.0 for unit in units) else 0.0
     if mean >= 1.0:
@@ -193,6 +193,8 @@ def log_capital(units: Sequence[float], mean: float) -> float:
     paths = np.cumsum(np.log1p(gains * bets), axis=0)
     top = paths.max(axis=1, keepdims=True)
     capital = top[:, 0] + np.log(np.exp(paths - top).mean(axis=1))
+    if looks is not None:
+        capital = capital[np.asarray(looks, dtype=np.int64) - 1]
     return max(0.0, float(capital.max(initial=0.0)))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..ir.physical import SqlScan, SqlStep, Stage
 from ..ir.record import dataclass
+from .energy import Energy
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,8 +28,11 @@ class StageRun:
         elements: elements computed (rows where there is no EACH).
         failed: position of each failed row in the table handed in, and why.
         failed_elements: elements that failed; None when only rows are known.
-        load_seconds: loading the variant, when this run loaded it.
+        load_seconds: loading the variant, when this is the first run since.
+        recalled: elements that were known and not computed; they count in nothing else.
+        recalled_seconds: model time they took when they were computed.
         memory_bytes: peak memory of the loaded variant on its slot; None is unknown.
+        energy: what a counter of the machine charged the run's calls; None where none counted.
         tokens_in: tokens read, summed; None for models without tokens. Likewise `tokens_out`.
     """
 
@@ -42,6 +46,9 @@ class StageRun:
     tokens_in: int | None = None
     tokens_out: int | None = None
     failed_elements: int | None = None
+    energy: Energy | None = None
+    recalled: int = 0
+    recalled_seconds: float = 0.0
 
 
 class Runner(Protocol):

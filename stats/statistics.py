@@ -1,31 +1,28 @@
 """`Statistics`: the newest observations, looked up as estimates.
 
 Plain Python over a list of observations: it lies on the way of a cold EXPLAIN, which loads no
-numerical library. Indexes are built per subject when first asked for. What a step of a pipeline
-has not measured falls back to its model's own measurements, one kind of number at a time, never
-mixing both in one batch curve.
+numerical library. What a step of a pipeline has not measured falls back to its model's own
+measurements, one kind of number at a time, never mixing both in one batch curve. Distributions of
+lengths are not pooled over deployments: its own where measured, else the pipeline's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from types import MappingProxyType
 
 from ..ir.estimates import Estimate
-from ..ir.models import Prior, Variant
+from ..ir.models import ExtendedStatistics, Prior, Variant
+from .dependence import CELLS, JointErrors, names_pair
 from .intervals import wilson
+from .newest import Key, Newest, alike
 from .observation import Observation, assignment_text
 
 Given = tuple[str, str, str]
 """A conditioning choice: context, variant's full name, knobs text."""
 
-SHARES = frozenset({"quality", "failure", "rate", "distinct", "accuracy", "length"})
-"""Metrics whose values are shares in [0, 1]."""
-
 LATENCY_STATISTICS = ("mean", "p50", "p90", "p95", "p99")
-
-_Key = tuple[str, str, str | None, str, str | None, int | None, str | None, str]
-"""metric, statistic, variant, knobs, device, batch, given, assignment."""
 
 
 class Statistics:
@@ -35,6 +32,8 @@ class Statistics:
         observations: of any subjects, in any order.
         variants: whose declared priors may stand in, with `allow_priors`.
         allow_priors: use them where nothing is measured; always labelled `prior`, n = 0.
+        deployment: whose numbers are asked for; None: the pipelines' own.
+        dependences: the declared statistics whose joint errors may be used.
     """
 
     def __init__(
@@ -43,12 +42,13 @@ class Statistics:
         *,
         variants: Iterable[Variant] = (),
         allow_priors: bool = False,
+        deployment: str | None = None,
+        dependences: Iterable[ExtendedStatistics] = (),
     ) -> None:
-        self._rows: dict[str, list[Observation]] = {}
-        for row in observations:
-            self._rows.setdefault(row.subject, []).append(row)
-        self._indexes: dict[str, dict[_Key, Observation]] = {}
-        self._batches: dict[tuple[str, str, str, str], tuple[int, ...]] = {}
+        self._dependences = tuple(dependences)
+        self._newest = Newest(observations, deployment)
+        self._batches: dict[str, dict[tuple[str, str, str], list[int]]] = {}
+        self._energies: dict[str, dict[tuple[object, ...], Key]] = {}
         self._priors: dict[str, dict[str, float]] = {}
         if allow_priors:
             for variant in variants:
@@ -69,7 +69,7 @@ class Statistics:
         for subject in _subjects(context, variant):
             if self._measured_batches(subject, variant, knobs, device):
                 key = ("latency", statistic, variant, knobs, device, batch, None, "")
-                return _estimate(self._index(subject).get(key))
+                return self._newest.estimate(subject, key)
         prior = self._priors.get(variant, {}).get("latency")
         if prior is None or batch != 1:
             return None
@@ -82,26 +82,76 @@ class Statistics:
 
         With `given`, under that choice of the conditioning step; where that is not measured, the
         unconditional one. Conditioned on the step itself: where no later step replaced its answer.
+        Devices share it; where those it was imported of differ significantly, it is the worst.
         """
         if given is not None:
             text = assignment_text({given[0]: (given[1], given[2])})
-            key = ("quality", "mean", variant, knobs, None, None, given[0], text)
-            found = self._index(context).get(key)
-            if found is not None:
-                return _estimate(found)
-        for subject in _subjects(context, variant):
-            found = self._index(subject).get(
-                ("quality", "mean", variant, knobs, None, None, None, "")
+            found = self._newest.estimate(
+                context, ("quality", "mean", variant, knobs, None, None, given[0], text)
             )
             if found is not None:
-                return _estimate(found)
+                return found
+        for subject in _subjects(context, variant):
+            by_device = self._by_device(subject, "quality", "mean", variant, knobs)
+            if by_device:
+                return alike(list(by_device.values())) or min(
+                    by_device.values(), key=lambda estimate: estimate.value
+                )
         prior = self._priors.get(variant, {}).get("quality")
         return None if prior is None else Estimate(prior, 0.0, 1.0, 0, "prior")
 
-    def failure(self, context: str, variant: str, knobs: str, device: str) -> Estimate | None:
-        """Share of failed elements; of any device where this one was not measured."""
-        here = self._of_choice(context, "failure", "share", variant, knobs, device)
-        return here or self._of_choice(context, "failure", "share", variant, knobs, None)
+    def row_quality(self, context: str, variant: str, knobs: str) -> Estimate | None:
+        """Share of rows a step gets right, all elements of it; measured beside joint errors."""
+        key = ("row_quality", "mean", variant, knobs, None, None, None, "")
+        return self._newest.estimate(context, key) if self._dependences else None
+
+    def partners(self, context: str) -> tuple[str, ...]:
+        """Contexts of the steps whose errors were measured together with this one's."""
+        if not self._dependences:
+            return ()
+        index = self._newest.rows(context)
+        found = (key[6] for key in index if key[:2] == ("joint_errors", "together"))
+        return tuple(dict.fromkeys(given for given in found if given is not None))
+
+    def joint(self, first: Given, second: Given) -> JointErrors | None:
+        """How a choice of the second step errs together with one of the first, as declared."""
+        sides = [(context, variant.partition(".")[0]) for context, variant, _ in (first, second)]
+        name = next((d.name for d in self._dependences if names_pair(d, *sides)), None)
+        if name is None:
+            return None
+        context, variant, knobs = second
+        text = assignment_text({first[0]: (first[1], first[2])})
+
+        def at(statistic: str) -> Estimate | None:
+            key = ("joint_errors", statistic, variant, knobs, None, None, first[0], text)
+            return self._newest.estimate(context, key)
+
+        cells = tuple(found.value for cell in CELLS if (found := at(cell)) is not None)
+        together = at("together")
+        if together is None:
+            return None
+        whole = (cells[0], cells[1], cells[2], cells[3]) if len(cells) == len(CELLS) else None
+        return JointErrors(name, whole, at("second_if_first"), together)
+
+    def failure(
+        self, context: str, variant: str, knobs: str, device: str, batch: int | None = None
+    ) -> Estimate | None:
+        """Share of failed elements (of calls, where only calls that failed were counted).
+
+        Devices share it unless this one differs significantly. Where no share was measured, that of
+        the latencies' own counts, `n_failed` ÷ (`n` + `n_failed`): of the batch size, if one is
+        asked for, and of all else.
+        """
+        for subject in _subjects(context, variant):
+            found = self._by_device(subject, "failure", "share", variant, knobs)
+            if found:
+                shared = alike(list(found.values()))
+                return shared or found.get(device) or max(found.values(), key=lambda e: e.value)
+            counted = self._counted_failures(subject, variant, knobs, device, batch)
+            if counted is not None:
+                return counted
+        prior = self._priors.get(variant, {}).get("failure")
+        return None if prior is None else _prior(prior)
 
     def memory(self, context: str, variant: str, knobs: str, device: str) -> Estimate | None:
         """Peak bytes of the loaded variant on one slot."""
@@ -110,6 +160,21 @@ class Statistics:
     def load(self, context: str, variant: str, knobs: str, device: str) -> Estimate | None:
         """Seconds to load the variant."""
         return self._of_choice(context, "load", "mean", variant, knobs, device)
+
+    def energy(
+        self, context: str, variant: str, knobs: str, device: str, batch: int
+    ) -> tuple[Estimate, str] | None:
+        """J of one batch call and the counter that tells it, '' for an imported number.
+
+        The newest; numbers of calls that had to share the counter only where there are no others.
+        """
+        for subject in _subjects(context, variant):
+            if not self._measured_batches(subject, variant, knobs, device):
+                continue
+            key = self._energies_of(subject).get((variant, knobs, device, batch))
+            estimate = None if key is None else self._newest.estimate(subject, key)
+            return None if key is None or estimate is None else (estimate, key[1][5:-1])
+        return None
 
     def tokens(self, context: str, variant: str, knobs: str) -> tuple[Estimate, Estimate] | None:
         """Tokens per element, read and written."""
@@ -121,12 +186,12 @@ class Statistics:
 
     def rate(self, context: str, given: Given | None = None) -> Estimate | None:
         """Share of rows whose WHEN (or filter) is TRUE, under the choice of the step it reads."""
-        index = self._index(context)
         if given is not None:
-            found = index.get(("rate", "share", given[1], given[2], None, None, given[0], ""))
+            key = ("rate", "share", given[1], given[2], None, None, given[0], "")
+            found = self._newest.estimate(context, key)
             if found is not None:
-                return _estimate(found)
-        return _estimate(index.get(("rate", "share", None, "", None, None, None, "")))
+                return found
+        return self._newest.estimate(context, ("rate", "share", None, "", None, None, None, ""))
 
     def lengths(self, context: str) -> tuple[tuple[int, float], ...] | None:
         """The distribution of EACH list lengths: (elements, share of rows), ascending."""
@@ -142,19 +207,32 @@ class Statistics:
 
     def distinct(self, context: str) -> Estimate | None:
         """Distinct inputs ÷ inputs."""
-        return _estimate(
-            self._index(context).get(("distinct", "share", None, "", None, None, None, ""))
-        )
+        return self._newest.estimate(context, ("distinct", "share", None, "", None, None, None, ""))
 
     def end_to_end(self, subject: str) -> Mapping[str, Mapping[str, Estimate]]:
         """Assignment text → metric (`latency_p95`, `accuracy`, …) → its end-to-end measurement."""
         found: dict[str, dict[str, Estimate]] = {}
-        for row in self._index(subject).values():
+        for key, row in self._newest.rows(subject).items():
             if row.assignment and row.variant is None:
-                estimate = _estimate(row)
+                estimate = self._newest.estimate(subject, key)
                 if estimate is not None:
                     found.setdefault(row.assignment, {})[row.metric] = estimate
         return MappingProxyType(found)
+
+    def stale(self, context: str, variant: str, knobs: str, device: str, batch: int) -> str | None:
+        """Why what is known of a choice, or of the rows that reach it, may no longer hold."""
+        for subject in _subjects(context, variant):
+            own = [
+                row
+                for key, row in self._newest.rows(subject).items()
+                if key[2:4] == (variant, knobs)
+                and key[4] in (None, device)
+                and key[5] in (None, batch)
+            ]
+            if own:
+                inputs = [r for r in self._newest.rows(context).values() if r.variant is None]
+                return next((r.stale for r in (*own, *inputs) if r.stale is not None), None)
+        return None
 
     def _of_choice(
         self,
@@ -167,93 +245,105 @@ class Statistics:
     ) -> Estimate | None:
         """One number about a choice: of the step, else of its model, else its prior."""
         for subject in _subjects(context, variant):
-            found = self._index(subject).get(
-                (metric, statistic, variant, knobs, device, None, None, "")
-            )
+            key: Key = (metric, statistic, variant, knobs, device, None, None, "")
+            found = self._newest.estimate(subject, key)
             if found is None and device is None:
                 found = self._any_device(subject, metric, statistic, variant, knobs)
             if found is not None:
-                return _estimate(found)
+                return found
         prior = self._priors.get(variant, {}).get(metric)
         return None if prior is None else _prior(prior)
 
     def _any_device(
         self, subject: str, metric: str, statistic: str, variant: str, knobs: str
-    ) -> Observation | None:
-        """The newest such number of any device: failures and tokens hardly depend on it."""
+    ) -> Estimate | None:
+        """The newest such number of any device: token counts hardly depend on it."""
         wanted = (metric, statistic, variant, knobs)
-        rows = [row for key, row in self._index(subject).items() if key[:4] == wanted]
-        return max(rows, key=lambda row: row.at, default=None)
+        rows = [
+            (row.at, key) for key, row in self._newest.rows(subject).items() if key[:4] == wanted
+        ]
+        return (
+            self._newest.estimate(subject, max(rows, key=lambda row: row[0])[1]) if rows else None
+        )
 
-    def _index(self, subject: str) -> dict[_Key, Observation]:
-        """The newest observation of every key of a subject."""
-        index = self._indexes.get(subject)
-        if index is None:
-            index = self._indexes[subject] = {}
-            for row in self._rows.get(subject, ()):
-                key = (
-                    row.metric,
-                    row.statistic,
-                    row.variant,
-                    row.knobs if row.variant is not None else "",
-                    row.device,
-                    row.batch,
-                    row.given,
-                    row.assignment,
-                )
-                before = index.get(key)
-                if before is None or row.at >= before.at:
-                    index[key] = row
-        return index
+    def _by_device(
+        self, subject: str, metric: str, statistic: str, variant: str, knobs: str
+    ) -> dict[str | None, Estimate]:
+        """A number of a choice by device; under None what was measured for all."""
+        found: dict[str | None, Estimate] = {}
+        for key in self._newest.by_choice(subject).get((metric, statistic, variant, knobs), ()):
+            estimate = self._newest.estimate(subject, key) if key[5:] == (None, None, "") else None
+            if estimate is not None:
+                found[key[4]] = estimate
+        return found
+
+    def _counted_failures(
+        self, subject: str, variant: str, knobs: str, device: str, batch: int | None
+    ) -> Estimate | None:
+        """From the counts beside latencies: of one batch size, else of all; None without counts."""
+        most: dict[int | None, Observation] = {}
+        for statistic in LATENCY_STATISTICS:
+            for key in self._newest.by_choice(subject).get(
+                ("latency", statistic, variant, knobs), ()
+            ):
+                row = self._newest.rows(subject)[key]
+                before = most.get(row.batch)
+                fuller = before is None or row.n + row.n_failed > before.n + before.n_failed
+                if row.device == device and fuller:
+                    most[row.batch] = row
+        rows = [row for row in most.values() if batch is None or row.batch == batch]
+        failed = sum(row.n_failed for row in rows)
+        tried = failed + sum(row.n for row in rows)
+        if not failed:
+            return None
+        low, high = wilson(failed, tried)
+        at = min(row.at for row in rows)
+        return Estimate(failed / tried, low, high, tried, rows[0].source, at)
 
     def _measured_batches(
         self, subject: str, variant: str, knobs: str, device: str
     ) -> tuple[int, ...]:
         """Batch sizes with a mean latency."""
-        asked = (subject, variant, knobs, device)
-        found = self._batches.get(asked)
-        if found is None:
-            for key in self._index(subject):
-                metric, statistic, of, setting, on, batch, _, _ = key
+        sizes = self._batches.get(subject)
+        if sizes is None:
+            sizes = self._batches[subject] = {}
+            for metric, statistic, of, setting, on, batch, _, _ in self._newest.rows(subject):
                 if metric == "latency" and statistic == "mean" and of and on and batch is not None:
-                    there = (subject, of, setting, on)
-                    self._batches[there] = (*self._batches.get(there, ()), batch)
-            for there, sizes in self._batches.items():
-                if there[0] == subject:
-                    self._batches[there] = tuple(sorted(set(sizes)))
-            found = self._batches.setdefault(asked, ())
+                    sizes.setdefault((of, setting, on), []).append(batch)
+        return tuple(sorted(sizes.get((variant, knobs, device), ())))
+
+    def _energies_of(self, subject: str) -> dict[tuple[object, ...], Key]:
+        """The energy that counts by variant, knobs, device and batch, whatever counter told it."""
+        found = self._energies.get(subject)
+        if found is None:
+            found = self._energies[subject] = {}
+            rows = self._newest.rows(subject)
+            for key, row in rows.items():
+                if key[0] == "energy":
+                    other = found.get(key[2:6])
+                    if other is None or _undivided(row) > _undivided(rows[other]):
+                        found[key[2:6]] = key
         return found
 
     def _newest_lengths(self, context: str) -> list[Observation]:
         """All of one measured distribution: shares of two samples would not add to one."""
-        rows = [row for key, row in self._index(context).items() if key[0] == "length"]
+        rows = [row for key, row in self._newest.rows(context).items() if key[0] == "length"]
         if not rows:
             return []
-        newest = max(rows, key=lambda row: row.at)
-        return [row for row in rows if row.run == newest.run and row.at == newest.at]
+        newest = max(rows, key=self._newest.preference)
+        own = (newest.run, newest.at, newest.deployment)
+        return [row for row in rows if (row.run, row.at, row.deployment) == own]
+
+
+def _undivided(row: Observation) -> tuple[bool, datetime]:
+    """An order of energies: counted for these calls alone first, then the newest."""
+    return not row.statistic.endswith(", split)"), row.at
 
 
 def _subjects(context: str, variant: str) -> tuple[str, ...]:
     """Where to look: the step, then its model."""
     model = variant.split(".", 1)[0]
     return (context,) if context == model else (context, model)
-
-
-def _estimate(row: Observation | None) -> Estimate | None:
-    """An observation as an estimate.
-
-    One without an interval (imported) gets Wilson's if it is a share of n, and is trusted within a
-    factor of two otherwise (our choice: no interval is not certainty).
-    """
-    if row is None:
-        return None
-    low, high = row.low, row.high
-    if low is None or high is None:
-        if row.metric in SHARES:
-            low, high = wilson(row.value * row.n, row.n)
-        else:
-            low, high = sorted((row.value / 2, row.value * 2))
-    return Estimate(row.value, low, high, row.n, row.source, row.at)
 
 
 _OBSERVED = {"accuracy": "quality", "latency_p95": "latency"}

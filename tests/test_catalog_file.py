@@ -224,3 +224,22 @@ def test_registered_tables_are_seen_by_every_new_cursor_and_local_names_by_none(
             catalog.cursor().execute("FROM frame")
         with pytest.raises(duckdb.CatalogException):
             catalog.cursor().execute("FROM table_of_nobody")
+
+
+def test_a_catalog_of_the_first_schema_keeps_its_observations(tmp_path):
+    """Their ids are what tells which definition they are about, so these stay too."""
+    path = str(tmp_path / "c.duckdb")
+    number, name, sql = store.migrations()[0]
+    with duckdb.connect(path) as raw:
+        raw.execute(sql)
+        raw.execute("INSERT INTO octans_internal.migrations VALUES (?, ?, now())", [number, name])
+        raw.execute(
+            "INSERT INTO octans.observations (subject, metric, value, n) "
+            "VALUES ('m', 'quality', 0.5, 3)"
+        )
+        before = raw.execute("FROM octans.observations").fetchall()
+    with Catalog.open(path) as catalog:
+        after = catalog.connection.execute(
+            "SELECT * EXCLUDE (deployment), deployment FROM octans.observations"
+        ).fetchall()
+    assert after == [(*row, None) for row in before]

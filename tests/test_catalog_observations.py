@@ -98,7 +98,8 @@ def test_every_field_survives_the_file(tmp_path_factory, recorded):
     with Catalog.open(path) as catalog:
         read = catalog.observations()
         judged = catalog.connection.execute(
-            "SELECT count(*) FROM octans.statistics WHERE state = 'fresh'"
+            "SELECT count(*) FROM octans.statistics WHERE state <> 'missing' "
+            "AND reason IS DISTINCT FROM 'of an earlier definition, not used'"
         ).fetchone()
     assert sorted(map(repr, read)) == sorted(map(repr, newest.values()))
     assert judged == (len(newest),), "the view and the reader disagree on what holds"
@@ -140,7 +141,12 @@ def test_a_redefined_variant_leaves_its_statistics_behind_but_keeps_them(catalog
     states = catalog.connection.execute(
         "SELECT variant, state FROM octans.statistics ORDER BY ALL"
     ).fetchall()
-    assert states == [("m.a", "missing"), ("m.a", "stale"), ("m.b", "fresh")]
+    assert states == [("m.a", "missing"), ("m.a", "stale"), ("m.b", "stale")]
+    reasons = catalog.connection.execute(
+        "SELECT variant, reason LIKE '%earlier definition%', reason LIKE 'measured % days ago' "
+        "FROM octans.statistics WHERE reason IS NOT NULL ORDER BY ALL"
+    ).fetchall()
+    assert reasons == [("m.a", True, False), ("m.b", False, True)]
     catalog.record([seconds(0.8, variant_version=2)])
     assert values(catalog) == [0.7, 0.8]
 
@@ -164,8 +170,10 @@ def test_other_hardware_makes_timings_stale_another_price_does_not(catalog):
     catalog.record([seconds(0.1, metric="latency", device="cpu", batch=4)])
     catalog.save(Device("cpu", "cpu", 8, 1, usd_per_hour=9.0), replace=True)
     assert values(catalog) == [0.1]
+    assert [one.stale for one in catalog.observations()] == [None]
     catalog.save(Device("cpu", "cpu", 8, 2), replace=True)
-    assert values(catalog) == []
+    assert values(catalog) == [0.1], "stale beats made-up"
+    assert [one.stale for one in catalog.observations()] == ["device cpu changed"]
 
 
 def test_subjects_choose_and_models_bring_their_variants(catalog):

@@ -11,7 +11,8 @@ def test_every_setting_of_the_language_has_a_default_and_a_typed_reader():
     settings = Settings()
     assert set(DECLARED) == {
         "max_total_cost", "max_wall", "max_profiling_cost", "seed", "disabled_rules", "workers",
-        "progress", "allow_priors", "cache",
+        "progress", "allow_priors", "cache", "deployment", "max_statistics_age",
+        "prefix_store", "sequential_test",
     }  # fmt: skip
     for name in settings:
         assert getattr(settings, name) == settings.get(name) == DECLARED[name].default
@@ -33,6 +34,9 @@ def test_every_setting_of_the_language_has_a_default_and_a_typed_reader():
         ("disabled_rules", "a, b", "", ("a", "b")),
         ("disabled_rules", ("a",), "", ("a",)),
         ("disabled_rules", "", "", ()),
+        ("deployment", "teller_42", "", "teller_42"),
+        ("deployment", None, "", None),
+        ("prefix_store", 0, "B", 0.0),
     ],
 )
 def test_good_values_take_their_type(name, value, unit, expected):
@@ -65,6 +69,8 @@ def test_good_values_take_their_type(name, value, unit, expected):
         ("cache", 1, ""),
         ("disabled_rules", 3, ""),
         ("disabled_rules", None, ""),
+        ("prefix_store", None, ""),
+        ("prefix_store", 5, "s"),
     ],
 )
 def test_bad_values_are_refused_and_change_nothing(name, value, unit):

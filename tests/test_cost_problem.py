@@ -35,6 +35,9 @@ class FakeStats:
     memories: dict = field(default_factory=dict)
     whole: dict = field(default_factory=dict)
     failures: dict = field(default_factory=dict)
+    energies: dict = field(default_factory=dict)
+    joints: dict = field(default_factory=dict)
+    rows_right: dict = field(default_factory=dict)
 
     def batches(self, context, variant, knobs, device):
         found = [b for v, k, d, b in self.seconds if (v, k, d) == (variant, knobs, device)]
@@ -49,8 +52,17 @@ class FakeStats:
         value = self.qualities.get((variant, knobs, given), self.qualities.get((variant, knobs)))
         return None if value is None else around(value)
 
-    def failure(self, context, variant, knobs, device):
+    def failure(self, context, variant, knobs, device, batch=None):
         return self.failures.get(variant)
+
+    def row_quality(self, context, variant, knobs):
+        return self.rows_right.get((context, variant, knobs))
+
+    def partners(self, context):
+        return tuple(dict.fromkeys(one[0] for one, other in self.joints if other[0] == context))
+
+    def joint(self, first, second):
+        return self.joints.get((first, second))
 
     def memory(self, context, variant, knobs, device):
         value = self.memories.get(variant)
@@ -58,6 +70,10 @@ class FakeStats:
 
     def load(self, context, variant, knobs, device):
         return None
+
+    def energy(self, context, variant, knobs, device, batch):
+        joules = self.energies.get((variant, knobs, device, batch))
+        return None if joules is None else (around(joules), "rapl")
 
     def tokens(self, context, variant, knobs):
         return None

@@ -12,7 +12,7 @@ from octans import errors
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
 CODE = re.compile(r"OC\d{4}\b")
-FOLDERS = ("ir", "dsl", "catalog_db", "stats", "cost", "planner", "executor")
+FOLDERS = ("ir", "dsl", "catalog_db", "stats", "cost", "planner", "executor", "examples")
 SOURCES = [
     *ROOT.glob("*.py"),
     *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")),

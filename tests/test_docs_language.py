@@ -74,7 +74,7 @@ def test_what_only_a_later_backend_runs_can_be_declared(place):
 
 def test_what_comes_later_says_so():
     lines = [line for _, text in blocks(["sql", "later"]) for line in text.splitlines()]
-    assert len(lines) == 7
+    assert len(lines) == 6
     for line in lines:
         with pytest.raises(OctansError) as caught:
             parse_one(line)

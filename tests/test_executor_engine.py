@@ -367,7 +367,7 @@ def test_an_execution_knows_what_it_did(world):
     found = {(o.subject, o.metric, o.statistic): o for o in execution.observations()}
     assert found["y", "latency", "p95"].n == 10
     assert found["y", "latency", "p95"].batch == 10
-    assert found[f"filter:{root.predicate.fingerprint}", "rate", "mean"].value == 0.25
+    assert found[f"filter:{root.predicate.fingerprint}", "rate", "share"].value == 0.25
     assert execution.rows_done == 25
 
 

@@ -147,8 +147,12 @@ def test_ctrl_c_stops_within_a_second_and_reports(tmp_path):
             from octans.errors import RunError
             world = World(Path({str(tmp_path)!r}))
             execution = world.run(stage(numbers(10**7), "m.slow", batch=10, seconds=0.02))
-            import threading
-            threading.Timer(0.5, lambda: print("running", flush=True)).start()
+            import threading, time
+            def tell():
+                while not execution.rows_done:
+                    time.sleep(0.01)
+                print("running", flush=True)
+            threading.Thread(target=tell, daemon=True).start()
             try:
                 execution.read_all()
             except RunError as error:

@@ -32,6 +32,7 @@ class Plan:
     choices: dict
     cost: Cost
     steps: dict = field(default_factory=dict)
+    composition: str | None = None
 
 
 @dataclass

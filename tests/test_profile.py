@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 from statistics import fmean
 
 import duckdb
@@ -17,9 +18,10 @@ from octans.ir.types import Field
 from octans.stats.held_back import held_back_scores
 from octans.stats.ladder import Policy
 from octans.stats.lineage import chain
-from octans.stats.profile import Limits, ProfiledStep, profile
+from octans.stats.profile import PLAIN, Aim, Limits, ProfiledStep, profile
 from octans.stats.statistics import Statistics
 from profiling import (
+    ERRORS,
     FIXED_SECONDS,
     SECONDS,
     FakeRunner,
@@ -103,10 +105,24 @@ def test_lengths_distinct_memory_and_load(statistics):
 def test_latencies_are_those_of_full_batches(statistics):
     for variant in READS:
         batches = statistics.batches("p.read", variant, "", "cpu")
-        assert batches[:3] == (1, 2, 4)
+        assert batches[:2] == (1, 2)
         for batch in batches:
             mean = statistics.latency("p.read", variant, "", "cpu", batch, "mean")
             assert mean.value == pytest.approx(FIXED_SECONDS + batch * SECONDS[variant])
+
+
+def test_sizes_double_and_leave_out_only_what_lies_between_equals(statistics):
+    plain = Statistics(profile(request(DATA), FakeRunner(DATA), strategy=PLAIN).observations)
+    for variant in READS:
+        every = plain.batches("p.read", variant, "", "cpu")
+        assert every == tuple(2**i for i in range(len(every)))
+        kept = statistics.batches("p.read", variant, "", "cpu")
+        assert kept[0] == 1
+        for before, after in pairwise(kept):
+            assert after in (2 * before, 4 * before)
+            if after == 4 * before:
+                smaller = FIXED_SECONDS + before / 2 * SECONDS[variant]
+                assert FIXED_SECONDS + before * SECONDS[variant] <= 1.15 * smaller
 
 
 def test_batches_stop_growing_when_they_no_longer_pay(statistics):
@@ -224,8 +240,9 @@ def test_cancelling_keeps_what_was_measured():
             event.set()
 
     outcome = profile(
-        request(DATA), FakeRunner(DATA), limits=Limits(cancelled=event), progress=progress
-    )
+        request(DATA), FakeRunner(DATA), limits=Limits(cancelled=event), progress=progress,
+        strategy=PLAIN,
+    )  # fmt: skip
     assert outcome.stopped == "cancelled"
     assert outcome.observations
     assert len(outcome.left_out) == done[0][1] - 4
@@ -284,7 +301,7 @@ def test_where_base_fails_the_end_to_end_answer_is_wrong():
 
 
 def test_many_assignments_are_picked_by_the_caller(monkeypatch):
-    monkeypatch.setattr("octans.stats.profile.MAX_ASSIGNMENTS", 4)
+    monkeypatch.setattr("octans.stats.work.MAX_ASSIGNMENTS", 4)
     asked = []
 
     def pick(observations):
@@ -372,3 +389,99 @@ def test_the_engine_s_runner_profiles_the_same_pipeline():
             assert metrics["accuracy"].value == 1.0
     assert found.rate("p.again", ("p.read", "read.poor", "")).value == 1.0
     assert found.failure("p.read", "read.base", "", "cpu").value == 0.0
+
+
+WIDE = rows(600)
+"""Rows for decisions that take some."""
+
+ASKED = request(WIDE, aim=Aim(accuracy=0.9))
+
+
+def answered(outcome):
+    return sum(outcome.evaluations.values())
+
+
+@pytest.fixture(scope="module")
+def asked():
+    return profile(ASKED, FakeRunner(WIDE)), profile(ASKED, FakeRunner(WIDE), strategy=PLAIN)
+
+
+def test_plain_measures_every_choice_on_every_row(asked):
+    _, plain = asked
+    assert not plain.decided
+    assert plain.saved == 0.0
+    ends = Statistics(plain.observations).end_to_end("p")
+    assert {metrics["accuracy"].n for metrics in ends.values()} == {len(WIDE)}
+
+
+def test_what_is_decided_is_not_measured_further_and_right(asked):
+    ours, plain = asked
+    assert answered(ours) < answered(plain)
+    assert sum(ours.timings.values()) < sum(plain.timings.values())
+    assert ours.saved > 0.2
+    truths = Statistics(plain.observations).end_to_end("p")
+    found = Statistics(ours.observations).end_to_end("p")
+    assert set(found) == set(truths)
+    for text, metrics in found.items():
+        estimate, truth = metrics["accuracy"], truths[text]["accuracy"].value
+        assert estimate.low <= truth <= estimate.high
+        if estimate.n < len(WIDE):
+            assert (estimate.value >= 0.9) == (truth >= 0.9)
+    for done in ours.decided:
+        assert done.reason
+        assert 0 < done.rows < len(WIDE)
+
+
+def test_the_same_outcomes_make_the_same_observations(asked):
+    again = profile(ASKED, FakeRunner(WIDE))
+    assert again.observations == asked[0].observations
+    assert again.evaluations == asked[0].evaluations
+
+
+def test_a_choice_that_is_worse_and_dearer_is_dominated():
+    data, slow = rows(600), {"read.worse": 9e-4}
+    ERRORS["read.worse"] = 0.3
+    SECONDS.update(slow)
+    choices = {"p.read": [Choice("read.base"), Choice("read.worse")]}
+    try:
+        outcome = profile(request(data, choices=choices), FakeRunner(data))
+    finally:
+        del SECONDS["read.worse"], ERRORS["read.worse"]
+    (done,) = outcome.decided
+    assert (done.step, done.variant) == ("p.read", "read.worse")
+    assert "dominated by read.base" in done.reason
+    found = Statistics(outcome.observations)
+    kept = found.quality("p.read", "read.worse", "")
+    assert kept.value < found.quality("p.read", "read.base", "").value
+    assert 0 < kept.n == done.rows
+    assert found.batches("p.read", "read.worse", "", "cpu"), "what was measured stays"
+
+
+def test_a_choice_that_is_better_or_cheaper_is_not_dominated(measured):
+    outcome, _ = measured
+    assert not any(done.variant.startswith("read") for done in outcome.decided)
+
+
+def test_a_model_that_mostly_fails_is_given_up_early():
+    runner = FakeRunner(WIDE)
+    runner.failing["read.fair"] = {tuple(d) for d in WIDE if len(d) > 3} | {tuple(WIDE[0])}
+    choices = {"p.read": [Choice("read.base"), Choice("read.fair")]}
+    outcome = profile(request(WIDE, choices=choices), runner)
+    done = next(done for done in outcome.decided if done.variant == "read.fair")
+    assert "fails on" in done.reason
+    assert done.rows < len(WIDE)
+
+
+def test_a_latency_asked_for_ends_the_ladder():
+    aim = Aim(latency=FIXED_SECONDS + 10 * SECONDS["read.base"])
+    found = Statistics(profile(request(DATA, aim=aim), FakeRunner(DATA)).observations)
+    sizes = found.batches("p.read", "read.base", "", "cpu")
+    assert sizes[-1] >= 10, "the first that misses is seen to miss"
+    assert sizes[-2] <= 10
+
+
+def test_rows_on_which_a_step_ran_are_not_run_again():
+    """Whichever reading let it run, it rereads the same digits in the same way."""
+    reread = [d for d in DATA if not all(fits(reading(first, d)) for first in READS)]
+    once = profile(request(DATA), FakeRunner(DATA), strategy=PLAIN).evaluations
+    assert once["p.again", "again.good()"] == sum(map(len, reread))

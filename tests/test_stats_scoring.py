@@ -43,7 +43,7 @@ def test_within_a_tolerance():
 @pytest.mark.parametrize(
     ("metric", "truth", "code"),
     [
-        (Metric("rouge_l", "x"), ["a"], "OC0480"),
+        (Metric("rouge_2", "x"), ["a"], "OC0480"),
         (Metric("within", "x"), [1], "OC0481"),
         (Metric("exact_match", "x", (1,)), [1], "OC0481"),
         (EXACT, ["one"], "OC0482"),

@@ -10,6 +10,7 @@ from ...errors import BindError
 from ...ir.logical import LogicalNode, Project, Source
 from ...ir.models import Model, Pipeline
 from ...ir.record import dataclass
+from ...ir.slo import Slo
 from ...ir.types import Field, NamedExpr, Schema, SqlExpr, column, names, quote
 from .. import ast
 from ..diagnostics import nearest
@@ -20,6 +21,7 @@ from .pipelines import Body, declaration
 from .problems import Place, problem
 from .rewriting import value_of
 from .rows import Rows
+from .slos import bind_slo
 from .trees import field_of, is_plan_column, plan_column, sql_of, text_of
 from .types import cast, castable
 from .view import CatalogView, Context
@@ -50,6 +52,7 @@ class BoundAnalyze:
     budget_seconds: float | None
     budget_usd: float | None
     features: tuple[NamedExpr, ...]
+    slo: Slo
     target: Model | Pipeline
     catalog: CatalogView
 
@@ -118,7 +121,8 @@ def bind_analyze(stmt: ast.Analyze, catalog: CatalogView) -> BoundAnalyze:
     """Everything ANALYZE needs of the rows of USING.
 
     Raises:
-        BindError: an unknown subject, a missing input, a label that is no output, a wrong budget.
+        BindError: an unknown subject, a missing input, a label that is no output, a wrong budget,
+            an impossible SLO.
     """
     target = _target(stmt, catalog)
     ctx = Context(catalog)
@@ -144,6 +148,7 @@ def bind_analyze(stmt: ast.Analyze, catalog: CatalogView) -> BoundAnalyze:
         seconds,
         usd,
         tuple(over.bind(f"feature_{i}", f) for i, f in enumerate(stmt.features, 1)),
+        bind_slo(stmt.slo, stmt.objective, catalog),
         target,
         catalog,
     )

@@ -1,4 +1,4 @@
-"""Declarations: CREATE MODEL, VARIANT, DEVICE, LINK, PIPELINE and SLO as catalog objects."""
+"""Declarations: CREATE MODEL, VARIANT, DEVICE, LINK, PIPELINE, SLO and STATISTICS as objects."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ...errors import Span
 from ...ir.models import (
     Backend,
     Device,
+    ExtendedStatistics,
     KnobDomain,
     Link,
     Metric,
@@ -37,6 +38,7 @@ from .problems import Place, problem
 from .rewriting import Rewriter
 from .rows import Rows, source_of
 from .slos import bind_constraint, bind_objective
+from .statistics import bind_statistics
 from .trees import plan_column
 from .types import is_number
 from .view import CatalogView, Context
@@ -48,8 +50,9 @@ Definition = (
     | ast.CreateLink
     | ast.CreatePipeline
     | ast.CreateSlo
+    | ast.CreateStatistics
 )
-Declared = Model | Variant | Device | Link | Pipeline | Slo
+Declared = Model | Variant | Device | Link | Pipeline | Slo | ExtendedStatistics
 
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 
@@ -75,6 +78,8 @@ def bind_definition(stmt: Definition, catalog: CatalogView) -> Declared:
             constraints = tuple(bind_constraint(item, catalog) for item in stmt.constraints)
             objective = Objective() if stmt.objective is None else bind_objective(stmt.objective)
             return Slo(constraints, objective, stmt.name.text)
+        case ast.CreateStatistics():
+            return bind_statistics(stmt, catalog)
     assert_never(stmt)
 
 
@@ -107,7 +112,9 @@ def _metric(ref: ast.MetricRef | None, outputs: Schema) -> Metric | None:
     if ref is None:
         return None
     output = _output(ref.output, outputs, "QUALITY")
-    return Metric(ref.name.text.lower(), output.name, tuple(arg.value for arg in ref.args))
+    args = tuple(arg.value for arg in ref.args)
+    target = None if ref.target is None else str(ref.target.value)
+    return Metric(ref.name.text.lower(), output.name, args, target)
 
 
 def _output(name: ast.Name, outputs: Schema, what: str) -> Field:

@@ -52,6 +52,9 @@ CODES: dict[str, str] = {
     "OC0232": "an input ANALYZE cannot find",
     "OC0233": "a wrong budget",
     "OC0234": "an unknown step or field",
+    "OC0235": "an unknown kind of statistics",
+    "OC0236": "statistics on what is no model or step",
+    "OC0237": "statistics on two calls whose errors cannot be seen together",
     "OC0238": "an unknown transform, or wrong arguments of one",
 }
 """What each OC02xx means, in a line."""

@@ -2,7 +2,7 @@
 
 The images are the UCI "Optical Recognition of Handwritten Digits" test set [Alpaydin and Kaynak,
 1998]: 1,797 real 8x8 images with 17 grey levels. They are split into three disjoint parts: for
-training, for ANALYZE and for measuring. The images of a part are dealt into books of four; all
+training, for ANALYZE and for measuring. The images of a part are dealt into books of three; all
 digits of a strip come from one book. Strips of one book share images and so are not independent of
 each other, strips of two books are: the book is what `CLUSTER BY` is given, and what n counts.
 """
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SIDE = 8
-TRAINING, ANALYZE, MEASURING = 600, 896, 300
-BOOK = 4
+TRAINING, ANALYZE, MEASURING = 600, 897, 300
+BOOK = 3
 SHIFT = 0.3
 """Largest shift of a glyph, in pixels, in either direction."""
-NOISE = 0.5
+NOISE = 1.0
 """Standard deviation of the noise on a pixel, in grey levels of 16."""
 SEED = 7
 DRAWS = 10_000
-"""Every tenth draw is right; a book of four equal digits might never be."""
+"""Every tenth draw is right; a book of equal digits might never be."""
 
 Images = "NDArray[np.float64]"
 

@@ -35,7 +35,7 @@ QUERY = "SELECT id, read_amount(strip) AS amount FROM read_parquet('strips.parqu
 PLANS = {
     "cheapest": "WITH SLO () MINIMIZE cost",
     "balanced": (
-        "WITH SLO (accuracy >= 0.8 AT CONFIDENCE 0.95, latency_p95 <= 25 ms) MINIMIZE cost"
+        "WITH SLO (accuracy >= 0.85 AT CONFIDENCE 0.95, latency_p95 <= 25 ms) MINIMIZE cost"
     ),
     "most accurate": "WITH SLO () MAXIMIZE accuracy",
 }
@@ -304,7 +304,7 @@ a linear model to a support vector machine that costs a thousand times as much, 
 for strips whose check digit is wrong. Which should run? Octans is told what is wanted and finds
 out.
 
-The digits are real: 1,797 images written by 43 people, bundled with scikit-learn. Training, ANALYZE
+The digits are real: 1,797 images written by 13 people, bundled with scikit-learn. Training, ANALYZE
 and measuring use disjoint images. Everything is written to {place}
 """
 

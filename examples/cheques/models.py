@@ -146,7 +146,7 @@ def svm() -> Batch:
 
 
 def jury() -> Batch:
-    """Three convolutional networks and the support vector machine, voting."""
+    """Three wide convolutional networks and the support vector machine, voting."""
     from onnxruntime import InferenceSession, SessionOptions
 
     options = SessionOptions()
@@ -190,18 +190,21 @@ def _network(*hidden: int, quick: bool = False) -> Any:
     return MLPClassifier(hidden, max_iter=epochs, tol=0.0, random_state=0).fit(*training(12))
 
 
-def _convolutional(seed: int, epochs: int, batch: int = 128) -> list[tuple[Any, Any]]:
-    """Train a small convolutional network; weights and biases of its five layers."""
+def _convolutional(
+    channels: tuple[int, int, int], epochs: int, seed: int, batch: int = 128
+) -> list[tuple[Any, Any]]:
+    """Train a network of three convolutions; weights and biases of its five layers."""
     import torch
     from torch import nn
 
     torch.manual_seed(seed)
     torch.set_num_threads(1)
+    first, second, third = channels
     net = nn.Sequential(
-        nn.Conv2d(1, 24, 3, padding=1), nn.ReLU(),
-        nn.Conv2d(24, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.2),
-        nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Dropout(0.4),
-        nn.Linear(64 * 16, 128), nn.ReLU(), nn.Linear(128, 10),
+        nn.Conv2d(1, first, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(first, second, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.2),
+        nn.Conv2d(second, third, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Dropout(0.4),
+        nn.Linear(third * 16, 128), nn.ReLU(), nn.Linear(128, 10),
     )  # fmt: skip
     glyphs, labels = training(20)
     x = torch.from_numpy(glyphs.reshape(-1, 1, SIDE, SIDE))
@@ -251,9 +254,10 @@ def train(folder: Path, *, quick: bool = False) -> None:
             network = _network(*hidden, quick=quick)
             layers = list(zip(network.coefs_, network.intercepts_, strict=True))
             _save_dense(folder / f"{name}.onnx", layers)
-    networks = [_convolutional(seed, epochs=2 if quick else 10) for seed in range(3)]
-    _save_convolutional(folder / "cnn.onnx", networks[:1])
-    _save_convolutional(folder / "jury.onnx", networks)
+    small = _convolutional((12, 24, 32), epochs=2 if quick else 5, seed=0)
+    _save_convolutional(folder / "cnn.onnx", [small])
+    wide = [_convolutional((24, 48, 96), epochs=1 if quick else 8, seed=seed) for seed in (1, 2, 3)]
+    _save_convolutional(folder / "jury.onnx", wide)
 
 
 def _save_dense(path: Path, layers: list[tuple[Any, Any]]) -> None:

@@ -58,6 +58,7 @@ class Context:
         guarantees: what is proved, by constraint; others AT CONFIDENCE or not have none.
         alternatives: how many other plans to list.
         planning_seconds: how long planning took.
+        stale: by step, why the statistics of its choice may no longer hold.
     """
 
     query: str
@@ -71,13 +72,16 @@ class Context:
     advice_report: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     planning_seconds: float | None = None
+    stale: Mapping[str, str] = field(default_factory=dict)
 
 
 def explain(planned: Planned, context: Context, ran: Ran | None = None) -> Explanation:
     """The explanation of a chosen plan; with actuals and q-errors where it ran."""
     chosen, slo = planned.chosen, planned.slo
     rivals = _distinct([*planned.frontier, *([planned.runner_up] if planned.runner_up else [])])
-    expected = Expected(chosen.steps, chosen.cost.rows, context.scans, context.selectivity)
+    expected = Expected(
+        chosen.steps, chosen.cost.rows, context.scans, context.selectivity, context.stale
+    )
     return Explanation(
         query=context.query,
         nodes=explain_nodes(planned.physical.root, expected, ran.nodes if ran else {}),
@@ -97,7 +101,7 @@ def explain(planned: Planned, context: Context, ran: Ran | None = None) -> Expla
         advice_report=context.advice_report,
         why_not=context.why_not,
         steps=context.steps,
-        notes=context.notes,
+        notes=(*_composed(chosen), *context.notes),
         fingerprint=planned.physical.fingerprint,
         planning_seconds=context.planning_seconds,
         actual_totals=ran.totals if ran else None,
@@ -105,6 +109,11 @@ def explain(planned: Planned, context: Context, ran: Ran | None = None) -> Expla
         failures=ran.failures if ran else (),
         at=context.at,
     )
+
+
+def _composed(chosen: Candidate) -> tuple[str, ...]:
+    """Where the accuracy comes from."""
+    return () if chosen.composition is None else (f"accuracy: {chosen.composition}",)
 
 
 def objective_text(objective: Objective) -> str:
@@ -117,11 +126,10 @@ def summary(label: str, plan: Candidate, chosen: Candidate, slo: Slo) -> PlanSum
     if same_plan(plan, chosen):
         note = "this plan"
     else:
-        note = (
-            "misses " + ", ".join(map(constraint_text, missed))
-            if (missed := misses(plan, slo))
-            else ""
-        )
+        missed = misses(plan, slo)
+        note = "misses " + ", ".join(map(constraint_text, missed)) if missed else ""
+        if plan.composition not in (chosen.composition, None):
+            note += f"{'; ' if note else ''}accuracy {plan.composition}"
     return PlanSummary(label, advice_text(plan.choices), plan.cost, note, differences(plan, chosen))
 
 

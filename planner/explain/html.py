@@ -11,7 +11,7 @@ from .layout import clean
 from .numbers import full, interval, provenance, quantity, times, unit_of
 from .plot import Point, pareto
 from .sections import ALWAYS, FRONTIER, TOTALS, q_error, verdict_text
-from .text import choice_text, own_text, ran_text
+from .text import choice_text, energy_told_by, measures, own_text, ran_text
 
 _CSS = """
 :root{--ink:#1b1f24;--soft:#5c6670;--line:#d8dee4;--paper:#fff;--tint:#f5f7f9;--good:#1a7f37;
@@ -118,18 +118,14 @@ def _node(node: ExplainNode, explanation: Explanation) -> str:
     ran = node.actuals
     marks = "".join(f'<span class="mark">◀ {_safe(mark)}</span>' for mark in node.marks)
     head = f"<b>{_safe(node.title)}</b> {escape(choice_text(node))}{marks}"
+    if node.stale is not None:
+        marks += f'<span class="mark">stale: {_safe(node.stale)}</span>'
     detail = "".join(f'<div class="soft"><code>{_safe(line)}</code></div>' for line in node.detail)
-    rows = [("rows", "rows", node.rows, None if ran is None else float(ran.rows_out), node.q_rows)]
-    if node.kind == "stage":
-        busy, usd = (None, None) if ran is None else (ran.busy_seconds, ran.cost_usd)
-        rows += [
-            ("time", "s", node.seconds, busy, node.q_seconds),
-            ("cost", "USD", node.usd, usd, node.q_usd),
-            ("quality", "share", node.quality, None, None),
-        ]
     body = ""
-    for name, unit, estimate, actual, q in rows:
-        cells = [name, *_measure(estimate, unit, explanation)]
+    for name, unit, estimate, actual, q in measures(node):
+        told_by = energy_told_by(node) if name == "energy" else ""
+        title = f"{name} ({_safe(told_by)})" if told_by else name
+        cells = [title, *_measure(estimate, unit, explanation)]
         if ran is not None and name != "quality":
             cells += [_safe(f"→ {quantity(actual, unit)}"), f"q {times(q.total)}" if q else ""]
         body += _row(cells)

@@ -126,6 +126,9 @@ def _actuals(ran: NodeActuals | None) -> Json:
         "cache_hits": ran.cache_hits,
         "latency_p95": _number(ran.latency_p95),
         "cost_usd": _number(ran.cost_usd),
+        "unload_seconds": _number(ran.unload_seconds),
+        "energy_joules": _number(ran.energy_joules),
+        "energy_source": ran.energy_source or None,
     }
 
 
@@ -141,9 +144,17 @@ def _node(node: ExplainNode) -> Json:
         "seconds": _estimate(node.seconds),
         "usd": _estimate(node.usd),
         "quality": _estimate(node.quality),
+        "energy": _estimate(node.energy),
+        "energy_source": node.energy_source or None,
         "actuals": _actuals(node.actuals),
-        "q_errors": {"rows": _q(node.q_rows), "seconds": _q(node.q_seconds), "usd": _q(node.q_usd)},
+        "q_errors": {
+            "rows": _q(node.q_rows),
+            "seconds": _q(node.q_seconds),
+            "usd": _q(node.q_usd),
+            "energy": _q(node.q_energy),
+        },
         "marks": list(node.marks),
+        "stale": node.stale,
     }
 
 

@@ -7,7 +7,7 @@ rows. The q-error of rows clamps both sides at one row, as is usual [Leis et al.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import assert_never, cast
 
 from ...cost.model import StageCost
@@ -26,13 +26,15 @@ SQL_LENGTH = 300
 class Expected:
     """What is known beforehand: rows of scans by fingerprint, steps by key, shares of predicates.
 
-    `source_rows` enter the first model stage; steps' costs are per such row.
+    `stale` tells by step why its statistics may no longer hold. `source_rows` enter the first
+    model stage; steps' costs are per such row.
     """
 
     steps: Mapping[str, StageCost]
     source_rows: Estimate | None
     scans: Mapping[str, Estimate]
     selectivity: Callable[[SqlExpr], Estimate | None]
+    stale: Mapping[str, str] = field(default_factory=dict)
 
 
 def explain_nodes(
@@ -185,18 +187,21 @@ def _stage(stage: Stage, identity: str, rows: Estimate | None, expected: Expecte
     when = f" WHEN {quote(stage.when)}" if stage.when is not None else ""
     detail = [f"{stage.model}({args}){when} → {', '.join(stage.produce)}"]
     step = expected.steps.get(stage.step)
-    seconds = usd = quality = None
+    seconds = usd = quality = energy = None
+    source = ""
     if step is not None:
-        quality = step.quality
+        quality, source = step.quality, step.energy_source
         if expected.source_rows is not None:
             seconds = times(step.busy, expected.source_rows)
             usd = times(step.cost.cost, expected.source_rows) if step.cost.cost else None
+            energy = times(step.cost.energy, expected.source_rows) if step.cost.energy else None
         if step.run is not None:
             run = f"{step.run.value * 100:.3g} %"
             detail.append(f"runs on {run} of the source's rows")
     return ExplainNode(
-        identity, "stage", stage.step, tuple(detail), stage.choice, rows, seconds, usd, quality
-    )
+        identity, "stage", stage.step, tuple(detail), stage.choice, rows, seconds, usd, quality,
+        energy=energy, energy_source=source, stale=expected.stale.get(stage.step),
+    )  # fmt: skip
 
 
 def _with_actuals(node: ExplainNode, ran: NodeActuals, inputs: Estimate | None) -> ExplainNode:
@@ -208,6 +213,7 @@ def _with_actuals(node: ExplainNode, ran: NodeActuals, inputs: Estimate | None) 
         q_rows=_q(node.rows, float(ran.rows_out), inputs, ran, into, clamp=1.0),
         q_seconds=_q(node.seconds, ran.busy_seconds, inputs, ran, into),
         q_usd=_q(node.usd, ran.cost_usd, inputs, ran, into),
+        q_energy=_q(node.energy, ran.energy_joules, inputs, ran, into),
     )
 
 

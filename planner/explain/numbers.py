@@ -117,10 +117,15 @@ def age(at: datetime | None, now: datetime | None) -> str:
 
 
 def provenance(estimate: Estimate | None, now: datetime | None) -> str:
-    """Sample size, age and, unless measured, the source: `n = 450, 3 min, modelled`."""
+    """Sample size, age and, unless measured, the source: `n = 450, 3 min, modelled`.
+
+    What was measured elsewhere, with an uncertainty that nobody published, says `n unknown`.
+    """
     if estimate is None:
         return ""
     parts = [f"n = {estimate.n:,}"] if estimate.n else []
+    if not estimate.n and estimate.source == "measured" and estimate.low < estimate.high:
+        parts.append("n unknown")
     if aged := age(estimate.at, now):
         parts.append(aged)
     if estimate.source != "measured":

@@ -31,6 +31,11 @@ class Candidate(Protocol):
         """By step key; per source row."""
         ...
 
+    @property
+    def composition(self) -> str | None:
+        """How its accuracy follows from what was measured; None where it is unknown."""
+        ...
+
 
 class Planned(Protocol):
     """A chosen plan and what it was chosen from."""

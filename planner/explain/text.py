@@ -62,15 +62,16 @@ def choice_text(node: ExplainNode) -> str:
     return clean(" · ".join(parts))
 
 
-def _measures(node: ExplainNode, explanation: Explanation) -> list[Cells]:
-    """Rows `name, value, → actual, q-error, interval, provenance` of one node.
+Measured = tuple[str, str, Estimate | None, float | None, QError | None]
 
-    A node that only computes columns has none: rows, all it could tell, pass through it.
+
+def measures(node: ExplainNode) -> list[Measured]:
+    """`name, unit, estimate, actual, q-error` of what is told of one node.
+
+    Energy is left out where neither a counter nor a POWER tells it.
     """
-    if node.kind == "step" and node.title == "compute":
-        return []
     ran = node.actuals
-    rows: list[tuple[str, str, Estimate | None, float | None, QError | None]] = [
+    rows: list[Measured] = [
         ("rows", "rows", node.rows, None if ran is None else float(ran.rows_out), node.q_rows)
     ]
     if node.kind == "stage":
@@ -79,17 +80,39 @@ def _measures(node: ExplainNode, explanation: Explanation) -> list[Cells]:
             ("cost", "USD", node.usd, None if ran is None else ran.cost_usd, node.q_usd),
             ("quality", "share", node.quality, None, None),
         ]
+        joules = None if ran is None else ran.energy_joules
+        if node.energy is not None or joules is not None:
+            rows.append(("energy", "J", node.energy, joules, node.q_energy))
+    return rows
+
+
+def energy_told_by(node: ExplainNode) -> str:
+    """What told the estimated joules, and the run's where that is another: `POWER → rapl`."""
+    ran = node.actuals.energy_source if node.actuals is not None else ""
+    sources = [node.energy_source] if node.energy_source else []
+    if ran and ran != node.energy_source:
+        sources.append(f"→ {ran}")
+    return " ".join(sources)
+
+
+def _measures(node: ExplainNode, explanation: Explanation) -> list[Cells]:
+    """Rows `name, value, → actual, q-error, interval, provenance` of one node.
+
+    A node that only computes columns has none: rows, all it could tell, pass through it.
+    """
+    if node.kind == "step" and node.title == "compute":
+        return []
     cells = []
-    for name, unit, estimate, actual, q in rows:
+    for name, unit, estimate, actual, q in measures(node):
         cell = [name, quantity(None if estimate is None else estimate.value, unit)]
-        detail = [interval(estimate, unit), provenance(estimate, explanation.at)]
-        if ran is not None:
-            known = name != "quality"
-            cell += [f"→ {quantity(actual, unit)}", _q(q)] if known else ["", ""]
-            cell += detail
-        else:
-            cell += detail
-        cells.append(tuple(cell))
+        known = provenance(estimate, explanation.at)
+        if name == "energy":
+            known = ", ".join(part for part in (known, energy_told_by(node)) if part)
+        detail = [interval(estimate, unit), known]
+        if node.actuals is not None:
+            told = name != "quality"
+            cell += [f"→ {quantity(actual, unit)}", _q(q)] if told else ["", ""]
+        cells.append((*cell, *detail))
     return cells
 
 
@@ -100,7 +123,10 @@ def _q(q: QError | None) -> str:
 def own_text(node: ExplainNode) -> str:
     """What of the q-errors is the node's own, where some of it came with its input."""
     parts = []
-    for name, q in (("rows", node.q_rows), ("time", node.q_seconds), ("cost", node.q_usd)):
+    for name, q in (
+        ("rows", node.q_rows), ("time", node.q_seconds), ("cost", node.q_usd),
+        ("energy", node.q_energy),
+    ):  # fmt: skip
         if q is not None and q.own is not None and (q.inherited or 1.0) > 1.005:
             parts.append(f"{name} own {times(q.own)}, inherited {times(q.inherited)}")
     return "; ".join(parts)
@@ -109,7 +135,9 @@ def own_text(node: ExplainNode) -> str:
 def ran_text(ran: NodeActuals) -> str:
     """What ANALYZE saw beside rows, time and price: waiting, loading, calls, failures, hits."""
     parts = []
-    for name, seconds in (("queued", ran.queue_seconds), ("load", ran.load_seconds)):
+    for name, seconds in (
+        ("queued", ran.queue_seconds), ("load", ran.load_seconds), ("unload", ran.unload_seconds),
+    ):  # fmt: skip
         if seconds is not None:
             parts.append(f"{name} {quantity(seconds, 's')}")
     if ran.latency_p95 is not None:
@@ -190,7 +218,7 @@ class _TreePrinter:
                 yield self.palette.paint(line, "dim")
         yield from self.measures[node.id]
         ran = ran_text(node.actuals) if node.actuals is not None else ""
-        for name, text in (("ran", ran), ("q", own_text(node))):
+        for name, text in (("stale", clean(node.stale or "")), ("ran", ran), ("q", own_text(node))):
             for number, line in enumerate(wrap(text, columns - 9) if text else ()):
                 yield (name if number == 0 else "").ljust(9) + line
 

@@ -31,6 +31,7 @@ class Plan:
     choices: Mapping[str, Choice]
     cost: Cost
     steps: Mapping[str, StageCost]
+    composition: str | None = None
 
 
 def why_not(

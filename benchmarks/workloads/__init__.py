@@ -1,0 +1,1 @@
+"""Instances that follow from a seed, and runners that replay them on a virtual clock."""

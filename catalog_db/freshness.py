@@ -1,0 +1,311 @@
+"""What the catalog keeps to tell whether a statistic still holds, and what executions add to it.
+
+Environments: what each variant was made of when a run measured it, and is made of now. Marks: what
+new rows, drift or contradicting executions made stale. Feedback: measurements pooled with the
+executions since.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from ..ir.record import dataclass
+from ..stats.feedback import Pooled, pool
+from ..stats.observation import Observation
+from ..stats.staleness import Environment, contradicted
+from .store import Store, now
+
+RATIOS = 8
+"""Executions' ratios kept for each measurement: enough for the test in `stats.staleness`."""
+
+_CHANGED = """
+SELECT r.run, lower(e.variant), e.variant || ': ' || c.reason
+FROM octans_internal.run_environments AS r
+JOIN octans_internal.environments AS e ON e.id = r.environment
+JOIN octans_internal.present AS p ON lower(p.variant) = lower(e.variant)
+JOIN octans_internal.changes AS c ON c.past = e.id AND c.present = p.environment
+"""
+_FED = """
+SELECT f.base, f.instead, f.value, f.ci_low, f.ci_high, f.n, f.n_failed, f.measured_at
+FROM octans_internal.feedback AS f
+WHERE (f.filter = '' OR list_contains($1, f.filter)) AND (
+    f.environment = 0 OR f.environment IN (SELECT environment FROM octans_internal.present)
+)
+ORDER BY f.filter
+"""
+
+
+class Fed(NamedTuple):
+    """A measurement with the executions since; `instead` of it where it was of something else."""
+
+    instead: bool
+    value: float
+    low: float
+    high: float
+    n: int
+    n_failed: int
+    at: datetime
+
+    def fields(self) -> dict[str, Any]:
+        """What of an observation it changes."""
+        kept = self._asdict()
+        del kept["instead"]
+        return kept
+
+
+class Repeat(NamedTuple):
+    """An execution's observation and the measurement (with its id) of the same thing.
+
+    `environment` is what the variant is made of now; with `instead` the measurement's was another.
+    """
+
+    id: int
+    base: Observation
+    seen: Observation
+    environment: int
+    instead: bool
+
+
+class Mark(NamedTuple):
+    """What is stale: a subject with its steps; None: of every variant, device, metric."""
+
+    subject: str
+    reason: str
+    variant: str | None = None
+    device: str | None = None
+    metric: str | None = None
+
+    def covers(self, one: Observation) -> bool:
+        """Is it about this observation?"""
+        subject, own = one.subject.lower(), self.subject.lower()
+        return (
+            (subject == own or subject.startswith(own + "."))
+            and (self.variant is None or self.variant.lower() == (one.variant or "").lower())
+            and (self.device is None or self.device.lower() == (one.device or "").lower())
+            and (self.metric is None or self.metric == one.metric)
+        )
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """Why observations are stale: by the run's variants, and by marks with their last id."""
+
+    changed: Mapping[tuple[int, str], str]
+    marks: tuple[tuple[int, Mark], ...]
+
+    def of(self, number: int, one: Observation) -> str | None:
+        """Why this one is; None where nothing says so."""
+        if self.changed and one.run is not None:
+            for name in _variants(one):
+                reason = self.changed.get((one.run, name))
+                if reason is not None:
+                    return reason
+        for upto, mark in self.marks:
+            if number <= upto and mark.covers(one):
+                return mark.reason
+        return None
+
+
+def _variants(one: Observation) -> list[str]:
+    """The variants an observation was made with, lower case."""
+    if one.variant is not None:
+        return [one.variant.lower()]
+    parts = one.assignment.split(";") if one.assignment else ()
+    return [part.partition("=")[2].partition("(")[0].strip().lower() for part in parts]
+
+
+class Freshness:
+    """Environments, marks and feedback of one store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    # --- environments -------------------------------------------------------------------------
+
+    def environments(self) -> dict[str, list[tuple[int, Environment]]]:
+        """What each variant (lower case) was ever made of, the present one last."""
+        with self._store.cursor() as cursor:
+            rows = cursor.execute(
+                "SELECT lower(e.variant), e.id, e.artefact, e.libraries, e.stamps "
+                "FROM octans_internal.environments AS e "
+                "LEFT JOIN octans_internal.present AS p ON p.environment = e.id "
+                "ORDER BY p.environment IS NOT NULL, e.id"
+            ).fetchall()
+        found: dict[str, list[tuple[int, Environment]]] = {}
+        for variant, number, artefact, libraries, stamps in rows:
+            made = Environment(artefact, json.loads(libraries), json.loads(stamps))
+            found.setdefault(variant, []).append((number, made))
+        return found
+
+    def notice(self, made: Mapping[str, Environment]) -> dict[str, int]:
+        """Remember what variants are made of now; the number of each one's environment."""
+        known = self.environments()
+        numbers: dict[str, int] = {}
+        for variant, environment in made.items():
+            mine = known.get(variant.lower(), [])
+            same = next((n for n, other in mine if other.same(environment)), None)
+            current = mine[-1] if mine else None
+            if same is not None and current is not None and current[0] == same:
+                if current[1].stamps != environment.stamps:
+                    self._stamp(same, environment)
+                numbers[variant] = same
+            else:
+                numbers[variant] = self._present(variant, environment, same, mine)
+        return numbers
+
+    def _stamp(self, number: int, made: Environment) -> None:
+        """The same content with other times: it need not be read again."""
+        with self._store.exclusive() as cursor:
+            cursor.execute(
+                "UPDATE octans_internal.environments SET stamps = ? WHERE id = ?",
+                [json.dumps(dict(made.stamps)), number],
+            )
+
+    def _present(
+        self,
+        variant: str,
+        made: Environment,
+        same: int | None,
+        others: list[tuple[int, Environment]],
+    ) -> int:
+        """Make an environment the present one; say what it changed against every other."""
+        with self._store.exclusive() as cursor:
+            if same is None:
+                ((same,),) = cursor.execute(
+                    "INSERT INTO octans_internal.environments "
+                    "(variant, artefact, libraries, stamps, noticed_at) "
+                    "VALUES (?, ?, ?, ?, ?) RETURNING id",
+                    [
+                        variant,
+                        made.artefact,
+                        json.dumps(dict(made.libraries)),
+                        json.dumps(dict(made.stamps)),
+                        now(),
+                    ],
+                ).fetchall()
+            cursor.execute(
+                "DELETE FROM octans_internal.present WHERE lower(variant) = lower(?)", [variant]
+            )
+            cursor.execute("INSERT INTO octans_internal.present VALUES (?, ?)", [variant, same])
+            for number, other in others:
+                reason = other.changed(made)
+                if reason is not None:
+                    cursor.execute(
+                        "DELETE FROM octans_internal.changes WHERE past = ? AND present = ?",
+                        [number, same],
+                    )
+                    cursor.execute(
+                        "INSERT INTO octans_internal.changes VALUES (?, ?, ?)",
+                        [number, same, reason],
+                    )
+        assert same is not None
+        return same
+
+    def made_of(self, run: int, environments: Collection[int]) -> None:
+        """What a run's variants are made of."""
+        with self._store.exclusive() as cursor:
+            for number in sorted(environments):
+                cursor.execute(
+                    "INSERT INTO octans_internal.run_environments VALUES (?, ?)", [run, number]
+                )
+
+    def environments_of_runs(self) -> dict[tuple[int | None, str], int]:
+        """By run and variant (lower case), what it was made of."""
+        with self._store.cursor() as cursor:
+            rows = cursor.execute(
+                "SELECT r.run, lower(e.variant), e.id FROM octans_internal.run_environments AS r "
+                "JOIN octans_internal.environments AS e ON e.id = r.environment"
+            ).fetchall()
+        return {(run, variant): number for run, variant, number in rows}
+
+    # --- marks --------------------------------------------------------------------------------
+
+    def mark(self, mark: Mark) -> None:
+        """Everything observed so far that it covers is stale."""
+        with self._store.exclusive() as cursor:
+            cursor.execute(
+                "INSERT INTO octans_internal.marks "
+                "VALUES (?, ?, ?, ?, ?, nextval('octans_internal.tick'), ?)",
+                [mark.subject, mark.variant, mark.device, mark.metric, mark.reason, now()],
+            )
+
+    def marked(self, subject: str, since: int) -> bool:
+        """Was the whole of a subject marked after the ANALYZE `since`?"""
+        with self._store.cursor() as cursor:
+            row = cursor.execute(
+                "SELECT 1 FROM octans_internal.marks AS m WHERE lower(m.subject) = lower(?) "
+                "AND m.variant IS NULL AND m.marked_at > "
+                "(SELECT started_at FROM octans_internal.runs WHERE id = ?)",
+                [subject, since],
+            ).fetchone()
+        return row is not None
+
+    def reasons(self) -> Reasons:
+        """Why anything is stale."""
+        with self._store.cursor() as cursor:
+            changed = cursor.execute(_CHANGED).fetchall()
+            marks = cursor.execute(
+                "SELECT upto, subject, reason, variant, device, metric "
+                "FROM octans_internal.marks ORDER BY upto DESC"
+            ).fetchall()
+        return Reasons(
+            {(run, variant): reason for run, variant, reason in changed},
+            tuple((upto, Mark(*rest)) for upto, *rest in marks),
+        )
+
+    # --- feedback -----------------------------------------------------------------------------
+
+    def fed(self, filters: Collection[str]) -> dict[int, Fed]:
+        """By the id of a measurement, what counts in its place; one of `filters` goes first."""
+        with self._store.cursor() as cursor:
+            rows = cursor.execute(_FED, [list(filters)]).fetchall()
+        return {base: Fed(*rest)._replace(at=rest[-1].replace(tzinfo=UTC)) for base, *rest in rows}
+
+    def fold(self, repeats: Collection[Repeat]) -> None:
+        """Pool observations of an execution with the measurements they repeat.
+
+        Where executions in a row contradict a measurement, it is marked.
+        """
+        known = self.reasons()
+        marks: dict[Mark, None] = {}
+        with self._store.exclusive() as cursor:
+            for each in repeats:
+                ratios, base = self._fold(cursor, each), each.base
+                told = each.instead or base.statistic not in ("mean", "share")
+                reason = None if told else contradicted(ratios)
+                if reason is not None and known.of(each.id, base) is None:
+                    marks[Mark(base.subject, reason, base.variant, base.device, base.metric)] = None
+        for mark in marks:
+            self.mark(mark)
+
+    def _fold(self, cursor: Any, each: Repeat) -> list[float]:
+        """Pool one; the ratios of the newest executions to the measurement."""
+        key = [each.id, each.seen.filter or "", each.environment]
+        where = "WHERE base = ? AND filter = ? AND environment = ?"
+        row = cursor.execute(
+            f"SELECT value, ci_low, ci_high, n, n_failed, runs, ratios "
+            f"FROM octans_internal.feedback {where}",
+            key,
+        ).fetchone()
+        before: Pooled | None
+        if row is not None:
+            before, runs, ratios = Pooled(*row[:5]), row[5], row[6]
+        else:
+            before = None if each.instead else Pooled.of(each.base)
+            runs, ratios = 0, []
+        together = pool(before, Pooled.of(each.seen))
+        if each.base.value > 0:
+            ratios = [*ratios, each.seen.value / each.base.value][-RATIOS:]
+        cursor.execute(f"DELETE FROM octans_internal.feedback {where}", key)
+        cursor.execute(
+            "INSERT INTO octans_internal.feedback VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [*key, each.instead, *together, runs + 1, ratios, _utc(each.seen.at)],
+        )
+        return list(ratios)
+
+
+def _utc(at: datetime) -> datetime:
+    return at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo is not None else at

@@ -1,0 +1,264 @@
+"""Which choices and plans are decided so far, and what is said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from ..ir.physical import Choice
+from .decide import Costs, Judge, K, Verdict, final
+from .end_to_end import Made, made, text_of
+from .intervals import Interval
+from .lineage import Chain
+from .lineages import Lineage, audited, lineage, milder
+from .measure import Measure
+from .request import ProfiledStep, Request
+from .series import Series, calibrated, paired
+
+Own = tuple[str, Made]
+"""A step and how it is made."""
+
+Plan = tuple[Own, ...]
+"""A complete assignment: how every step is made, in the order of the steps."""
+
+
+class Verdicts:
+    """Judges what was measured.
+
+    Args:
+        request: what is measured, and what for.
+        chain: its plan.
+        measure: what was seen so far.
+        judge: the tests.
+        makers: by step key, the choices that are known to run; asked anew at every look.
+        plans: what was seen of complete assignments; filled by the caller.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        chain: Chain,
+        measure: Measure,
+        judge: Judge,
+        makers: Callable[[str], tuple[Choice, ...]],
+        plans: Mapping[Plan, Series],
+    ) -> None:
+        self.request = request
+        self.chain = chain
+        self.measure = measure
+        self.judge = judge
+        self.makers = makers
+        self.plans = plans
+        self.choices: dict[Own, Verdict[Own]] = {}
+        self.plans_done: dict[Plan, Verdict[Plan]] = {}
+        self.violated: dict[Lineage, str] = {}
+        self._pruned: set[Own] = set()
+        self._reference = {stage.step: stage.choice for stage in chain.stages}
+        self._keys = [stage.step for stage in chain.stages]
+
+    def _step(self, key: str) -> ProfiledStep:
+        return self.request.steps.get(key) or ProfiledStep(key)
+
+    def decide(self) -> None:
+        """Stop what the blocks so far have decided."""
+        for key in self._keys:
+            own = [(key, made(choice)) for choice in self.makers(key)]
+            self._stop(own, self.choices, self._judged, lambda one: self.measure.costs(*one))
+        self._stop(list(self.plans), self.plans_done, self._judged_plan, self._plan_costs)
+        for key in self._keys:
+            for choice in self.makers(key):
+                one = (key, made(choice))
+                holding = [plan for plan in self.plans if one in plan]
+                if one in self.choices or not holding:
+                    continue
+                if all(plan in self.plans_done for plan in holding):
+                    reasons = {self.plans_done[plan].reason for plan in holding}
+                    why = reasons.pop() if len(reasons) == 1 else "decided"
+                    short = all(self.plans_done[plan].short for plan in holding)
+                    reason = f"every plan with it is {why}"
+                    self.choices[one] = Verdict(reason, self._seen(), short=short)
+        self._prune()
+        self.settle()
+
+    def _prune(self) -> None:
+        """Stop derived variants where a milder one of their lineage surely falls short."""
+        if not self.judge.strategy.ladders:
+            return
+        for own in [(key, made(c)) for key in self._keys for c in self.makers(key)]:
+            found, shorter = self._lineage(own), self._short(own)
+            if found is None or shorter is None or found in self.violated:
+                continue
+            if self._suffices(own):
+                self.violated[found] = (
+                    f"{own[1][0]} suffices although {shorter}, which is milder, falls short: "
+                    f"variants of {found[0]} by {found[1]} are not pruned"
+                )
+                for other in [one for one in self._pruned if self._lineage(one) == found]:
+                    self._pruned.discard(other)
+                    reason = self.choices.pop(other).reason
+                    for plan in [p for p in self.plans_done if other in p]:
+                        if self.plans_done[plan].reason == reason:
+                            del self.plans_done[plan]
+        for key in self._keys:
+            for own in [(key, made(choice)) for choice in self.makers(key)]:
+                strategy = self.judge.strategy
+                open_to_it = own not in self.choices and self._lineage(own) not in self.violated
+                if not open_to_it or audited(own[1][0], strategy.audit, strategy.seed):
+                    continue
+                shorter = self._short(own)
+                if shorter is not None:
+                    self._pruned.add(own)
+                    reason = f"{shorter}, which is milder, falls short"
+                    self.choices[own] = Verdict(reason, self._seen())
+
+    def _suffices(self, own: Own) -> bool:
+        """Is it surely above what is asked of its model, or of the subject that it is?"""
+        if own in self._pruned:
+            return False
+        aim, key = self.request.aim, own[0]
+        asked = dict(aim.models).get(self.chain.stage(key).model)
+        if asked is None and key == self.request.subject:
+            asked = aim.accuracy
+        if asked is None:
+            return self.choices.get(own, Verdict("", 0)).meets
+        verdict: Verdict[Own] | None = self.judge.against(
+            self.quality(own), asked, self._seen(), above=True
+        )
+        return verdict is not None and verdict.meets
+
+    def _lineage(self, own: Own) -> Lineage | None:
+        derivation = self.request.derivations.get(own[1][0])
+        return None if derivation is None else lineage(derivation)
+
+    def _short(self, own: Own) -> str | None:
+        """A milder variant at the same knobs that surely falls short."""
+        for name in milder(own[1][0], self.request.derivations):
+            verdict = self.choices.get((own[0], (name, own[1][1])))
+            if verdict is not None and verdict.short:
+                return name
+        return None
+
+    def _stop(
+        self,
+        targets: Sequence[K],
+        done: dict[K, Verdict[K]],
+        judged: Callable[[K], Verdict[K] | None],
+        cost: Callable[[K], Costs],
+    ) -> None:
+        """Judge what is not done; then what is needless beside what meets what is asked."""
+        for target in targets:
+            verdict = judged(target) if target not in done else None
+            if verdict is not None:
+                done[target] = verdict
+        winners = [target for target in targets if target in done and done[target].meets]
+        for target in targets if winners else ():
+            if target not in done:
+                verdict = self.judge.needless(target, winners, cost, self._seen())
+                if verdict is not None:
+                    done[target] = verdict
+
+    def _seen(self) -> int:
+        """Rows in the open blocks."""
+        return sum(len(block.places) for block in self.measure.blocks)
+
+    def _judged(self, own: Own) -> Verdict[Own] | None:
+        """Why a choice is decided, if it is."""
+        key, choice = own[0], self._choice_of(own)
+        seen = self.quality(own)
+        reason = self.judge.failing(self.measure.failures(key, choice, self._reference))
+        if reason is not None:
+            return Verdict(reason, self._seen())
+        verdict = self._missed(key, seen) if seen.scores else None
+        if verdict is not None:
+            return verdict
+        others = [(key, made(other)) for other in self.makers(key)]
+        rivals = [one for one in others if one != own and one not in self.choices]
+        by = self.judge.dominator(own, rivals, self.quality, lambda one: self.measure.costs(*one))
+        if by is None:
+            return None
+        variant, knobs = by[1]
+        name = variant + (f" ({knobs})" if knobs else "")
+        return Verdict(f"dominated by {name}", self._seen(), by)
+
+    def quality(self, own: Own) -> Series:
+        """Scores of a step under the reference choices below it."""
+        return self.measure.series.get(("quality", *own, None)) or Series()
+
+    def _missed(self, key: str, seen: Series) -> Verdict[Own] | None:
+        """What an SLO on the model, or on the subject that the step is, says of a choice."""
+        aim = self.request.aim
+        asked = dict(aim.models).get(self.chain.stage(key).model)
+        verdict: Verdict[Own] | None = None
+        if asked is not None:
+            verdict = self.judge.against(seen, asked, self._seen())
+        if verdict is None and aim.accuracy is not None and key == self.request.subject:
+            enough = not aim.maximize_accuracy
+            verdict = self.judge.against(seen, aim.accuracy, self._seen(), above=enough)
+        return verdict
+
+    def _judged_plan(self, plan: Plan) -> Verdict[Plan] | None:
+        """Why a plan is decided, if it is."""
+        for own in plan:
+            verdict = self.choices.get(own)
+            if verdict is not None:
+                better = verdict.by
+                by = None
+                if better is not None:
+                    by = tuple(better if part == own else part for part in plan)
+                return Verdict(verdict.reason, self._seen(), by)
+        aim = self.request.aim
+        if aim.accuracy is not None:
+            enough = not aim.maximize_accuracy
+            judged: Verdict[Plan] | None = self.judge.against(
+                self.plans[plan], aim.accuracy, self._seen(), above=enough
+            )
+            if judged is not None:
+                return judged
+        rivals = [other for other in self.plans if other != plan and other not in self.plans_done]
+        by_plan = self.judge.dominator(plan, rivals, self.plans.__getitem__, self._plan_costs)
+        return None if by_plan is None else Verdict("dominated", self._seen(), by_plan)
+
+    def _plan_costs(self, plan: Plan) -> Costs:
+        """By device, all steps on it: seconds of single calls in a row, and what a row takes."""
+        parts = []
+        for key, own in plan:
+            given = self._step(key).given
+            below = next((o for k, o in plan if k == given), None)
+            share = self.measure.runs_on(key, given, below)
+            parts.append((self.measure.costs(key, own), share))
+        devices = set.intersection(*(set(costs) for costs, _ in parts)) if parts else set()
+        found: dict[str, tuple[float, ...]] = {}
+        for device in devices:
+            single = sum(costs[device][0] for costs, _ in parts)
+            sums = [
+                sum(share * costs[device][place] for costs, share in parts)
+                for place in range(1, min(len(costs[device]) for costs, _ in parts))
+            ]
+            found[device] = (single, *sums)
+        return found
+
+    def settle(self) -> None:
+        """Record what was stopped beside what was not, on the rows both saw."""
+        for own, verdict in self.choices.items():
+            series = self.quality(own)
+            if verdict.by is not None and series.scores:
+                anchor = self.quality(final(self.choices, verdict.by))
+                interval = self._beside(series, anchor)
+                self.measure.recorded_quality(own[0], self._choice_of(own), series, interval)
+        for plan, judged in self.plans_done.items():
+            anchor_plan = final(self.plans_done, judged.by) if judged.by is not None else None
+            if anchor_plan is not None and anchor_plan in self.plans:
+                interval = self._beside(self.plans[plan], self.plans[anchor_plan])
+                text = text_of({own[0]: self._choice_of(own) for own in plan})
+                self.measure.recorded_accuracy(self.request.subject, text, interval)
+
+    def _beside(self, series: Series, anchor: Series) -> Interval:
+        """A stopped series' estimate, see `calibrated`."""
+        raw = series.interval(self.measure.level(series))
+        differences, _ = paired(series, anchor)
+        if not len(differences):
+            return raw
+        return calibrated(raw, float(differences.mean()), anchor.interval().value)
+
+    def _choice_of(self, own: Own) -> Choice:
+        """The choice on its first device."""
+        return next(c for c in self.makers(own[0]) if made(c) == own[1])

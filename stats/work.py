@@ -1,0 +1,365 @@
+"""The pieces of work of one ANALYZE, block after block, and what they found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product, zip_longest
+
+from ..errors import RunError
+from ..ir.physical import Choice
+from ..ir.types import ROW
+from .blocks import Block
+from .decide import Judge
+from .end_to_end import Evaluator, Made, Truth, made, text_of, truth_of
+from .joint_errors import JointErrorsMeasure
+from .ladder import Policy, frugal
+from .lineage import Chain, chain
+from .measure import Measure
+from .meter import Meter
+from .observation import Observation
+from .prefixes import Recall
+from .recorder import Recorder
+from .request import Pick, ProfiledStep, Request
+from .sequential import blocks
+from .series import Series
+from .strategy import StoppedChoice, Strategy
+from .verdicts import Plan, Verdicts
+
+MAX_ASSIGNMENTS = 64
+"""Complete assignments (or pairs of choices) measured without asking which ones matter (ours)."""
+
+Piece = tuple[str, Callable[[], None]]
+
+
+class Work:
+    """Everything to be done, most needed first, and what is known so far."""
+
+    def __init__(
+        self,
+        request: Request,
+        meter: Meter,
+        policy: Policy,
+        strategy: Strategy,
+        pick: Pick | None,
+        observations: list[Observation],
+        notes: list[str],
+        prefixes: Recall | None = None,
+    ) -> None:
+        self.request = request
+        self.meter = meter
+        self.strategy = strategy
+        self.pick = pick
+        self.observations = observations
+        self.notes = notes
+        self._prefixes = prefixes if strategy.reuse else None
+        self.chain: Chain = chain(request.plan)
+        self.reference = {stage.step: stage.choice for stage in self.chain.stages}
+        self.broken: set[tuple[str, Made]] = set()
+        self.plans: dict[Plan, Series] = {}
+        self._source = meter.scan(self.chain.scan).sort_by(ROW)
+        self._batches: dict[tuple[str, Made], int] = {}
+        self._truths: dict[int, Truth | None] = {}
+        self._places = self._blocks()
+        if strategy.ladders:
+            policy = frugal(policy, request.aim.latency)
+        record = Recorder(observations, meter.now, request.run, request.versions)
+        self.measure = Measure(meter, record, policy, self.rows, len(self._places))
+        self.joint = JointErrorsMeasure(self.measure, record)
+        judge = Judge(strategy, request.aim.confidence or strategy.confidence)
+        self.verdicts = Verdicts(request, self.chain, self.measure, judge, self.makers, self.plans)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the sample."""
+        return int(self._source.num_rows)
+
+    def _blocks(self) -> list[list[int]]:
+        """Positions of the rows looked at together: all at once unless stopping early."""
+        if not self.strategy.early_stop or not self.rows:
+            return [list(range(self.rows))]
+        return blocks(
+            self.request.strata if self.strategy.stratify else None,
+            self.rows,
+            self.request.clusters,
+            self.strategy.first_block,
+            self.strategy.growth,
+            self.strategy.seed,
+        )
+
+    def _open(self, look: int) -> None:
+        """Let the measurements see the blocks up to this look's."""
+        while len(self.measure.blocks) <= look:
+            places = self._places[len(self.measure.blocks)]
+            evaluator = Evaluator(
+                self.chain, self.meter, self._source.take(places), self._batches,
+                prefixes=self._prefixes, remember=self.strategy.reuse,
+            )  # fmt: skip
+            self.measure.blocks.append(
+                Block(evaluator, places, self.request.labels, self.request.clusters)
+            )
+
+    # What there is to measure
+
+    def step(self, key: str) -> ProfiledStep:
+        """What the request says of a step."""
+        return self.request.steps.get(key) or ProfiledStep(key)
+
+    def choices(self, key: str) -> tuple[Choice, ...]:
+        """The reference first, then the others, each once."""
+        found: dict[tuple[Made, str], Choice] = {}
+        for choice in (self.reference[key], *self.request.choices.get(key, ())):
+            found.setdefault((made(choice), choice.device), choice)
+        return tuple(found.values())
+
+    def makers(self, key: str) -> tuple[Choice, ...]:
+        """The choices that may answer differently, as far as they are known to run."""
+        found: dict[Made, Choice] = {}
+        for choice in self.choices(key):
+            if (key, made(choice)) not in self.broken:
+                found.setdefault(made(choice), choice)
+        return tuple(found.values())
+
+    def undecided(self, key: str, choice: Choice) -> bool:
+        """Is it still worth measuring?"""
+        own = (key, made(choice))
+        return own not in self.verdicts.choices and own not in self.broken
+
+    def pieces(self) -> list[Piece]:
+        """All work, most needed first."""
+        return [piece for look in range(len(self._places)) for piece in self._round(look)]
+
+    def _round(self, look: int) -> Iterator[Piece]:
+        """Everything on one more block."""
+        keys = list(self.reference)
+
+        def at(label: str, work: Callable[..., None], *given: object) -> Piece:
+            def run() -> None:
+                self._open(look)
+                work(look, *given)
+
+            return label, run
+
+        for key in keys:
+            yield at(f"{key}: inputs", self._inputs, key)
+            yield at(
+                self._label(key, self.choices(key)[0]), self._choice, key, self.choices(key)[0]
+            )
+        for others in zip_longest(*(self.choices(key)[1:] for key in keys)):
+            for key, choice in zip(keys, others, strict=True):
+                if choice is not None:
+                    yield at(self._label(key, choice), self._choice, key, choice)
+        for key in keys:
+            given = self.step(key).given
+            for choice in self.makers(given) if given in self.reference else ():
+                label = f"{key}: when {given} is {choice.variant}"
+                yield at(label, self._condition, key, given, choice)
+        for key in keys:
+            above = [other for other in keys if key in self.step(other).instead_of]
+            for choice in self.makers(key) if above else ():
+                label = f"{key}: {choice.variant} where it is not replaced"
+                yield at(label, self._kept, key, choice, above)
+        if look == len(self._places) - 1:
+            for first, second in self.request.dependences:
+                for choice in self.makers(first):
+                    label = f"{second}: errors together with {first} as {choice.variant}"
+                    yield at(label, self._together, first, second, choice)
+        if self.request.metric is not None and self.request.subject not in keys:
+            yield at("end to end", self._end_to_end)
+        if self.strategy.early_stop and look < len(self._places) - 1:
+            yield at("what is decided", self._decide)
+
+    @staticmethod
+    def _label(key: str, choice: Choice) -> str:
+        variant, knobs = made(choice)
+        return f"{key}: {variant}" + (f" ({knobs})" if knobs else "") + f" on {choice.device}"
+
+    # Single pieces
+
+    def _inputs(self, look: int, key: str) -> None:
+        self.measure.rate(key, self.reference)
+        if look in (0, len(self._places) - 1):
+            self.measure.inputs(key, self.reference)
+
+    def _choice(self, look: int, key: str, choice: Choice) -> None:
+        """Ladder and quality of one choice; a choice that cannot run is noted, not fatal."""
+        if not self.undecided(key, choice):
+            return
+        step = self.step(key)
+        first_device = next(c.device for c in self.choices(key) if made(c) == made(choice))
+        is_reference = made(choice) == made(self.reference[key])
+        try:
+            problem = self.measure.ladder(key, choice, self.reference)
+            if problem is not None:
+                self.notes.append(f"{key}: {choice.variant}: {problem}")
+            if choice.device == first_device:
+                self.measure.answers(key, choice, self.reference, refusable=not is_reference)
+                problem = self.measure.untruthful(key, step.metric, step.base)
+                if problem is not None:
+                    self.notes.append(f"{key}: {problem}")
+                elif step.metric is not None:
+                    self.measure.quality(key, choice, self.reference, step.metric, step.base)
+        except RunError as error:
+            # A runner stopped from outside may report it as a failed run.
+            self.meter.check()
+            if is_reference:
+                raise
+            self.broken.add((key, made(choice)))
+            self.notes.append(f"{key}: {choice.variant} cannot run: {error.message}")
+            self.measure.broken(key, choice)
+
+    def _condition(self, look: int, key: str, given: str, choice: Choice) -> None:
+        """One conditioning choice: the rate under it, and what this step is worth there."""
+        if not self.undecided(given, choice):
+            return
+        step = self.step(key)
+        assignment = {**self.reference, given: choice}
+        condition = (self.chain.stage(given).context, choice)
+        self.measure.rate(key, assignment, condition)
+        few = len(self.makers(given)) * len(self.makers(key)) <= MAX_ASSIGNMENTS
+        if step.metric is None or self.measure.untruthful(key, step.metric, step.base):
+            return
+        if few or made(choice) == made(self.reference[given]):
+            for own in self.makers(key):
+                if self._pair_matters((given, made(choice)), (key, made(own))):
+                    self.measure.quality(key, own, assignment, step.metric, step.base, condition)
+
+    def _pair_matters(self, *pair: tuple[str, Made]) -> bool:
+        """Is there an undecided plan with both, or none known yet?"""
+        if any(one in self.verdicts.choices for one in pair):
+            return False
+        with_both = [plan for plan in self.plans if set(pair) <= set(plan)]
+        return not with_both or any(plan not in self.verdicts.plans_done for plan in with_both)
+
+    def _kept(self, look: int, key: str, choice: Choice, above: Sequence[str]) -> None:
+        """Quality of a replaced step on the rows where nothing replaced it."""
+        step = self.step(key)
+        if not self.undecided(key, choice) or step.metric is None:
+            return
+        if self.measure.untruthful(key, step.metric, step.base) is None:
+            condition = (self.chain.stage(key).context, choice)
+            assignment = {**self.reference, key: choice}
+            self.measure.quality(key, choice, assignment, step.metric, step.base, condition, above)
+
+    def _together(self, look: int, first: str, second: str, choice: Choice) -> None:
+        """Errors of the second step together with those of a choice of the first.
+
+        Beyond `MAX_ASSIGNMENTS` pairs, only those in which one step is at its reference. A choice
+        that was stopped is taken as far as its answers are known: nothing is run for it.
+        """
+        others = self.makers(second)
+        if len(self.makers(first)) * len(others) > MAX_ASSIGNMENTS:
+            if made(choice) != made(self.reference[first]):
+                others = others[:1]
+            self.notes.append(f"{first} and {second}: not all pairs of choices were run together")
+        for other in others:
+            pair = (choice, other)
+            open_ = self.undecided(first, choice) and self.undecided(second, other)
+            try:
+                problem = self.joint.pair(
+                    self.step(first), self.step(second), pair, self.reference, run=open_
+                )
+            except RunError as error:
+                self.meter.check()
+                problem = f"{other.variant} after {choice.variant}: {error.message}"
+            if problem is not None:
+                self.notes.append(f"{first} and {second}: {problem}")
+
+    def _end_to_end(self, look: int) -> None:
+        """Accuracy of complete assignments."""
+        metric = self.request.metric
+        if metric is None:
+            return
+        if self._truth(self.measure.blocks[0]) is None:
+            self.notes.append("end to end: no label, and not every model has a BASE variant")
+            return
+        for assignment in self._assignments(look):
+            plan = tuple((key, made(choice)) for key, choice in assignment.items())
+            if plan in self.verdicts.plans_done:
+                continue
+            try:
+                self.plans[plan] = self.measure.accuracy(
+                    self.request.subject, assignment, metric, self._known_truth
+                )
+            except RunError as error:
+                self.meter.check()
+                self.notes.append(f"end to end: {text_of(assignment)}: {error.message}")
+
+    def _truth(self, block: Block) -> Truth | None:
+        """What is right end to end on a block's rows."""
+        place = self.measure.blocks.index(block)
+        if place not in self._truths:
+            metric = self.request.metric
+            assert metric is not None
+            label = block.labels.get((self.request.subject, metric.output))
+            self._truths[place] = truth_of(block.evaluator, metric, label, self._base())
+        return self._truths[place]
+
+    def _known_truth(self, block: Block) -> Truth:
+        truth = self._truth(block)
+        assert truth is not None  # known on the first block, so on all
+        return truth
+
+    def _base(self) -> dict[str, Choice] | None:
+        """The assignment of BASE variants; a step with one way to compute it is its own base."""
+        found: dict[str, Choice] = {}
+        for key in self.reference:
+            base = self.step(key).base
+            only = self.makers(key)
+            if base is None and len(only) != 1:
+                return None
+            found[key] = base if base is not None else only[0]
+        return found
+
+    def _assignments(self, look: int) -> Iterator[Mapping[str, Choice]]:
+        """All complete assignments while they are few, else (on all rows) the picked ones."""
+        keys = list(self.reference)
+        makers = [self.makers(key) for key in keys]
+        if math.prod(len(options) for options in makers) <= MAX_ASSIGNMENTS:
+            for combination in product(*makers):
+                yield dict(zip(keys, combination, strict=True))
+            return
+        if look < len(self._places) - 1:
+            return
+        if self.pick is None:
+            yield self.reference
+            self.notes.append("end to end: only the reference; there are too many assignments")
+            return
+        picked = self.pick(tuple(self.observations))
+        yield from ({key: choices[key] for key in keys} for choices in picked[:MAX_ASSIGNMENTS])
+        if len(picked) > MAX_ASSIGNMENTS:
+            self.notes.append(f"end to end: {len(picked) - MAX_ASSIGNMENTS} picked were left out")
+
+    # What is decided
+
+    def _decide(self, look: int) -> None:
+        self.verdicts.decide()
+        self.notes.extend(self.verdicts.violated.values())
+
+    def settle(self) -> None:
+        """Record what was stopped beside what was not."""
+        self.verdicts.settle()
+
+    def decided(self) -> tuple[StoppedChoice, ...]:
+        """The choices measured no further, in the order of the steps."""
+        return tuple(
+            StoppedChoice(key, *own, verdict.reason, verdict.rows)
+            for key in self.reference
+            for (of, own), verdict in self.verdicts.choices.items()
+            if of == key
+        )
+
+    def saved(self) -> float:
+        """Share of the rows of all choices and plans that was not needed."""
+        targets = [
+            self.verdicts.quality((key, made(choice)))
+            for key in self.reference
+            for choice in self.makers(key)
+            if self.verdicts.quality((key, made(choice))).pieces
+        ]
+        targets += self.plans.values()
+        if not targets:
+            return 0.0
+        sizes = [len(places) for places in self._places]
+        done = sum(sum(sizes[: len(seen.pieces)]) for seen in targets)
+        return 1.0 - done / (self.rows * len(targets)) if self.rows else 0.0

@@ -1,0 +1,116 @@
+"""An ANALYZE killed by SIGKILL continues: it ends with the statistics of an undisturbed one."""
+
+import multiprocessing
+import os
+import random
+import shutil
+import sys
+import time
+
+import duckdb
+import killed
+import octans
+import pytest
+
+KILLS = 20
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Forked from a server that has imported everything: starting one takes milliseconds."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["killed"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # 3.11's server forgets sys.path
+        first = context.Process(target=time.sleep, args=(0,))
+        first.start()
+        first.join()
+    return context
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A catalog with everything declared, and the files it replays."""
+    folder = tmp_path_factory.mktemp("killed")
+    killed.record(folder)
+    with octans.connect(folder / "declared.duckdb", base_dir=folder) as session:
+        session.sql(killed.STATEMENTS)
+    return folder
+
+
+class Trial:
+    """One catalog, analyzed until it is killed, and again."""
+
+    def __init__(self, folder, processes, name):
+        self.path = folder / f"{name}.duckdb"
+        shutil.copy(folder / "declared.duckdb", self.path)
+        self.processes = processes
+        self.logs = []
+
+    def analyze(self, **kill):
+        """The exit code of a process that analyzes; its log is the last of `logs`."""
+        log = self.path.with_suffix(f".{len(self.logs)}")
+        process = self.processes.Process(target=killed.analyze, args=(self.path, log), kwargs=kill)
+        process.start()
+        process.join(60)
+        self.logs.append(log.read_bytes() if log.exists() else b"")
+        self.said = log.with_suffix(".said").read_text() if process.exitcode == 0 else None
+        return process.exitcode
+
+    def query(self, sql):
+        """What the file says, looked at from outside."""
+        with duckdb.connect(str(self.path)) as connection:
+            return connection.execute(sql).fetchall()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(world, processes):
+    trial = Trial(world, processes, "undisturbed")
+    began = time.perf_counter()
+    assert trial.analyze() == 0
+    trial.seconds = time.perf_counter() - began
+    trial.statistics = trial.query(killed.STATISTICS)
+    assert {row[1] for row in trial.statistics} >= {"latency", "failure", "quality", "accuracy"}
+    return trial
+
+
+def calls_of_runs(log, count):
+    """Calls made in the first `count` runs of stages."""
+    parts = log.split(b"r")
+    return sum(part.count(b"c") for part in parts[:count])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(KILLS))
+def test_the_final_statistics_equal_an_undisturbed_runs(world, processes, undisturbed, seed):
+    """Killed at a random call, or at a random time, which may be amid a write."""
+    whole = undisturbed.logs[0]
+    rng = random.Random(seed)
+    trial = Trial(world, processes, f"trial{seed}")
+    if seed % 2:
+        exitcode = trial.analyze(kill_at=rng.randrange(1, whole.count(b"c")))
+        assert exitcode == -9
+    else:
+        trial.analyze(kill_after=rng.random() * undisturbed.seconds)
+        if trial.query("SELECT 1 FROM octans.runs WHERE status = 'done'"):
+            return  # it had ended; another ANALYZE would measure times anew
+    noted = trial.query("SELECT count(*) FROM octans_internal.checkpoints")[0][0]
+    assert trial.analyze() == 0
+    assert trial.query(killed.STATISTICS) == undisturbed.statistics
+    # What was noted is not run again, and nothing but the last piece of work was not noted.
+    before, after = trial.logs
+    assert after.count(b"c") == whole.count(b"c") - calls_of_runs(whole, noted)
+    assert noted >= before.rpartition(b"p")[0].count(b"r")
+    assert (f"{noted} of its measurements are reused" in trial.said) == (noted > 0)
+    assert trial.query("SELECT count(*) FROM octans_internal.checkpoints") == [(0,)]
+
+
+@pytest.mark.slow
+def test_killed_twice_it_continues_twice(world, processes, undisturbed):
+    trial = Trial(world, processes, "twice")
+    total = undisturbed.logs[0].count(b"c")
+    assert trial.analyze(kill_at=total // 2) == -9
+    assert trial.analyze(kill_at=total // 4) == -9
+    assert trial.analyze() == 0
+    assert trial.query(killed.STATISTICS) == undisturbed.statistics
+    assert trial.logs[2].count(b"c") < total // 2
