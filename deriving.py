@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .catalog_db.problems import taken
 from .dsl import ast
 from .errors import BindError, OctansError, RunError
-from .ir.models import Backend, Build, Derivation, Scalar, Variant, transform_text
+from .ir.models import Build, Derivation, Scalar, Variant, transform_text
 from .ir.record import dataclass
 from .result import Result
 
@@ -85,9 +85,17 @@ def rows_for(session: Session, variant: Variant) -> Learnt | None:
 
 def save(session: Session, built: Variant, learnt: Learnt | None, *, replace: bool) -> Variant:
     """Store a built variant; the rows it learnt from are set aside before it can be measured."""
+    from .executor.artefacts import environment
+
     if learnt is not None and built.derivation is not None and built.derivation.build is not None:
         learnt.sample.remember(session, built.derivation.build.file)
-    return session.catalog.save(built, replace=replace)
+    saved = session.catalog.save(built, replace=replace)
+    located = session.catalog.derivations.located(saved)
+    assert located.backend is not None
+    session.catalog.freshness.notice(
+        {saved.full_name: environment(located.backend, session.base_dir)}
+    )
+    return saved
 
 
 def _created(variant: Variant, catalog: Catalog) -> str:
@@ -98,32 +106,60 @@ def _created(variant: Variant, catalog: Catalog) -> str:
         made = variant.derivation.build
         lines[0] += f": {made.size_bytes:,} bytes, {made.base_bytes:,} before"
     lines += [
-        f"note: {other.full_name}: {reason}"
-        for other in catalog.variants(variant.model)
-        if other.full_name != variant.full_name
-        and (reason := out_of_date(catalog, other)) is not None
+        f"note: {name}: {reason}"
+        for name, reason in waiting(catalog).items()
+        if name.partition(".")[0] == variant.model and name != variant.full_name
     ]
     return "\n".join(lines)
 
 
-def out_of_date(catalog: Catalog, variant: Variant) -> str | None:
-    """Why a derived variant cannot be used before it is built again; None where it can."""
+def waiting(catalog: Catalog) -> dict[str, str]:
+    """By name, why a derived variant cannot be used before it is built again.
+
+    Whether files changed is what `environments.notice` saw last.
+    """
+    variants = {variant.full_name: variant for variant in catalog.variants()}
+    derived = [variant for variant in variants.values() if variant.derivation is not None]
+    made = catalog.freshness.artefacts() if derived else {}
+    found: dict[str, str] = {}
+
+    def reason(variant: Variant) -> str | None:
+        """Its own, else that its base waits."""
+        own = _out_of_date(variant, variants, made)
+        base = None if variant.derivation is None else variants.get(variant.derivation.base)
+        if own is None and base is not None and reason(base) is not None:
+            return f"{base.full_name}, which it was built from, is to be built again"
+        return own
+
+    for variant in derived:
+        assert variant.derivation is not None
+        why = reason(variant)
+        if why is not None:
+            again = f"CREATE OR REPLACE VARIANT {variant.full_name} FROM {variant.derivation.base}"
+            found[variant.full_name] = f"{why}: {again} BY {transform_text(variant.derivation)}"
+    return found
+
+
+def _out_of_date(
+    variant: Variant, variants: Mapping[str, Variant], made: Mapping[str, str]
+) -> str | None:
+    """Why a variant's artefact is not the one that its definition says; None where it is."""
     derivation = variant.derivation
     if derivation is None:
         return None
-    again = f"CREATE OR REPLACE VARIANT {variant.full_name} FROM {derivation.base} BY "
-    again += transform_text(derivation)
     if derivation.build is None or variant.backend is None:
-        return f"it was never built: {again}"
-    base = catalog.variant(derivation.base)
-    if base is None or base.version != derivation.build.base_version:
+        return "it was never built"
+    build, base = derivation.build, variants.get(derivation.base)
+    if base is None or base.version != build.base_version:
         now = "which is gone" if base is None else f"which has version {base.version} now"
-        return (
-            f"it was built from version {derivation.build.base_version} of {derivation.base}, "
-            f"{now}: {again}"
-        )
-    if not Path(variant.backend.target).is_file():
-        return f"its artefact {derivation.build.file} is gone: {again}"
+        return f"it was built from version {build.base_version} of {derivation.base}, {now}"
+    if made.get(base.full_name.lower(), build.base_artefact) != build.base_artefact:
+        return f"the files of {base.full_name} changed since it was built from them"
+    path = Path(variant.backend.target)
+    if not path.is_file():
+        return f"its artefact {build.file} is gone"
+    if made.get(variant.full_name.lower(), path.stem) != path.stem:
+        return f"its artefact {build.file} was changed"
     return None
 
 
@@ -145,6 +181,7 @@ def build(
         BindError: OC0239, a variant of the base's backend cannot be transformed so.
         RunError: OC0404, OC0406, or OC0440, OC0441, OC0443 for this one artefact.
     """
+    from .executor.artefacts import environment, size
     from .executor.derive import SUFFIXES, libraries
     from .stats.effects import effect_of
 
@@ -158,23 +195,25 @@ def build(
     _tell(session, f"building {variant.full_name}")
     _transform(variant.full_name, base, derivation, path, target, rows)
     assert base.backend is not None
-    options = base.backend.options
+    backend = base.backend.replace(target=str(target))
     _tell(session, f"checking {variant.full_name}")
-    _check(session, variant.replace(backend=Backend(kind, str(target), options)))
-    size = target.stat().st_size
-    name = work.adopt(target)
+    _check(session, variant.replace(backend=backend))
+    size_bytes = size(backend, session.base_dir)
+    name = work.adopt(target, environment(backend, session.base_dir).artefact)
+    source = environment(base.backend, session.base_dir)
+    session.catalog.freshness.notice({base.full_name: source})
     made = Build(
         file=name,
-        size_bytes=size,
+        size_bytes=size_bytes,
         base_version=base.version,
-        base_artefact=_digest(path),
-        base_bytes=path.stat().st_size,
+        base_artefact=source.artefact,
+        base_bytes=size(base.backend, session.base_dir),
         libraries=libraries(kind),
         effect=effect_of(derivation.transform, derivation.args),
         rows=0 if rows is None else len(rows),
     )
     return variant.replace(
-        backend=Backend(kind, name, options), derivation=derivation.replace(build=made)
+        backend=backend.replace(target=name), derivation=derivation.replace(build=made)
     )
 
 
@@ -282,8 +321,3 @@ def _check(session: Session, variant: Variant) -> None:
             f"what was built for {variant.full_name} does not run", code="OC0443",
             notes=(error.message,),
         ) from error  # fmt: skip
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

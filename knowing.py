@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from .deriving import waiting
 from .dsl import ast
 from .environments import notice
 from .errors import RunError
@@ -190,13 +191,7 @@ def _unavailable(session: Session) -> dict[str, str]:
 
     found = {}
     for variant in session.catalog.variants():
-        if variant.derivation is not None:
-            from .deriving import out_of_date
-
-            reason = out_of_date(session.catalog, variant)
-            if reason is not None:
-                found[variant.full_name] = reason
-        elif variant.backend is not None and variant.backend.kind not in KINDS:
+        if variant.backend is not None and variant.backend.kind not in KINDS:
             kind = variant.backend.kind
             found[variant.full_name] = LATER.get(kind, f"there is no backend {kind}")
-    return found
+    return found | waiting(session.catalog)

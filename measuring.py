@@ -198,8 +198,9 @@ def _per_element(seen: Sequence[Observation], device: str) -> Interval | None:
 
 def _size(session: Session, variant: Variant, seen: Sequence[Observation]) -> int | None:
     """Bytes of the artefact; of what has none, its measured memory."""
+    from .executor.artefacts import size
     from .executor.kinds import TRANSFORMS
 
     if variant.backend is not None and variant.backend.kind in TRANSFORMS:
-        return (session.base_dir / variant.backend.target).stat().st_size
+        return size(variant.backend, session.base_dir)
     return next((int(o.value) for o in seen if o.metric == "memory"), None)

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
-from .deriving import Learnt, able, build, out_of_date, rows_for, save
+from .deriving import Learnt, able, build, rows_for, save, waiting
 from .dsl import ast
 from .dsl.binder import BoundDerive, bind_derive
 from .dsl.printer import to_text
+from .environments import made_of
 from .errors import OctansError, RunError
 from .executor.kinds import LEARNING, TRANSFORMS
 from .ir.models import Derivation, Knobs, Model, Scalar, Variant, transform_text
@@ -165,14 +166,16 @@ class _Search:
                 replace(seen, variant_version=saved.version)
                 for seen in candidate.measured.observations
             )
+            made_of(self.session, self.run, [saved.full_name])
             verdict.kept, verdict.reason = True, "nothing is as good in quality, time and size"
         self.session.catalog.flush()
 
     def _existing(self) -> dict[str, Point]:
         """The variants there are, measured on the same rows; one that cannot run is left out."""
         found: dict[str, Point] = {}
+        wait = waiting(self.session.catalog)
         for variant in self.session.catalog.variants(self.bound.model.name):
-            if out_of_date(self.session.catalog, variant) is not None:
+            if variant.full_name in wait:
                 continue
             for knobs in settings_of(variant):
                 self._check(f"measuring {variant.full_name}")

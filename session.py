@@ -307,23 +307,18 @@ class Session:
     def _plan(self, statement: ast.Select, options: ast.ExplainOptions | None = None) -> Planned:
         from .planning import Planned
 
-        self._see_frames(statement.query.tree)
+        self._see(statement.query.tree)
         return Planned.of(self, statement, options or ast.ExplainOptions(), self._advice)
 
     def _plain_sql(self, statement: ast.PlainSql) -> Result:
         """DuckDB's work, but for a stored query that calls models."""
-        from sqlglot import exp
-
-        from .environments import notice
         from .plain import explained_refusal, refuse_own, stores_calls
 
         refuse_own(statement)
         if stores_calls(self, statement) and statement.select is not None:
             return self._plan(statement.select).store(statement.head)
         if statement.tree is not None:
-            self._see_frames(statement.tree)
-            if any(table.db.lower() == "octans" for table in statement.tree.find_all(exp.Table)):
-                notice(self)
+            self._see(statement.tree)
         try:
             return self.plain(statement.text)
         except RunError as error:
@@ -372,6 +367,16 @@ class Session:
         from .plain import run_plain
 
         return run_plain(self.catalog, text, self.cancelled)
+
+    def _see(self, tree: exp.Expression) -> None:
+        """Look at what a query is about: frames, and whether what the catalog says still holds."""
+        from sqlglot import exp
+
+        self._see_frames(tree)
+        if any(table.db.lower() == "octans" for table in tree.find_all(exp.Table)):
+            from .environments import notice
+
+            notice(self)
 
     def _see_frames(self, tree: exp.Expression | ast.Fragment) -> None:
         """Register the data frames of the caller's scope that a query names as tables."""

@@ -1,4 +1,4 @@
-"""Artefacts that Octans makes: files named by the hash of their bytes, beside the catalog.
+"""Artefacts that Octans makes: files named by their hash, beside the catalog.
 
 They lie in `<catalog>.artefacts/`, so a catalog that is moved with its folder keeps them; those of
 a catalog in memory lie in a temporary folder that is removed with it. A file is complete before it
@@ -8,7 +8,6 @@ most a file that nothing refers to, which the next `sweep` removes.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -29,13 +28,12 @@ class Workspace:
         self.place = place
         self.adopted: set[str] = set()
 
-    def adopt(self, path: Path) -> str:
+    def adopt(self, path: Path, digest: str) -> str:
         """Move a finished file to where artefacts lie; its name there.
 
-        The same bytes are kept once, whoever makes them.
+        The same content, which its `digest` identifies, is kept once, whoever makes it.
         """
         with path.open("rb+") as file:
-            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
             os.fsync(file.fileno())
         name = digest + path.suffix
         self.adopted.add(name)

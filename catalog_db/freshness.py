@@ -140,6 +140,15 @@ class Freshness:
             found.setdefault(variant, []).append((number, made))
         return found
 
+    def artefacts(self) -> dict[str, str]:
+        """The hash of what each variant (lower case) is made of now, as far as somebody looked."""
+        with self._store.cursor() as cursor:
+            rows = cursor.execute(
+                "SELECT lower(p.variant), e.artefact FROM octans_internal.present AS p "
+                "JOIN octans_internal.environments AS e ON e.id = p.environment"
+            ).fetchall()
+        return dict(rows)
+
     def notice(self, made: Mapping[str, Environment]) -> dict[str, int]:
         """Remember what variants are made of now; the number of each one's environment."""
         known = self.environments()

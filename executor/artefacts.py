@@ -53,6 +53,15 @@ def files(backend: Backend, base_dir: Path) -> tuple[Path, ...] | None:
     return tuple(file.resolve() for file in found)
 
 
+def size(backend: Backend, base_dir: Path) -> int:
+    """Bytes of what is called.
+
+    Raises:
+        OSError: a file is not there.
+    """
+    return sum(file.stat().st_size for file in files(backend, base_dir) or ())
+
+
 def stamp(path: Path) -> str:
     """Size, times and place of a file.
 

@@ -62,8 +62,8 @@ class Effect(Value):
 class Build(Value):
     """What building a derivation made, from what and with what.
 
-    `file` is the artefact in the catalog's folder of artefacts, named by the hash of its bytes;
-    `base_artefact` the hash of the file it was made from, of the base's version `base_version`;
+    `file` is the artefact in the catalog's folder of artefacts, named by its hash;
+    `base_artefact` the hash of what it was made from, of the base's version `base_version`;
     `libraries` the versions used to build it, which are also what runs it; `rows` the number of
     sample rows that entered it.
     """

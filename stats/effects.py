@@ -77,7 +77,7 @@ def _expected(name: str, metric: str, by_name: dict[str, Variant], known: Known)
 def _measured(observations: Iterable[Observation]) -> Known:
     found: Known = {}
     for seen in observations:
-        if seen.variant is None or seen.statistic != "mean":
+        if seen.variant is None or seen.statistic != "mean" or seen.deployment is not None:
             continue
         if seen.metric == "quality" and seen.given is None:
             found[seen.variant, "accuracy"] = seen.value

@@ -79,6 +79,13 @@ def refused(session, text):
     return caught.value
 
 
+QUERY = "SELECT d(glyph::FLOAT[64]) FROM 'digits.parquet'"
+
+
+def file(session, name):
+    return session.catalog.variant(name).derivation.build.file
+
+
 def names(session):
     return [variant.full_name for variant in session.catalog.variants("d")]
 
@@ -99,14 +106,17 @@ def test_the_same_artefact_is_kept_once_and_as_long_as_it_is_needed(session, pla
 
 
 def test_a_catalog_moves_with_its_folder(session, place):
-    session.sql("CREATE VARIANT d.i8 FROM d.net BY QUANTIZE('int8')")
+    session.sql(f"CREATE VARIANT d.i8 FROM d.net BY QUANTIZE('int8'); {ANALYZE}")
     session.close()
     (place / "elsewhere").mkdir()
     for name in ("c.duckdb", "c.duckdb.artefacts"):
         shutil.move(place / name, place / "elsewhere" / name)
     with octans.connect("elsewhere/c.duckdb") as moved:
+        assert {row[-1] for row in moved.sql("SHOW VARIANTS OF d").fetchall()} == {"eligible"}
+        states = "SELECT DISTINCT state, reason FROM octans.statistics"
+        assert moved.sql(states).fetchall() == [("fresh", None)]
         moved.sql("SET progress = false;" + ANALYZE)
-        assert deriving.out_of_date(moved.catalog, moved.catalog.variant("d.i8")) is None
+        assert deriving.waiting(moved.catalog) == {}
         assert "d.i8" in str(moved.sql("SELECT DISTINCT variant FROM octans.statistics").fetchall())
 
 
@@ -164,7 +174,7 @@ def test_an_artefact_is_there_while_its_workspace_is_open(tmp_path):
     store = Artefacts(str(tmp_path / "c"))
     with store.workspace() as work:
         (work.place / "x.onnx").write_bytes(b"x")
-        name = work.adopt(work.place / "x.onnx")
+        name = work.adopt(work.place / "x.onnx", "0" * 32)
         store.sweep(())
         assert store.path(name).read_bytes() == b"x"
     store.sweep(())
@@ -208,8 +218,7 @@ def test_a_base_that_changes_makes_its_derived_variants_wait(session):
     states = {row[0]: row[-1] for row in session.sql("SHOW VARIANTS OF d").fetchall()}
     assert states["d.p50"].startswith("to build again")
     session.sql("CREATE OR REPLACE VARIANT d.p50 FROM d.net BY PRUNE(0.5)")
-    assert deriving.out_of_date(session.catalog, session.catalog.variant("d.p50")) is None
-    assert deriving.out_of_date(session.catalog, session.catalog.variant("d.p50_i8")) is not None
+    assert set(deriving.waiting(session.catalog)) == {"d.p50_i8"}
 
 
 def test_a_variant_cannot_be_derived_from_what_comes_of_it(session):
@@ -246,17 +255,75 @@ def test_what_does_not_load_is_thrown_away(session, place, monkeypatch):
     assert artefacts(place) == []
 
 
+# --- what no longer holds -------------------------------------------------------------------------
+
+
+def state(session, name):
+    """What SHOW VARIANTS says, which planning agrees with."""
+    states = {row[0]: row[-1] for row in session.sql("SHOW VARIANTS OF d").fetchall()}
+    assert (name in deriving.waiting(session.catalog)) == states[name].startswith("to build again")
+    return states[name]
+
+
+def test_statistics_of_an_artefact_built_before_make_no_variant_eligible(session):
+    create = "CREATE OR REPLACE VARIANT d.half FROM d.net BY "
+    session.sql(f"{create} PRUNE(0.5); {ANALYZE}")
+    assert state(session, "d.half") == "eligible"
+    session.sql(f"{create} PRUNE(0.75)")
+    assert state(session, "d.half") == "not measured"
+    assert "d.half has no statistics" in session.sql(f"EXPLAIN {QUERY}").text
+    session.sql(ANALYZE)
+    assert state(session, "d.half") == "eligible"
+
+
+def test_a_base_file_that_was_overwritten_makes_its_derived_variants_wait(session, place):
+    before = (place / "net.onnx").read_bytes()
+    session.sql("CREATE VARIANT d.p50 FROM d.net BY PRUNE(0.5)")
+    session.sql(f"CREATE VARIANT d.p50_i8 FROM d.p50 BY QUANTIZE('int8'); {ANALYZE}")
+    shutil.copy(place / "c.duckdb.artefacts" / file(session, "d.p50"), place / "net.onnx")
+    assert state(session, "d.p50") == "to build again: its base changed"
+    assert state(session, "d.p50_i8") == "to build again: its base is to build again"
+    shown = session.sql(f"EXPLAIN (ADVICE 'VARIANT(d d.p50)') {QUERY}").text
+    assert "the files of d.net changed since it was built from them" in shown
+    (place / "net.onnx").write_bytes(before)
+    assert state(session, "d.p50") == state(session, "d.p50_i8") == "eligible"
+
+
+def test_an_artefact_that_was_changed_or_lost_is_built_again(session, place):
+    session.sql(f"CREATE VARIANT d.i8 FROM d.net BY QUANTIZE('int8'); {ANALYZE}")
+    artefact = place / "c.duckdb.artefacts" / file(session, "d.i8")
+    shutil.copy(place / "net.onnx", artefact)
+    assert state(session, "d.i8") == "to build again: its artefact was changed"
+    artefact.unlink()
+    assert state(session, "d.i8") == "to build again: its artefact is gone"
+    shown = session.sql(f"EXPLAIN (ADVICE 'VARIANT(d d.i8)') {QUERY}").text
+    shown = " ".join(shown.split())
+    assert "is gone: CREATE OR REPLACE VARIANT d.i8 FROM d.net BY QUANTIZE('int8')" in shown
+    session.sql("CREATE OR REPLACE VARIANT d.i8 FROM d.net BY QUANTIZE('int8')")
+    assert state(session, "d.i8") == "not measured"
+
+
+def test_what_derive_measured_holds_until_the_artefact_changes(session, place):
+    session.sql(f"{ANALYZE}; DERIVE VARIANTS FOR d")
+    kept_ = [name for name in names(session) if name not in ("d.lin", "d.net")]
+    stale = "SELECT reason FROM octans.statistics WHERE variant = '{}' AND reason IS NOT NULL"
+    for name in kept_:
+        assert session.sql(stale.format(name)).fetchall() == []
+        (place / "c.duckdb.artefacts" / file(session, name)).unlink()
+        ((reason,), *_) = session.sql(stale.format(name)).fetchall()
+        assert reason == f"{name}: its files changed"
+
+
 # --- measuring ------------------------------------------------------------------------------------
 
 
 def test_an_unmeasured_derivation_is_not_planned_and_a_prior_says_so(session):
     session.sql(ANALYZE)
     session.sql("CREATE VARIANT d.i8 FROM d.net BY QUANTIZE('int8')")
-    query = "SELECT d(glyph::FLOAT[64]) FROM 'digits.parquet'"
     statistics = session.sql("SELECT count(*) FROM octans.statistics WHERE variant = 'd.i8'")
     assert statistics.fetchall() == [(1,)], "one line: missing"
-    advised = f"EXPLAIN (ADVICE 'VARIANT(d d.i8)') {query}"
-    plain = session.sql(f"EXPLAIN {query}").text
+    advised = f"EXPLAIN (ADVICE 'VARIANT(d d.i8)') {QUERY}"
+    plain = session.sql(f"EXPLAIN {QUERY}").text
     assert "d.i8 has no statistics: run ANALYZE MODEL d" in plain
     assert "VARIANT(d d.i8" not in plain
     assert "impossible" in session.sql(advised).text

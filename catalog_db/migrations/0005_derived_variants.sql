@@ -29,10 +29,22 @@ FROM octans_internal.current
 WHERE kind = 'variant' AND json_type(body -> '$.derivation.build') = 'OBJECT'
 ORDER BY key;
 
--- SHOW VARIANTS: every variant below what it is derived from.
+-- SHOW VARIANTS: every variant below what it is derived from. `again`: why it is to be built again,
+-- as far as anybody has looked at its files.
 CREATE VIEW octans_internal.lineage AS
-WITH RECURSIVE listed AS (
-    SELECT v.*, a.bytes, a.base_version, a.transform, parent.version AS base_now,
+WITH RECURSIVE made AS (
+    SELECT lower(p.variant) AS variant, e.artefact
+    FROM octans_internal.present AS p
+    JOIN octans_internal.environments AS e ON e.id = p.environment
+),
+listed AS (
+    SELECT v.*, a.bytes, a.base_version, a.transform,
+        CASE
+            WHEN a.base_version <> parent.version OR source.artefact <> a.base_artefact
+            THEN 'its base changed'
+            WHEN own.artefact = 'unreadable' THEN 'its artefact is gone'
+            WHEN own.artefact <> split_part(a.file, '.', 1) THEN 'its artefact was changed'
+        END AS own_again,
         row_number() OVER (
             PARTITION BY v.model, lower(v.derived_from) ORDER BY lower(v.variant)
         ) AS place,
@@ -49,22 +61,26 @@ WITH RECURSIVE listed AS (
     LEFT JOIN octans.artefacts AS a ON a.variant = v.variant
     LEFT JOIN octans.variants AS parent ON lower(parent.variant) = lower(v.derived_from)
     LEFT JOIN octans.models AS m ON m.name = v.model
+    LEFT JOIN made AS own ON own.variant = lower(v.variant)
+    LEFT JOIN made AS source ON source.variant = lower(v.derived_from)
 ),
 tree AS (
-    SELECT *, split_part(variant, '.', 2) AS drawn, '' AS indent, [lower(variant)] AS path
+    SELECT *, split_part(variant, '.', 2) AS drawn, '' AS indent, [lower(variant)] AS path,
+        own_again AS again
     FROM listed WHERE derived_from IS NULL
     UNION ALL
     SELECT c.*,
         p.indent || CASE WHEN c.place = c.siblings THEN '└─ ' ELSE '├─ ' END
             || coalesce(c.transform, c.derived_by),
         p.indent || CASE WHEN c.place = c.siblings THEN '   ' ELSE '│  ' END,
-        list_append(p.path, lower(c.variant))
+        list_append(p.path, lower(c.variant)),
+        coalesce(c.own_again, CASE WHEN p.again IS NOT NULL THEN 'its base is to build again' END)
     FROM listed AS c JOIN tree AS p ON lower(c.derived_from) = lower(p.variant)
 )
 SELECT variant, drawn AS lineage, bytes,
     CASE
         WHEN derived_from IS NOT NULL AND base_version IS NULL THEN 'not built'
-        WHEN base_version <> base_now THEN 'to build again: its base changed'
+        WHEN again IS NOT NULL THEN 'to build again: ' || again
         WHEN timed AND scored THEN 'eligible'
         ELSE state
     END AS state,

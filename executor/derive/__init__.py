@@ -10,18 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from ..artefacts import LIBRARIES, version
 from ..failures import missing_package
 from ..kinds import TRANSFORMS
 from .base import NotDerivable, RowsNeeded, Source
 
-LIBRARIES = {
-    "onnx": ("onnx", "onnxruntime", "numpy"),
-    "sklearn": ("scikit-learn", "skops", "numpy"),
-}
-"""What builds and runs the artefacts of a kind."""
+BUILDING = {"onnx": ("onnx", "numpy"), "sklearn": ("numpy",)}
+"""What builds the artefacts of a kind, besides what runs them."""
 SUFFIXES = {"onnx": ".onnx", "sklearn": ".skops"}
 
 Transform = Callable[[Source], None]
@@ -57,12 +54,12 @@ def largest_rank(kind: str, path: Path) -> int | None:
 def libraries(kind: str) -> tuple[tuple[str, str], ...]:
     """The versions of what builds and runs artefacts of a kind, by name."""
     found = []
-    for name in LIBRARIES[kind]:
-        try:
-            found.append((name, version(name)))
-        except PackageNotFoundError as error:
-            raise missing_package(kind, name, kind) from error
-    return tuple(sorted(found))
+    for name in sorted({*LIBRARIES[kind], *BUILDING[kind]}):
+        known = version(name)
+        if known is None:
+            raise missing_package(kind, name, kind)
+        found.append((name, known))
+    return tuple(found)
 
 
 __all__ = [
