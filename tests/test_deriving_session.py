@@ -116,6 +116,8 @@ def test_a_catalog_moves_with_its_folder(session, place):
         states = "SELECT DISTINCT state, reason FROM octans.statistics"
         assert moved.sql(states).fetchall() == [("fresh", None)]
         moved.sql("SET progress = false;" + ANALYZE)
+        prefixes = "SELECT variant, count(*) FROM octans.prefixes GROUP BY ALL ORDER BY ALL"
+        assert moved.sql(prefixes).fetchall() == [("d.i8", 1), ("d.lin", 1), ("d.net", 1)]
         assert deriving.waiting(moved.catalog) == {}
         assert "d.i8" in str(moved.sql("SELECT DISTINCT variant FROM octans.statistics").fetchall())
 
