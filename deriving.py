@@ -122,44 +122,45 @@ def waiting(catalog: Catalog) -> dict[str, str]:
     derived = [variant for variant in variants.values() if variant.derivation is not None]
     made = catalog.freshness.artefacts() if derived else {}
     found: dict[str, str] = {}
-
-    def reason(variant: Variant) -> str | None:
-        """Its own, else that its base waits."""
-        own = _out_of_date(variant, variants, made)
-        base = None if variant.derivation is None else variants.get(variant.derivation.base)
-        if own is None and base is not None and reason(base) is not None:
-            return f"{base.full_name}, which it was built from, is to be built again"
-        return own
-
     for variant in derived:
         assert variant.derivation is not None
-        why = reason(variant)
-        if why is not None:
+        reason = _base_changed(variant, variants, made) or _artefact_lost(variant, made)
+        if reason is not None:
             again = f"CREATE OR REPLACE VARIANT {variant.full_name} FROM {variant.derivation.base}"
-            found[variant.full_name] = f"{why}: {again} BY {transform_text(variant.derivation)}"
+            found[variant.full_name] = f"{reason}: {again} BY {transform_text(variant.derivation)}"
     return found
 
 
-def _out_of_date(
+def _base_changed(
     variant: Variant, variants: Mapping[str, Variant], made: Mapping[str, str]
 ) -> str | None:
-    """Why a variant's artefact is not the one that its definition says; None where it is."""
+    """Why a variant does not follow from its base any more; a base that is lost has not changed."""
+    from .executor.artefacts import UNREADABLE
+
     derivation = variant.derivation
     if derivation is None:
         return None
-    if derivation.build is None or variant.backend is None:
+    if derivation.build is None:
         return "it was never built"
     build, base = derivation.build, variants.get(derivation.base)
     if base is None or base.version != build.base_version:
         now = "which is gone" if base is None else f"which has version {base.version} now"
         return f"it was built from version {build.base_version} of {derivation.base}, {now}"
-    if made.get(base.full_name.lower(), build.base_artefact) != build.base_artefact:
+    if made.get(base.full_name.lower(), UNREADABLE) not in (UNREADABLE, build.base_artefact):
         return f"the files of {base.full_name} changed since it was built from them"
+    if _base_changed(base, variants, made) is not None:
+        return f"{base.full_name}, which it was built from, is to be built again"
+    return None
+
+
+def _artefact_lost(variant: Variant, made: Mapping[str, str]) -> str | None:
+    """Why a variant's artefact is not the one that was built."""
+    assert variant.backend is not None
     path = Path(variant.backend.target)
     if not path.is_file():
-        return f"its artefact {build.file} is gone"
+        return f"its artefact {path.name} is gone"
     if made.get(variant.full_name.lower(), path.stem) != path.stem:
-        return f"its artefact {build.file} was changed"
+        return f"its artefact {path.name} was changed"
     return None
 
 
@@ -232,7 +233,7 @@ def able(kind: str, transform: str, arg: Scalar) -> str | None:
         return f"{transform.upper()} cannot transform a {kind} variant"
     if formats and arg not in formats:
         listed = " or ".join(formats)
-        return f"{transform.upper()} of a {kind} variant is to {listed}, not to {arg}"
+        return f"{transform.upper()} of {kind} variants is to {listed}, not to {arg}"
     return None
 
 

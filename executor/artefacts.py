@@ -25,6 +25,9 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
 }
 """Distributions that a backend's answers and times depend on; `python` is the interpreter."""
 
+UNREADABLE = "unreadable"
+"""Instead of the hash of files that cannot be read."""
+
 _digests: dict[Path, tuple[str, bytes]] = {}
 _lock = threading.Lock()
 
@@ -108,7 +111,7 @@ def environment(
         same = known is not None and known.stamps == stamps
         digest = known.artefact if same and known is not None else _hex(paths)
     except OSError:
-        stamps, digest = {}, "unreadable"
+        stamps, digest = {}, UNREADABLE
     names = set(LIBRARIES.get(backend.kind, ()))
     if known is not None:
         names |= set(known.libraries)

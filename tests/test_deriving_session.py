@@ -292,16 +292,21 @@ def test_a_base_file_that_was_overwritten_makes_its_derived_variants_wait(sessio
 
 
 def test_an_artefact_that_was_changed_or_lost_is_built_again(session, place):
-    session.sql(f"CREATE VARIANT d.i8 FROM d.net BY QUANTIZE('int8'); {ANALYZE}")
+    session.sql("CREATE VARIANT d.i8 FROM d.lin BY QUANTIZE('int8')")
+    session.sql(f"CREATE VARIANT d.i8_p50 FROM d.i8 BY PRUNE(0.5); {ANALYZE}")
     artefact = place / "c.duckdb.artefacts" / file(session, "d.i8")
-    shutil.copy(place / "net.onnx", artefact)
+    shutil.copy(place / "lin.skops", artefact)
     assert state(session, "d.i8") == "to build again: its artefact was changed"
     artefact.unlink()
     assert state(session, "d.i8") == "to build again: its artefact is gone"
+    (place / "lin.skops").rename(place / "away")
+    assert state(session, "d.i8_p50") == "eligible", "of what was lost, but unchanged"
+    assert state(session, "d.lin") == "eligible", "it was never built, so it is not built again"
+    (place / "away").rename(place / "lin.skops")
     shown = session.sql(f"EXPLAIN (ADVICE 'VARIANT(d d.i8)') {QUERY}").text
     shown = " ".join(shown.split())
-    assert "is gone: CREATE OR REPLACE VARIANT d.i8 FROM d.net BY QUANTIZE('int8')" in shown
-    session.sql("CREATE OR REPLACE VARIANT d.i8 FROM d.net BY QUANTIZE('int8')")
+    assert "is gone: CREATE OR REPLACE VARIANT d.i8 FROM d.lin BY QUANTIZE('int8')" in shown
+    session.sql("CREATE OR REPLACE VARIANT d.i8 FROM d.lin BY QUANTIZE('int8')")
     assert state(session, "d.i8") == "not measured"
 
 

@@ -29,8 +29,10 @@ FROM octans_internal.current
 WHERE kind = 'variant' AND json_type(body -> '$.derivation.build') = 'OBJECT'
 ORDER BY key;
 
--- SHOW VARIANTS: every variant below what it is derived from. `again`: why it is to be built again,
--- as far as anybody has looked at its files.
+-- SHOW VARIANTS: every variant below what it is derived from. As far as anybody has looked at the
+-- files, `again` says that it does not follow from its base any more, which what was derived from it
+-- does not either, and `lost` that its own artefact is not what was built. `deriving.waiting` says
+-- the same.
 CREATE VIEW octans_internal.lineage AS
 WITH RECURSIVE made AS (
     SELECT lower(p.variant) AS variant, e.artefact
@@ -40,11 +42,15 @@ WITH RECURSIVE made AS (
 listed AS (
     SELECT v.*, a.bytes, a.base_version, a.transform,
         CASE
-            WHEN a.base_version <> parent.version OR source.artefact <> a.base_artefact
-            THEN 'its base changed'
+            WHEN a.base_version <> parent.version OR (
+                source.artefact <> a.base_artefact AND source.artefact <> 'unreadable'
+            ) THEN 'its base changed'
+        END AS changed,
+        CASE
+            WHEN a.file IS NULL THEN NULL
             WHEN own.artefact = 'unreadable' THEN 'its artefact is gone'
             WHEN own.artefact <> split_part(a.file, '.', 1) THEN 'its artefact was changed'
-        END AS own_again,
+        END AS lost,
         row_number() OVER (
             PARTITION BY v.model, lower(v.derived_from) ORDER BY lower(v.variant)
         ) AS place,
@@ -66,7 +72,7 @@ listed AS (
 ),
 tree AS (
     SELECT *, split_part(variant, '.', 2) AS drawn, '' AS indent, [lower(variant)] AS path,
-        own_again AS again
+        changed AS again
     FROM listed WHERE derived_from IS NULL
     UNION ALL
     SELECT c.*,
@@ -74,13 +80,14 @@ tree AS (
             || coalesce(c.transform, c.derived_by),
         p.indent || CASE WHEN c.place = c.siblings THEN '   ' ELSE '│  ' END,
         list_append(p.path, lower(c.variant)),
-        coalesce(c.own_again, CASE WHEN p.again IS NOT NULL THEN 'its base is to build again' END)
+        coalesce(c.changed, CASE WHEN p.again IS NOT NULL THEN 'its base is to build again' END)
     FROM listed AS c JOIN tree AS p ON lower(c.derived_from) = lower(p.variant)
 )
 SELECT variant, drawn AS lineage, bytes,
     CASE
         WHEN derived_from IS NOT NULL AND base_version IS NULL THEN 'not built'
         WHEN again IS NOT NULL THEN 'to build again: ' || again
+        WHEN lost IS NOT NULL THEN 'to build again: ' || lost
         WHEN timed AND scored THEN 'eligible'
         ELSE state
     END AS state,
