@@ -412,6 +412,25 @@ def test_rows_that_are_no_numbers_teach_nothing(session, place):
     assert (error.code, "not numbers" in error.message) == ("OC0441", True)
 
 
+def test_explain_with_derived_variants_loads_nothing_heavy(session, place):
+    session.sql(f"CREATE VARIANT d.i8 FROM d.net BY QUANTIZE('int8'); {ANALYZE}")
+    session.close()
+    code = (
+        "import sys; from octans.cli import main; main(sys.argv[1:]); "
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    explain = f"EXPLAIN (ADVICE 'VARIANT(d d.i8)') {QUERY}"
+    shown = subprocess.run(
+        [sys.executable, "-c", code, "--catalog", "c.duckdb", "-c", explain],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "d.i8 · batch" in shown
+    loaded = set(shown.splitlines()[-1].split())
+    assert not loaded & {"numpy", "onnx", "onnxruntime", "pyarrow", "scipy", "skops", "sklearn"}
+
+
 # --- DERIVE VARIANTS ------------------------------------------------------------------------------
 
 
