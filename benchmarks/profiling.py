@@ -4,21 +4,23 @@ Pipelines of two steps over public measurements (`--data`), outcomes of rows syn
 of SLOs the planner picks a plan from the statistics of each way of profiling; a decision is good
 if its plan truly meets the SLO to within 0.02 and costs no more than 1.05 times the cheapest that
 meets it with 0.02 to spare (what a sample of this size cannot tell apart counts as equal).
-`rows_saved` compares with the smallest uniform sample of every choice whose share of good
-decisions is no lower than ours, `vs_halving` with the best tuning of successive halving of which
-the same holds; ratios of summed row-evaluations. `…_asked` are the same where profiling knows the
-one SLO it is for. `analyze_ratio` is real: seconds of ANALYZE of the cheque pipeline by default ÷
-with the plain strategy.
+`rows_saved` compares with fixed-size uniform profiling, which runs every complete assignment by
+itself on every row of a sample: the smallest sample whose share of good decisions is no lower than
+ours; `rows_saved_shared` is the same where that too runs no prefix twice. `vs_halving` compares
+with the best tuning of successive halving (which shares prefixes) of which the same holds. All are
+ratios of summed row-evaluations, `…_seconds` of model seconds, batch ladders included. `…_asked`
+are the same where profiling knows the one SLO it is for. `analyze_ratio` is real: seconds of
+ANALYZE of the cheque pipeline by default ÷ with the plain strategy.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 from octans.ir.slo import Constraint, Objective, Slo
@@ -26,6 +28,7 @@ from octans.planner.optimize import _cheapest_of_best
 from octans.planner.problem import build_problem
 from octans.planner.search.exact import Solution, solve
 from octans.stats.observation import Observation, assignment_text
+from octans.stats.prefixes import Recall
 from octans.stats.profile import PLAIN, Aim, Limits, ProfileResult, Strategy, profile
 from octans.stats.statistics import Statistics
 
@@ -33,11 +36,21 @@ from .baselines.halving import Tuning, halving
 from .contract import Goal, Options, main
 from .workloads.cheques import analyze_figures
 from .workloads.imported import workloads
-from .workloads.simulated import Declared, Instance, Plan, SimulatedRunner, declared
+from .workloads.simulated import (
+    Declared,
+    Instance,
+    MemoryStore,
+    Plan,
+    SimulatedRunner,
+    declared,
+    identify,
+)
 
 GOALS = (
     Goal("rows_saved", 5.0, "higher"),
+    Goal("rows_saved_seconds", 5.0, "higher"),
     Goal("vs_halving", 1.3, "higher"),
+    Goal("vs_halving_seconds", 1.3, "higher"),
     Goal("analyze_ratio", 0.5, "lower"),
 )
 
@@ -53,7 +66,6 @@ SLOS = 6
 OFF = {
     "stratify": Strategy(stratify=False),
     "early_stop": Strategy(early_stop=False),
-    "reuse": Strategy(reuse=False),
     "ladders": Strategy(ladders=False),
 }
 
@@ -145,17 +157,52 @@ class Planner:
         )
 
 
-def profiled(
-    planner: Planner, rows: int, strategy: Strategy, aim: Aim | None = None
-) -> tuple[Made, ProfileResult]:
-    """Profile the sample's first rows and decide."""
-    runner = SimulatedRunner(planner.made.instance, rows)
-    request = replace(planner.made.request(rows), aim=aim or Aim())
-    limits = Limits(price=planner.made.instance.price)
-    result = profile(request, runner, limits=limits, strategy=strategy, clock=runner.clock)
+@dataclass(frozen=True)
+class Profiled:
+    """One run of the profiler: as it was, and had every assignment been run by itself."""
+
+    made: Made
+    alone: Made
+    result: ProfileResult
+
+
+def profiled(planner: Planner, rows: int, strategy: Strategy, aim: Aim | None = None) -> Profiled:
+    """Profile the sample's first rows and decide; nothing is known from before."""
+    instance = planner.made.instance
+    runner = SimulatedRunner(instance, rows)
+    recall = None if strategy == PLAIN else Recall(runner, identify, MemoryStore())
+    result = profile(
+        replace(planner.made.request(rows), aim=aim or Aim()),
+        recall or runner,
+        limits=Limits(price=instance.price),
+        strategy=strategy,
+        clock=runner.clock,
+        prefixes=recall,
+    )
     plans = planner.decide(result.observations)
+    good = planner.good(plans)
     count = sum(result.evaluations.values())
-    return Made(count, runner.seconds, plans, planner.good(plans)), result
+    made = Made(count, runner.seconds, plans, good)
+    lonely = alone(instance, result)
+    fastest = {name: min(per.values()) for name, per in instance.per.items()}
+    shared = Counter({v.removesuffix("()"): n for (_, v), n in result.evaluations.items()})
+    more = sum(n * fastest[variant] for variant, n in (lonely - shared).items())
+    return Profiled(made, Made(lonely.total(), runner.seconds + more, plans, good), result)
+
+
+def alone(instance: Instance, result: ProfileResult) -> Counter[str]:
+    """Row-evaluations by variant, had every assignment been run by itself on its rows."""
+    seen = {o.assignment: o.n for o in result.observations if o.metric == "accuracy"}
+    found: Counter[str] = Counter()
+    for arm in {tuple(variant for variant, _ in plan) for plan in instance.plans()}:
+        found.update(dict.fromkeys(arm, seen[text_of(instance, arm)]))
+    return found
+
+
+def text_of(instance: Instance, arm: Sequence[str]) -> str:
+    """How observations name an assignment."""
+    keys = [f"work.{model}_step" for model, _ in instance.workload.steps]
+    return assignment_text({key: (variant, "") for key, variant in zip(keys, arm, strict=True)})
 
 
 def halved(planner: Planner, plain: ProfileResult, tuning: Tuning) -> Made:
@@ -177,11 +224,7 @@ def halved(planner: Planner, plain: ProfileResult, tuning: Tuning) -> Made:
         return instance.accuracy(arm, slice(0, rows))
 
     known = halving(arms, cost, accuracy, ROWS, tuning)
-    keys = [f"work.{model}_step" for model, _ in instance.workload.steps]
-    texts = {
-        assignment_text({key: (variant, "") for key, variant in zip(keys, arm, strict=True)}): arm
-        for arm in arms
-    }
+    texts = {text_of(instance, arm): arm for arm in arms}
     observations = []
     for seen in plain.observations:
         if seen.metric == "accuracy":
@@ -203,6 +246,7 @@ class Totals:
     decisions: int = 0
     equal: int = 0
     asked: int = 0
+    instances: int = 0
 
     def add(self, way: object, made: Made) -> None:
         """One more instance."""
@@ -215,6 +259,16 @@ class Totals:
         share = self.good[ours] / (self.asked if ours == "asked" else self.decisions)
         as_good = [way for way in ways if self.good[way] / self.decisions >= share]
         return min(as_good, key=lambda way: self.evaluations[way], default=None)
+
+    def ratios(self, name: str, way: object | None, ours: str = "ours") -> dict[str, float | None]:
+        """Row-evaluations and seconds of a way ÷ ours; one asked for, an SLO's mean ones."""
+        if way is None:
+            return {name: None, f"{name}_seconds": None}
+        share = self.asked / self.instances if ours == "asked" else 1.0
+        return {
+            name: self.evaluations[way] * share / self.evaluations[ours],
+            f"{name}_seconds": self.seconds[way] * share / self.seconds[ours],
+        }
 
 
 def simulated(options: Options) -> dict[str, float | None]:
@@ -232,7 +286,7 @@ def simulated(options: Options) -> dict[str, float | None]:
             with declared(Instance(workload, ROWS, seed)) as made:
                 ratio = _one(Planner(made), totals, ways)
             ratios.append(ratio)
-            print(f"  seed {seed}, {workload.name}: plain ÷ ours on the same rows {ratio:.2f}")
+            print(f"  seed {seed}, {workload.name}: uniform ÷ ours on the same rows {ratio:.2f}")
     return _figures(totals, ratios, ways)
 
 
@@ -246,55 +300,47 @@ class Ways:
 
 
 def _one(planner: Planner, totals: Totals, ways: Ways) -> float:
-    """All ways on one instance; plain evaluations ÷ ours on the whole sample."""
-    ours, _ = profiled(planner, ROWS, Strategy())
-    totals.add("ours", ours)
+    """All ways on one instance; uniform evaluations ÷ ours on the whole sample."""
+    ours = profiled(planner, ROWS, Strategy())
+    totals.add("ours", ours.made)
+    totals.add("without_reuse", ours.alone)
     totals.decisions += len(planner.asked)
+    totals.instances += 1
     for size in ways.sizes:
-        made, plain = profiled(planner, size, PLAIN)
-        totals.add(size, made)
-    totals.equal += sum(a == b for a, b in zip(ours.plans, made.plans, strict=True))
+        plain = profiled(planner, size, PLAIN)
+        totals.add(size, plain.alone)
+        totals.add(("shared", size), plain.made)
+    totals.equal += sum(a == b for a, b in zip(ours.made.plans, plain.made.plans, strict=True))
     for tuning in ways.tunings:
-        totals.add(tuning, halved(planner, plain, tuning))
+        totals.add(tuning, halved(planner, plain.result, tuning))
     for name, strategy in OFF.items():
-        totals.add(name, profiled(planner, ROWS, strategy)[0])
+        totals.add(f"without_{name}", profiled(planner, ROWS, strategy).made)
     for place in range(0, len(planner.asked), ways.every):
         slo, threshold = planner.asked[place]
         aim = Aim(accuracy=threshold if slo.constraints else None)
         aim = replace(aim, maximize_accuracy=slo.objective.maximize)
-        asked, _ = profiled(planner, ROWS, Strategy(), aim)
+        asked = profiled(planner, ROWS, Strategy(), aim).made
         own = [asked.plans[place] if at == place else None for at in range(len(planner.asked))]
         totals.add("asked", replace(asked, good=planner.good(own)))
         totals.asked += 1
-    return made.evaluations / ours.evaluations
+    return plain.alone.evaluations / ours.made.evaluations
 
 
 def _figures(totals: Totals, ratios: Sequence[float], ways: Ways) -> dict[str, float | None]:
-    def over(counts: Mapping[object, float], way: object | None) -> float | None:
-        return None if way is None else counts[way] / counts["ours"]
-
-    uniform, halving_way = totals.cheapest(ways.sizes), totals.cheapest(ways.tunings)
-    asked = totals.evaluations["asked"] / totals.asked * len(ratios)
-    uniform_asked = totals.cheapest(ways.sizes, "asked")
-    halving_asked = totals.cheapest(ways.tunings, "asked")
+    shared = [("shared", size) for size in ways.sizes]
+    uniform, tuning = totals.cheapest(ways.sizes), totals.cheapest(ways.tunings)
     figures: dict[str, float | None] = {
-        "rows_saved": over(totals.evaluations, uniform),
-        "seconds_saved": over(totals.seconds, uniform),
+        **totals.ratios("rows_saved", uniform),
         "uniform_rows": float(uniform) if isinstance(uniform, int) else None,
-        "rows_saved_same_sample": median(ratios),
+        **totals.ratios("rows_saved_shared", totals.cheapest(shared)),
+        **totals.ratios("rows_saved_same_sample", ROWS),
         "rows_saved_same_sample_min": min(ratios),
         "rows_saved_same_sample_max": max(ratios),
-        "seconds_saved_same_sample": over(totals.seconds, ROWS),
-        "vs_halving": over(totals.evaluations, halving_way),
-        "vs_halving_first": float(halving_way.first) if isinstance(halving_way, Tuning) else None,
-        "vs_halving_keep": float(halving_way.keep) if isinstance(halving_way, Tuning) else None,
-        "rows_saved_asked": None
-        if uniform_asked is None
-        else totals.evaluations[uniform_asked] / asked,
-        "rows_saved_asked_same_sample": totals.evaluations[ROWS] / asked,
-        "vs_halving_asked": None
-        if halving_asked is None
-        else totals.evaluations[halving_asked] / asked,
+        **totals.ratios("vs_halving", tuning),
+        "vs_halving_first": float(tuning.first) if isinstance(tuning, Tuning) else None,
+        "vs_halving_keep": float(tuning.keep) if isinstance(tuning, Tuning) else None,
+        **totals.ratios("rows_saved_asked", totals.cheapest(ways.sizes, "asked"), "asked"),
+        **totals.ratios("vs_halving_asked", totals.cheapest(ways.tunings, "asked"), "asked"),
         "equal_decisions": totals.equal / totals.decisions,
         "good_ours": totals.good["ours"] / totals.decisions,
         "good_asked": totals.good["asked"] / totals.asked,
@@ -302,10 +348,9 @@ def _figures(totals: Totals, ratios: Sequence[float], ways: Ways) -> dict[str, f
     }
     for size in ways.sizes:
         figures[f"good_uniform_{size}"] = totals.good[size] / totals.decisions
-    for name in OFF:
-        figures[f"without_{name}_rows"] = over(totals.evaluations, name)
-        figures[f"without_{name}_seconds"] = over(totals.seconds, name)
-        figures[f"without_{name}_good"] = totals.good[name] / totals.decisions
+    for name in ("without_reuse", *(f"without_{name}" for name in OFF)):
+        figures |= totals.ratios(f"{name}_rows", name)
+        figures[f"{name}_good"] = totals.good[name] / totals.decisions
     return figures
 
 

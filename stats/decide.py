@@ -8,35 +8,33 @@ Looked at after every block, each rule by a test that stays valid however often 
   quality says nothing certain about a pipeline's accuracy, so steps of pipelines are not held
   against the SLO, only plans are; what an SLO asks of one model is held against its steps;
 - a choice (or plan) is dominated once another is surely no more than `zone` less accurate on the
-  same rows, is not behind on the rows seen, and takes no more seconds per element, seconds per
-  call and USD on every device, to within `cost_zone`. That a better and cheaper step does not make
-  a pipeline worse is an assumption, the planner's own when it composes steps; whole plans are
-  compared end to end without it;
+  same rows, is not behind on the rows seen, and wherever it runs the other can be placed such that
+  it takes no more seconds per element, seconds per call and USD, to within `cost_zone`. That a
+  better and cheaper step does not make a pipeline worse is an assumption, the planner's own when it
+  composes steps; whole plans are compared end to end without it;
 - where the cheapest is asked for, what is dearer in everything than what surely meets the accuracy
   asked for cannot be chosen;
 - a choice is done when every plan that holds it is.
 
 Each rule errs on one choice with probability at most alpha = 1 - confidence; dominance shares it
-among all possible dominators (union bound). What is decided keeps its statistics.
+among all that costs allow to be dominators (union bound). What is decided keeps its statistics: a
+planner short of a device may still choose what is dominated where devices are free.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from ..ir.record import dataclass
 from .sequential import not_worse, surely_above, surely_below
 from .series import Series, paired
 from .strategy import Strategy
 
-if TYPE_CHECKING:
-    import numpy as np
-
 K = TypeVar("K", bound=Hashable)
 
-Costs = Mapping[str, tuple[float, ...]]
-"""By device: numbers that are better the lower."""
+Costs = Sequence[tuple[float, ...]]
+"""Of each way to place it: numbers that are better the lower."""
 
 RIVALS = 3
 """Rivals a choice is tested against at each look, those furthest ahead first (our choice: who does
@@ -98,42 +96,44 @@ class Judge:
         return None
 
     def needless(
-        self, own: K, winners: Sequence[K], cost: Callable[[K], Costs], rows: int
+        self, own: K, winners: Sequence[K], costs: Mapping[K, Costs], rows: int
     ) -> Verdict[K] | None:
         """Is it dearer in everything than what surely meets the accuracy asked for?"""
-        mine = cost(own)
-        if any(_not_dearer(cost(winner), mine, 0.0) for winner in winners):
+        if any(_not_dearer(costs[winner], costs[own], 0.0) for winner in winners):
             return Verdict("dearer than what surely meets the accuracy asked for", rows)
         return None
 
     def dominator(
-        self, own: K, rivals: Sequence[K], seen: Callable[[K], Series], cost: Callable[[K], Costs]
+        self, own: K, rivals: Sequence[K], seen: Callable[[K], Series], costs: Mapping[K, Costs]
     ) -> K | None:
         """Which rival dominates it, if one does."""
-        ahead: list[tuple[float, int]] = []
-        tests: dict[int, tuple[np.ndarray, list[int]]] = {}
-        mine = cost(own)
-        for place, rival in enumerate(rivals):
-            if not _not_dearer(cost(rival), mine, self.strategy.cost_zone):
-                continue
-            differences, looks = paired(seen(rival), seen(own))
-            if len(differences) and differences.mean() >= 0.0:
-                ahead.append((-float(differences.mean()), place))
-                tests[place] = (differences, looks)
-        level = self.alpha / max(len(rivals), 1)
-        for _, place in sorted(ahead)[:RIVALS]:
-            differences, looks = tests[place]
-            zone, test = self.strategy.zone, self.strategy.test
-            if not_worse(differences, looks, zone, level, test):
-                return rivals[place]
+        zone = self.strategy.cost_zone
+        able = [rival for rival in rivals if _not_dearer(costs[rival], costs[own], zone)]
+        tests = [(rival, *paired(seen(rival), seen(own))) for rival in able]
+        ahead = [test for test in tests if len(test[1]) and test[1].mean() >= 0.0]
+        ahead.sort(key=lambda test: -float(test[1].mean()))
+        for rival, differences, looks in ahead[:RIVALS]:
+            zone, level = self.strategy.zone, self.alpha / len(able)
+            if not_worse(differences, looks, zone, level, self.strategy.test):
+                return rival
         return None
 
 
+def least(costs: Costs) -> Costs:
+    """Without the placements that another one is no worse than in any number."""
+    kept: list[tuple[float, ...]] = []
+    for numbers in sorted(set(costs)):
+        if not any(_within(other, numbers, 0.0) for other in kept):
+            kept.append(numbers)
+    return kept
+
+
 def _not_dearer(rival: Costs, own: Costs, zone: float) -> bool:
-    """On every device where the one was measured the other was, and takes no more of anything."""
-    return bool(own) and all(
-        device in rival
-        and len(rival[device]) == len(numbers)
-        and all(r <= o * (1.0 + zone) for r, o in zip(rival[device], numbers, strict=True))
-        for device, numbers in own.items()
+    """Wherever the one is placed, can the other be placed such that it takes no more?"""
+    return bool(own) and all(any(_within(other, one, zone) for other in rival) for one in own)
+
+
+def _within(rival: tuple[float, ...], own: tuple[float, ...], zone: float) -> bool:
+    return len(rival) == len(own) and all(
+        r <= o * (1.0 + zone) for r, o in zip(rival, own, strict=True)
     )

@@ -124,7 +124,6 @@ class Evaluator:
         source: the rows to run it on, ascending in `__row`; None: all the scan gives.
         batches: batch sizes to evaluate with, shared by evaluators of other rows.
         prefixes: recalls outputs that other statements computed.
-        remember: keep outputs for assignments with the same prefix.
     """
 
     def __init__(
@@ -135,13 +134,11 @@ class Evaluator:
         batches: dict[tuple[str, Made], int] | None = None,
         *,
         prefixes: Recall | None = None,
-        remember: bool = True,
     ) -> None:
         self.chain = chain
         self.runner = runner
         self.source = runner.scan(chain.scan).sort_by(ROW) if source is None else source
         self.prefixes = prefixes
-        self.remember = remember
         self._batches: dict[tuple[str, Made], int] = {} if batches is None else batches
         self._outputs: dict[OutputsKey, Outputs] = {}
         self._known: dict[OutputsKey, Known] = {}
@@ -201,7 +198,7 @@ class Evaluator:
                 runs = node.step in needed
                 trail = (*trail, (node.step, made(assignment[node.step]) if runs else None))
             known = place < len(self._walked) and self._walked[place][0] == trail
-            if known and self.remember:
+            if known:
                 state = self._walked[place][1]
             else:
                 del self._walked[place:]
@@ -235,8 +232,7 @@ class Evaluator:
         found = self._outputs.get(key)
         if found is None:
             found = self._run(stage, assignment, state)
-            if self.remember:
-                self._outputs[key] = found
+            self._outputs[key] = found
         return found
 
     def _key(
@@ -267,8 +263,7 @@ class Evaluator:
             else:
                 run = self.prefixes.evaluate(sized, table, self.runner)
             known = known.joined(places, run, stage)
-            if self.remember:
-                self._known[key] = known
+            self._known[key] = known
         return known.on(live, run)
 
     def _skipped(self, stage: Stage) -> tuple[pa.ChunkedArray, ...]:

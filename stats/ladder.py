@@ -52,12 +52,17 @@ class Policy:
 
 
 def frugal(policy: Policy, limit_seconds: float | None) -> Policy:
-    """The policy with about a third of the calls (the numbers are our choice)."""
+    """The policy with about a third of the calls, a fifth of the elements (numbers: our choice).
+
+    A tenth in two doublings leaves about as much to be gained as the time of two choices must
+    differ by to count (`Strategy.cost_zone`).
+    """
     return replace(
         policy,
         min_calls=min(3, policy.min_calls),
         floor_seconds=min(0.01, policy.floor_seconds),
         ceiling_seconds=min(0.25, policy.ceiling_seconds),
+        min_gain=max(0.1, policy.min_gain),
         agreement=0.25,
         flat=0.15,
         limit_seconds=limit_seconds,
@@ -186,7 +191,7 @@ def _measure(
 ) -> tuple[list[StageRun], list[float]]:
     """All runs made at one batch size, and the seconds of its full calls."""
     batch = stage.choice.batch
-    warm_up = run(stage, rows_for(table, elements, batch))
+    warm_up = run(stage, rows_for(stage, table, elements, batch))
     runs = [warm_up]
     seconds: list[float] = []
     once = sum(warm_up.batch_seconds)
@@ -195,7 +200,7 @@ def _measure(
         seconds += full_batches(warm_up, batch)
     wanted = policy.min_calls
     if steady:
-        runs.append(run(stage, rows_for(table, elements, max(1, 2 - len(seconds)) * batch)))
+        runs.append(run(stage, rows_for(stage, table, elements, max(1, 2 - len(seconds)) * batch)))
         seconds += full_batches(runs[-1], batch)
         if len(seconds) >= 2 and max(seconds) <= (1.0 + policy.agreement) * min(seconds):
             return runs, seconds
@@ -208,7 +213,7 @@ def _measure(
         more = min(wanted, policy.max_calls, affordable) - len(seconds)
         if more <= 0:
             break
-        runs.append(run(stage, rows_for(table, elements, more * batch)))
+        runs.append(run(stage, rows_for(stage, table, elements, more * batch)))
         seconds += full_batches(runs[-1], batch)
     return runs, seconds
 
@@ -219,14 +224,37 @@ def full_batches(run: StageRun, batch: int) -> list[float]:
     return [seconds for seconds, size in pairs if size == batch]
 
 
-def rows_for(table: pa.Table, elements: np.ndarray, wanted: int) -> pa.Table:
-    """Rows from the top, again from the top if need be, that hold at least `wanted` elements."""
+def rows_for(stage: Stage, table: pa.Table, elements: np.ndarray, wanted: int) -> pa.Table:
+    """Rows from the top, again from the top if need be, with exactly `wanted` elements.
+
+    The last row's lists are cut short where it has more.
+    """
     import numpy as np
+    import pyarrow as pa
 
     total = int(elements.sum())
     rounds, rest = divmod(wanted, total)
-    last = int(np.searchsorted(np.cumsum(elements), rest)) + 1 if rest else 0
-    if rounds == 0:
-        return table.slice(0, last)
+    upto = np.cumsum(elements)
+    last = int(np.searchsorted(upto, rest)) + 1 if rest else 0
     whole = np.tile(np.arange(len(elements)), rounds)
-    return table.take(np.concatenate([whole, np.arange(last)]))
+    rows = table.take(pa.array(np.concatenate([whole, np.arange(last)])))
+    if stage.lists is None or not rest or upto[last - 1] == rest:
+        return rows
+    left = rest - int(upto[last - 1] - elements[last - 1])
+    return pa.concat_tables(
+        [rows.slice(0, len(rows) - 1), _cut(stage, rows.slice(len(rows) - 1), left)]
+    )
+
+
+def _cut(stage: Stage, row: pa.Table, elements: int) -> pa.Table:
+    """A row with the first elements of the lists that the stage reads."""
+    import pyarrow.compute as pc
+
+    assert stage.lists is not None
+    for name, is_list in zip(stage.args, stage.lists, strict=True):
+        if is_list:
+            place = row.column_names.index(name)
+            column = row.column(name)
+            cut = pc.list_slice(column, 0, elements).cast(column.type)
+            row = row.set_column(place, row.schema.field(place), cut)
+    return row

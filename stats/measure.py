@@ -186,7 +186,7 @@ class Measure:
 
         def again(calls: int) -> None:
             self.meter.afford(best.per_element * best.batch * calls)
-            run(sized, rows_for(table, elements, calls * best.batch))
+            run(sized, rows_for(stage, table, elements, calls * best.batch))
 
         with suppress(Unaffordable):
             metered.top_up(best.batch, best.per_element * best.batch, again)
@@ -350,17 +350,17 @@ class Measure:
         return self._extended(("failure", key, made(choice)), of)
 
     def costs(self, key: str, own: Made) -> Costs:
-        """By device what a choice takes: seconds of a call, seconds and USD of an element."""
+        """What a choice takes on each device: seconds of a call, seconds and USD of an element."""
         usd = self.meter.usd_per_element(key, own)
-        return {
-            device: (
+        return [
+            (
                 ladder.points[0].per_element,
                 min(point.per_element for point in ladder.points),
                 *(() if usd is None else (usd,)),
             )
-            for (of, how, device), ladder in self.ladders.items()
+            for (of, how, _), ladder in self.ladders.items()
             if (of, how) == (key, own) and ladder.points
-        }
+        ]
 
     def runs_on(self, key: str, given: str | None, below: Made | None) -> float:
         """Elements a row brings to a stage, its WHEN counted in, under a conditioning choice."""

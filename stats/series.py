@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from functools import cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from ..ir.record import dataclass, field
@@ -37,6 +38,18 @@ class Piece:
             groups.setdefault(unit, []).append(score)
         # A mean of equal scores can pass 1 by a rounding error.
         return {unit: min(1.0, math.fsum(own) / len(own)) for unit, own in groups.items()}
+
+    @cached_property
+    def named(self) -> tuple[Hashable, ...]:
+        """The units, in the order of `values`."""
+        return tuple(self.means)
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """Mean score of every unit, `n` floats."""
+        import numpy as np
+
+        return np.fromiter(self.means.values(), float, len(self.means))
 
 
 def piece(scored: Scored, rows: Sequence[Hashable], failed: int = 0) -> Piece:
@@ -72,25 +85,23 @@ class Series:
         """Mean score of every unit, and how many there were after each block."""
         import numpy as np
 
-        values: list[float] = []
-        looks: list[int] = []
-        for piece in self.pieces:
-            values += piece.means.values()
-            looks.append(len(values))
-        return np.asarray(values), _looks(looks)
+        values = [piece.values for piece in self.pieces]
+        return np.concatenate([np.empty(0), *values]), _looks(values)
 
 
 def paired(first: Series, second: Series) -> tuple[np.ndarray, list[int]]:
     """Differences first − second on the units that both saw, and their number after each block."""
     import numpy as np
 
-    values: list[float] = []
-    looks: list[int] = []
+    values = []
     for one, other in zip(first.pieces, second.pieces, strict=False):
-        theirs = other.means
-        values += [mean - theirs[unit] for unit, mean in one.means.items() if unit in theirs]
-        looks.append(len(values))
-    return np.asarray(values), _looks(looks)
+        if one.named == other.named:
+            values.append(one.values - other.values)
+        else:
+            theirs = other.means
+            both = [mean - theirs[unit] for unit, mean in one.means.items() if unit in theirs]
+            values.append(np.asarray(both))
+    return np.concatenate([np.empty(0), *values]), _looks(values)
 
 
 def calibrated(raw: Interval, difference: float, anchor: float) -> Interval:
@@ -105,6 +116,6 @@ def calibrated(raw: Interval, difference: float, anchor: float) -> Interval:
     return Interval(value, min(raw.low, value), max(raw.high, value), raw.n)
 
 
-def _looks(counts: Sequence[int]) -> list[int]:
+def _looks(blocks: Sequence[np.ndarray]) -> list[int]:
     """Looks at which there was something to look at."""
-    return [count for count in counts if count]
+    return [count for count in accumulate(map(len, blocks)) if count]

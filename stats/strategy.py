@@ -19,7 +19,6 @@ class Strategy:
             further; off: every choice and assignment on all rows.
         ladders: batch sizes are timed by fewer calls where calls agree, a latency asked for ends
             the batch ladder, and a derived variant need not be tried where a milder one fell short.
-        reuse: outputs of a prefix are computed once and shared by all plans that begin with it.
         test: `betting` is valid however often one looks; `t` is the paper's two-sided t-test
             [Circinus], whose error grows with every look.
         confidence: of a decision, where the SLO asks for none.
@@ -36,7 +35,6 @@ class Strategy:
     stratify: bool = True
     early_stop: bool = True
     ladders: bool = True
-    reuse: bool = True
     test: Test = "betting"
     confidence: float = 0.95
     zone: float = 0.02

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from ..ir.physical import Choice
-from .decide import Costs, Judge, K, Verdict, final
+from .decide import Costs, Judge, K, Verdict, final, least
 from .end_to_end import Made, made, text_of
 from .intervals import Interval
 from .lineage import Chain
@@ -62,8 +62,10 @@ class Verdicts:
         """Stop what the blocks so far have decided."""
         for key in self._keys:
             own = [(key, made(choice)) for choice in self.makers(key)]
-            self._stop(own, self.choices, self._judged, lambda one: self.measure.costs(*one))
-        self._stop(list(self.plans), self.plans_done, self._judged_plan, self._plan_costs)
+            costs = {one: self.measure.costs(*one) for one in own}
+            self._stop(self.choices, self._judged, costs)
+        plan_costs = {plan: self._plan_costs(plan) for plan in self.plans}
+        self._stop(self.plans_done, self._judged_plan, plan_costs)
         for key in self._keys:
             for choice in self.makers(key):
                 one = (key, made(choice))
@@ -139,20 +141,19 @@ class Verdicts:
 
     def _stop(
         self,
-        targets: Sequence[K],
         done: dict[K, Verdict[K]],
-        judged: Callable[[K], Verdict[K] | None],
-        cost: Callable[[K], Costs],
+        judged: Callable[[K, Mapping[K, Costs]], Verdict[K] | None],
+        costs: Mapping[K, Costs],
     ) -> None:
         """Judge what is not done; then what is needless beside what meets what is asked."""
-        for target in targets:
-            verdict = judged(target) if target not in done else None
+        for target in costs:
+            verdict = judged(target, costs) if target not in done else None
             if verdict is not None:
                 done[target] = verdict
-        winners = [target for target in targets if target in done and done[target].meets]
-        for target in targets if winners else ():
+        winners = [target for target in costs if target in done and done[target].meets]
+        for target in costs if winners else ():
             if target not in done:
-                verdict = self.judge.needless(target, winners, cost, self._seen())
+                verdict = self.judge.needless(target, winners, costs, self._seen())
                 if verdict is not None:
                     done[target] = verdict
 
@@ -160,7 +161,7 @@ class Verdicts:
         """Rows in the open blocks."""
         return sum(len(block.places) for block in self.measure.blocks)
 
-    def _judged(self, own: Own) -> Verdict[Own] | None:
+    def _judged(self, own: Own, costs: Mapping[Own, Costs]) -> Verdict[Own] | None:
         """Why a choice is decided, if it is."""
         key, choice = own[0], self._choice_of(own)
         seen = self.quality(own)
@@ -172,7 +173,7 @@ class Verdicts:
             return verdict
         others = [(key, made(other)) for other in self.makers(key)]
         rivals = [one for one in others if one != own and one not in self.choices]
-        by = self.judge.dominator(own, rivals, self.quality, lambda one: self.measure.costs(*one))
+        by = self.judge.dominator(own, rivals, self.quality, costs)
         if by is None:
             return None
         variant, knobs = by[1]
@@ -195,7 +196,7 @@ class Verdicts:
             verdict = self.judge.against(seen, aim.accuracy, self._seen(), above=enough)
         return verdict
 
-    def _judged_plan(self, plan: Plan) -> Verdict[Plan] | None:
+    def _judged_plan(self, plan: Plan, costs: Mapping[Plan, Costs]) -> Verdict[Plan] | None:
         """Why a plan is decided, if it is."""
         for own in plan:
             verdict = self.choices.get(own)
@@ -214,27 +215,21 @@ class Verdicts:
             if judged is not None:
                 return judged
         rivals = [other for other in self.plans if other != plan and other not in self.plans_done]
-        by_plan = self.judge.dominator(plan, rivals, self.plans.__getitem__, self._plan_costs)
+        by_plan = self.judge.dominator(plan, rivals, self.plans.__getitem__, costs)
         return None if by_plan is None else Verdict("dominated", self._seen(), by_plan)
 
     def _plan_costs(self, plan: Plan) -> Costs:
-        """By device, all steps on it: seconds of single calls in a row, and what a row takes."""
-        parts = []
+        """Of each way to place its steps: seconds of single calls in a row, what a row takes."""
+        placed: Costs = [()]
         for key, own in plan:
             given = self._step(key).given
             below = next((o for k, o in plan if k == given), None)
             share = self.measure.runs_on(key, given, below)
-            parts.append((self.measure.costs(key, own), share))
-        devices = set.intersection(*(set(costs) for costs, _ in parts)) if parts else set()
-        found: dict[str, tuple[float, ...]] = {}
-        for device in devices:
-            single = sum(costs[device][0] for costs, _ in parts)
-            sums = [
-                sum(share * costs[device][place] for costs, share in parts)
-                for place in range(1, min(len(costs[device]) for costs, _ in parts))
+            costs = [
+                (call, *(share * n for n in each)) for call, *each in self.measure.costs(key, own)
             ]
-            found[device] = (single, *sums)
-        return found
+            placed = least([_added(sums, numbers) for sums in placed for numbers in costs])
+        return placed
 
     def settle(self) -> None:
         """Record what was stopped beside what was not, on the rows both saw."""
@@ -262,3 +257,8 @@ class Verdicts:
     def _choice_of(self, own: Own) -> Choice:
         """The choice on its first device."""
         return next(c for c in self.makers(own[0]) if made(c) == own[1])
+
+
+def _added(sums: tuple[float, ...], numbers: tuple[float, ...]) -> tuple[float, ...]:
+    """Number by number, as far as both know them; the first ones are taken as they are."""
+    return tuple(a + b for a, b in zip(sums, numbers, strict=False)) if sums else numbers

@@ -52,7 +52,7 @@ class Work:
         self.pick = pick
         self.observations = observations
         self.notes = notes
-        self._prefixes = prefixes if strategy.reuse else None
+        self._prefixes = prefixes
         self.chain: Chain = chain(request.plan)
         self.reference = {stage.step: stage.choice for stage in self.chain.stages}
         self.broken: set[tuple[str, Made]] = set()
@@ -93,7 +93,7 @@ class Work:
             places = self._places[len(self.measure.blocks)]
             evaluator = Evaluator(
                 self.chain, self.meter, self._source.take(places), self._batches,
-                prefixes=self._prefixes, remember=self.strategy.reuse,
+                prefixes=self._prefixes,
             )  # fmt: skip
             self.measure.blocks.append(
                 Block(evaluator, places, self.request.labels, self.request.clusters)

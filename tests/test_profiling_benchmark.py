@@ -42,9 +42,9 @@ def planner():
         yield profiling.Planner(made)
 
 
-@pytest.mark.parametrize("strategy", [PLAIN, Strategy(reuse=False)])
+@pytest.mark.parametrize("strategy", [PLAIN, Strategy()])
 def test_profiling_sees_the_outcomes_that_were_drawn(planner, strategy):
-    _, result = profiling.profiled(planner, ROWS, strategy)
+    result = profiling.profiled(planner, ROWS, strategy).result
     instance = planner.made.instance
     seen = {o.assignment: o for o in result.observations if o.metric == "accuracy"}
     assert len(seen) == 4
@@ -80,10 +80,20 @@ def test_a_plan_that_misses_or_costs_more_is_not_good(planner):
 def test_the_exhaustive_profile_of_a_large_sample_decides_well():
     with simulated.declared(simulated.Instance(workload(), 400, seed=5)) as made:
         planner = profiling.Planner(made)
-        plain, _ = profiling.profiled(planner, 400, PLAIN)
-    assert plain.good == len(planner.asked)
+        plain = profiling.profiled(planner, 400, PLAIN)
+    assert plain.made.good == len(planner.asked)
     # Two steps of two variants: each step's own answers once, the second's under either first.
-    assert plain.evaluations == 400 * (2 + 4)
+    assert plain.made.evaluations == 400 * (2 + 4)
+    assert plain.alone.evaluations == 400 * 4 * 2
+
+
+def test_values_that_prefixes_agree_on_are_evaluated_once(planner):
+    """Both first variants right: one evaluation of each second one; else one for each answer."""
+    strategy = Strategy(early_stop=False)
+    made = profiling.profiled(planner, ROWS, strategy).made
+    right = planner.made.instance.right
+    both = int((right["hear.a"] & right["hear.b"])[:ROWS].sum())
+    assert made.evaluations == ROWS * 2 + 2 * (both + 2 * (ROWS - both))
 
 
 def test_halving_keeps_the_frontier_and_gives_the_rest_few_rows():

@@ -2,18 +2,20 @@
 
 SYNTHETIC: outcomes follow from the seed. A row has a difficulty of its own at every step, part of
 it shared by all steps; a variant is right where a Gaussian copula of that difficulty (0.7) and its
-own luck (0.3) falls below its published (or drawn) accuracy. A wrong answer upstream makes every
-answer downstream wrong. A call of `b` elements takes `fixed + b x seconds` of its variant on its
-device, times lognormal noise of 3 %.
+own luck (0.3) falls below its published (or drawn) accuracy. Right answers are equal, no two wrong
+ones are (prefixes share the least they can). A wrong answer upstream makes every answer downstream
+wrong. A call of `b` elements takes `fixed + b x seconds` of its variant on its device, times
+lognormal noise of 3 %.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import product
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -27,6 +29,7 @@ from octans.ir.physical import Choice, SqlScan, SqlStep, Stage
 from octans.ir.types import ROW, quote
 from octans.planner.lower import lower
 from octans.session import Session
+from octans.stats.prefixes import Block, Found, Identity
 from octans.stats.request import Request
 from octans.stats.runner import StageRun
 
@@ -87,6 +90,7 @@ class Instance:
             np.quantile(seen, np.arange(1, STRATA) / STRATA), seen
         ).tolist()
         """By a feature that tells half of what makes a row hard."""
+        self.place = {name: place for place, name in enumerate(self.right)}
         self.noise_seed = seed
         self._true: dict[tuple[str, ...], float] = {}
 
@@ -153,8 +157,10 @@ class SimulatedRunner:
         """See `Runner`."""
         choice = stage.choice
         given = table.column(stage.args[0]).to_numpy()
-        right = self.instance.right[choice.variant][np.abs(given) - 1]
-        answers = np.where(right & (given > 0), given, -np.abs(given)).astype(np.int32)
+        erred, item = np.divmod(np.abs(given) - 1, self.rows)
+        right = self.instance.right[choice.variant][item] & (given > 0)
+        erred = erred * len(self.instance.place) + self.instance.place[choice.variant] + 1
+        answers = np.where(right, given, -(item + 1 + self.rows * erred)).astype(np.int32)
         per = self.instance.per[choice.variant][choice.device]
         whole, rest = divmod(len(given), choice.batch)
         sizes = [choice.batch] * whole + ([rest] if rest else [])
@@ -169,6 +175,50 @@ class SimulatedRunner:
     def now(self) -> datetime:
         """See `Runner`."""
         return datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def identify(stage: Stage, table: pa.Table) -> Identity:
+    """What a variant answers follows from what reaches it."""
+    given = table.column(stage.args[0]).to_numpy()
+    return Identity(stage.choice.variant, [value.tobytes() for value in given])
+
+
+class MemoryStore:
+    """`Store` without bound that ends with the run: nothing is known from before."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, dict[bytes, Any]] = {}
+        self._seconds: dict[str, float] = {}
+
+    def find(self, identity: Identity, hidden: Collection[int]) -> Found | None:
+        """See `Store`."""
+        known = self._known.get(identity.call, {})
+        places = [at for at, row in enumerate(identity.rows) if row in known]
+        if not places:
+            return None
+        values = pa.array([known[identity.rows[at]] for at in places], pa.int32())
+        return Found(np.array(places), (values,), len(places) * self._seconds[identity.call])
+
+    def keep(self, block: Block) -> tuple[int, ...]:
+        """See `Store`."""
+        call, rows = block.identity.call, block.identity.rows
+        (output,) = block.outputs
+        self._known.setdefault(call, {}).update(zip(rows, output.to_pylist(), strict=True))
+        self._seconds[call] = block.seconds / len(rows)
+        return (0,)
+
+    def load(self, blocks: Sequence[int]) -> None:
+        """See `Store`; nothing is replayed."""
+
+    def note(self, key: str, body: str) -> None:
+        """See `Store`; nothing is replayed."""
+
+    def flush(self) -> None:
+        """See `Store`; nothing is written."""
+
+    def problems(self) -> Sequence[str]:
+        """See `Store`."""
+        return ()
 
 
 @dataclass(frozen=True)
