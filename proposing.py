@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
+from .catalog_db.freshness import Mark
 from .deriving import Learnt, able, build, rows_for, save, waiting
 from .dsl import ast
 from .dsl.binder import BoundDerive, bind_derive
@@ -169,6 +170,18 @@ class _Search:
             made_of(self.session, self.run, [saved.full_name])
             verdict.kept, verdict.reason = True, "nothing is as good in quality, time and size"
         self.session.catalog.flush()
+        self._mark([verdict.variant for verdict in self.verdicts if verdict.kept])
+
+    def _mark(self, names: Sequence[str]) -> None:
+        """What was measured on rows that are known not to stand for the inputs is as stale."""
+        catalog, subject = self.session.catalog, self.world.sample.subject
+        analyzed = catalog.sample_run(subject.name, subject.version)
+        reason = None if analyzed is None else catalog.freshness.marked(subject.name, analyzed)
+        if reason is None:
+            return
+        for name in names:
+            catalog.freshness.mark(Mark(self.world.model.name, reason, variant=name))
+        self.notes.append(f"the rows that ANALYZE kept of {subject.name} are stale: {reason}")
 
     def _existing(self) -> dict[str, Point]:
         """The variants there are, measured on the same rows; one that cannot run is left out."""

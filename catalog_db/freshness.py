@@ -241,16 +241,16 @@ class Freshness:
                 [mark.subject, mark.variant, mark.device, mark.metric, mark.reason, now()],
             )
 
-    def marked(self, subject: str, since: int) -> bool:
-        """Was the whole of a subject marked after the ANALYZE `since`?"""
+    def marked(self, subject: str, since: int) -> str | None:
+        """Why the whole of a subject was marked after the ANALYZE `since`; None: it was not."""
         with self._store.cursor() as cursor:
             row = cursor.execute(
-                "SELECT 1 FROM octans_internal.marks AS m WHERE lower(m.subject) = lower(?) "
+                "SELECT reason FROM octans_internal.marks AS m WHERE lower(m.subject) = lower(?) "
                 "AND m.variant IS NULL AND m.marked_at > "
-                "(SELECT started_at FROM octans_internal.runs WHERE id = ?)",
+                "(SELECT started_at FROM octans_internal.runs WHERE id = ?) ORDER BY upto",
                 [subject, since],
             ).fetchone()
-        return row is not None
+        return None if row is None else row[0]
 
     def reasons(self) -> Reasons:
         """Why anything is stale."""

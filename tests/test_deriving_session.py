@@ -15,6 +15,7 @@ import pytest
 import skops.io
 from octans import deriving, proposing
 from octans.catalog_db.artefacts import Artefacts
+from octans.catalog_db.freshness import Mark
 from octans.errors import OctansError
 from octans.examples.cheques.models import _save_dense
 from octans.kept import as_model_rows, kept
@@ -452,6 +453,20 @@ def test_derive_builds_measures_keeps_and_says_why(session, place):
     again = session.sql("DERIVE VARIANTS FOR d BUDGET 100 s").arrow().to_pylist()
     proposed = {(row["variant"], row["transform"]) for row in again}
     assert not {name for name, _ in proposed} & kept_, "what is there is not proposed again"
+
+
+def test_what_derive_measures_on_stale_rows_is_stale(session):
+    session.sql(ANALYZE)
+    session.catalog.freshness.mark(Mark("d", "glyph drifted"))
+    assert "of d are stale: glyph drifted" in session.sql("DERIVE VARIANTS FOR d").message
+    derived = set(names(session)) - {"d.lin", "d.net"}
+    states = session.sql("SELECT DISTINCT variant, reason FROM octans.statistics").fetchall()
+    assert derived
+    assert {name for name, reason in states if reason == "glyph drifted"} >= derived
+    assert all(reason == "glyph drifted" for _, reason in states)
+    session.sql(ANALYZE)
+    states = session.sql("SELECT DISTINCT state FROM octans.statistics WHERE metric = 'quality'")
+    assert states.fetchall() == [("fresh",)]
 
 
 def test_derive_needs_rows_and_a_right_answer(session):
