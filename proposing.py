@@ -12,7 +12,7 @@ from .deriving import Learnt, able, build, rows_for, save, waiting
 from .dsl import ast
 from .dsl.binder import BoundDerive, bind_derive
 from .dsl.printer import to_text
-from .environments import made_of
+from .environments import made_of, notice
 from .errors import OctansError, RunError
 from .executor.kinds import LEARNING, TRANSFORMS
 from .ir.models import Derivation, Knobs, Model, Scalar, Variant, transform_text
@@ -35,11 +35,16 @@ halves of the largest that makes the artefact smaller (our choice)."""
 
 @dataclass(frozen=True)
 class Candidate:
-    """A variant that was built and measured."""
+    """A variant that was built and measured, with each setting of its knobs."""
 
     variant: Variant
     learnt: Learnt | None
-    measured: Measured
+    measured: tuple[Measured, ...]
+
+    @property
+    def best(self) -> Measured:
+        """With the knobs that answer best."""
+        return max(self.measured, key=lambda found: found.quality.value)
 
 
 @dataclass
@@ -63,6 +68,7 @@ def derive(session: Session, statement: ast.Derive) -> Result:
     """
     bound = bind_derive(statement, session.catalog)
     session.declare_devices()
+    notice(session)
     catalog = session.catalog
     roots = _roots(session, bound.model)
     learning = any(
@@ -153,19 +159,21 @@ class _Search:
     def decide(self) -> None:
         """Keep what reaches the frontier; say why of the others."""
         open_ = [v for v in self.verdicts if not v.reason]
-        points = [v.candidate.measured.point for v in open_ if v.candidate is not None]
+        tried = [v.candidate for v in open_ if v.candidate is not None]
+        points = [found.point for candidate in tried for found in candidate.measured]
         beaten = frontier(points, self.existing)
         for verdict in open_:
-            assert verdict.candidate is not None
-            better = beaten[verdict.variant]
-            if better is not None:
+            candidate = verdict.candidate
+            assert candidate is not None
+            if all(beaten[found.point.name] is not None for found in candidate.measured):
+                better = beaten[candidate.best.point.name]
                 verdict.reason = f"no better than {better} in quality, time or size"
                 continue
-            candidate = verdict.candidate
             saved = save(self.session, candidate.variant, candidate.learnt, replace=False)
             self.session.catalog.record(
                 replace(seen, variant_version=saved.version)
-                for seen in candidate.measured.observations
+                for found in candidate.measured
+                for seen in found.observations
             )
             made_of(self.session, self.run, [saved.full_name])
             verdict.kept, verdict.reason = True, "nothing is as good in quality, time and size"
@@ -252,7 +260,7 @@ class _Search:
             verdict.candidate = self._tried(proposed, verdict)
             if verdict.candidate is None:
                 continue
-            if not falls_out(verdict.candidate.measured.point, base):
+            if not falls_out(verdict.candidate.best.point, base):
                 if fallen and pruned:
                     pruned = False
                     self.notes.append(
@@ -288,7 +296,8 @@ class _Search:
             built = build(
                 self.session, proposed, self.work, None if learnt is None else learnt.rows
             )
-            measured = self._measured(self.session.catalog.derivations.located(built), ())
+            located = self.session.catalog.derivations.located(built)
+            measured = tuple(self._measured(located, knobs) for knobs in settings_of(located))
         except Stopped as stop:
             verdict.reason = f"not measured: {stop}"
             raise
@@ -334,7 +343,7 @@ def _answer(search: _Search, world: World) -> Result:
 
     rows = []
     for verdict in search.verdicts:
-        measured = None if verdict.candidate is None else verdict.candidate.measured
+        measured = None if verdict.candidate is None else verdict.candidate.best
         point = None if measured is None else measured.point
         quality = None if measured is None else measured.quality
         rows.append(

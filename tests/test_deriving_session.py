@@ -73,6 +73,10 @@ def artefacts(place):
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
+def advised(session, advice):
+    return session.sql(f"EXPLAIN (ADVICE '{advice}') {QUERY}").text
+
+
 def refused(session, text):
     with pytest.raises(OctansError) as caught:
         session.sql(text)
@@ -448,11 +452,22 @@ def test_derive_builds_measures_keeps_and_says_why(session, place):
     pruned = next(row for row in rows if row["variant"] == "d.net_p90")
     assert not pruned["kept"]
     assert "costs more than 0.1 of the quality of d.net" in pruned["reason"]
-    states = {row[0]: row[-1] for row in session.sql("SHOW VARIANTS OF d").fetchall()}
-    assert {states[name] for name in kept_} == {"eligible"}
+    for name in kept_:
+        assert state(session, name) == "eligible"
+        assert f"• d  {name} · batch" in advised(session, f"VARIANT(d {name})")
     again = session.sql("DERIVE VARIANTS FOR d BUDGET 100 s").arrow().to_pylist()
     proposed = {(row["variant"], row["transform"]) for row in again}
     assert not {name for name, _ in proposed} & kept_, "what is there is not proposed again"
+
+
+def test_derive_measures_what_the_planner_may_choose(session):
+    session.sql("CREATE OR REPLACE VARIANT d.lin USING sklearn('lin.skops') KNOBS (k IN (1, 2))")
+    session.sql(f"CREATE OR REPLACE VARIANT d.net USING sklearn('lin.skops') BASE; {ANALYZE}")
+    session.sql("DERIVE VARIANTS FOR d")
+    assert "d.lin_fp16" in names(session), "it is smaller than all others"
+    for value in (1, 2):
+        plan = advised(session, f"VARIANT(d d.lin_fp16 k={value})")
+        assert f"• d  d.lin_fp16 (k := {value})" in plan
 
 
 def test_what_derive_measures_on_stale_rows_is_stale(session):
