@@ -214,7 +214,7 @@ def _profiled(
                     limits=Limits(
                         seconds=bound.budget_seconds,
                         usd=_budget_usd(session, bound),
-                        price=_pricer(session),
+                        price=pricer(session),
                         cancelled=session.environment().cancel,
                     ),
                     strategy=_strategy(session),
@@ -351,7 +351,7 @@ def _budget_usd(session: Session, bound: BoundAnalyze) -> float | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def _pricer(session: Session) -> Any:
+def pricer(session: Session) -> Any:
     """USD of one run of a stage: slot-seconds and tokens at their prices."""
     devices: dict[str, Device] = {device.name: device for device in session.devices()}
     variants = {v.full_name: v for v in session.catalog.variants()}

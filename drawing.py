@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from .building import roles_with_building
 from .dsl.binder import BoundAnalyze
 from .errors import RunError
 from .ir.record import dataclass
@@ -100,7 +101,7 @@ class _Draw:
         if not places:
             raise RunError("USING gives no rows to analyze", code="OC0430")
         table = self._rows(places)
-        roles = split(len(places), clusters_of(table), HELD_BACK_SHARE, self.seed)
+        roles: list[str] = [*split(len(places), clusters_of(table), HELD_BACK_SHARE, self.seed)]
         strata: tuple[int, ...] | None = None
         notes: tuple[str, ...] = ()
         if not self.bound.uniform:
@@ -113,9 +114,22 @@ class _Draw:
             places = sorted({*searched, *kept})
             table = self._rows(places)
             roles = ["held_back" if place in kept else "search" for place in places]
+        roles, strata = self._without_building(table, roles, strata)
         table = table.add_column(0, "__row", pa.array(range(table.num_rows), pa.int64()))
         table = table.add_column(1, "__role", pa.array(roles))
         return Drawn(table, counted, strata, notes)
+
+    def _without_building(
+        self, table: pa.Table, roles: list[str], strata: tuple[int, ...] | None
+    ) -> tuple[list[str], tuple[int, ...] | None]:
+        """Roles, and strata of what is left to search, where rows entered an artefact before."""
+        known = self.session.catalog.derivations.building_rows(self.bound.subject)
+        found = roles_with_building(roles, table, self.bound.target, known)
+        if strata is None:
+            return found, None
+        searched = [new for old, new in zip(roles, found, strict=True) if old == "search"]
+        left = zip(strata, searched, strict=True)
+        return found, tuple(stratum for stratum, role in left if role == "search")
 
     def _stratified(
         self, searched: list[int], kept: set[int], counted: int, table: pa.Table

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from .deriving import waiting
 from .dsl import ast
 from .environments import notice
 from .errors import RunError
@@ -28,6 +29,7 @@ def statistics(session: Session, filters: Collection[str] = ()) -> Statistics:
     What executions saw behind a filter is in it for `filters` alone.
     """
     catalog = session.catalog
+    catalog = session.catalog
     notice(session)
     now, limit = session.now(), catalog.settings.max_statistics_age
     found = [
@@ -36,9 +38,14 @@ def statistics(session: Session, filters: Collection[str] = ()) -> Statistics:
         else one
         for one in catalog.observations(filters=filters)
     ]
+    variants = catalog.variants()
+    if catalog.settings.allow_priors:
+        from .stats.effects import with_expected
+
+        variants = with_expected(variants, found)
     return Statistics(
         found,
-        variants=catalog.variants(),
+        variants=variants,
         allow_priors=catalog.settings.allow_priors,
         deployment=catalog.settings.deployment,
         dependences=catalog.extended_statistics(),
@@ -179,16 +186,12 @@ def _cardinality(node: Mapping[str, Any]) -> tuple[float | None, bool]:
 
 
 def _unavailable(session: Session) -> dict[str, str]:
-    """Variants that cannot run here: a backend of a later version, a derivation."""
+    """Variants that cannot run here: a backend of a later version, an artefact to build again."""
     from .executor.kinds import KINDS, LATER
 
     found = {}
     for variant in session.catalog.variants():
-        if variant.derivation is not None:
-            found[variant.full_name] = (
-                f"BY {variant.derivation.transform} comes with a later version"
-            )
-        elif variant.backend is not None and variant.backend.kind not in KINDS:
+        if variant.backend is not None and variant.backend.kind not in KINDS:
             kind = variant.backend.kind
             found[variant.full_name] = LATER.get(kind, f"there is no backend {kind}")
-    return found
+    return found | waiting(session.catalog)

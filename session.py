@@ -247,6 +247,10 @@ class Session:
 
                 self._see_frames(statement.using)
                 return analyze(self, statement)
+            case ast.Derive():
+                from .proposing import derive
+
+                return derive(self, statement)
             case ast.Show():
                 from .environments import notice
                 from .plain import rows_of
@@ -282,6 +286,10 @@ class Session:
 
         definition = bind_definition(statement, self.catalog)
         check_quality(definition, statement)
+        if isinstance(statement, ast.CreateVariant) and isinstance(definition, Variant):
+            from .deriving import create
+
+            return create(self, statement, definition)
         saved = self.catalog.save(definition, replace=statement.replace)
         if isinstance(saved, Link):
             return Result(message=f"created link {saved.source} to {saved.target}")
@@ -299,23 +307,18 @@ class Session:
     def _plan(self, statement: ast.Select, options: ast.ExplainOptions | None = None) -> Planned:
         from .planning import Planned
 
-        self._see_frames(statement.query.tree)
+        self._see(statement.query.tree)
         return Planned.of(self, statement, options or ast.ExplainOptions(), self._advice)
 
     def _plain_sql(self, statement: ast.PlainSql) -> Result:
         """DuckDB's work, but for a stored query that calls models."""
-        from sqlglot import exp
-
-        from .environments import notice
         from .plain import explained_refusal, refuse_own, stores_calls
 
         refuse_own(statement)
         if stores_calls(self, statement) and statement.select is not None:
             return self._plan(statement.select).store(statement.head)
         if statement.tree is not None:
-            self._see_frames(statement.tree)
-            if any(table.db.lower() == "octans" for table in statement.tree.find_all(exp.Table)):
-                notice(self)
+            self._see(statement.tree)
         try:
             return self.plain(statement.text)
         except RunError as error:
@@ -364,6 +367,16 @@ class Session:
         from .plain import run_plain
 
         return run_plain(self.catalog, text, self.cancelled)
+
+    def _see(self, tree: exp.Expression) -> None:
+        """Look at what a query is about: frames, and whether what the catalog says still holds."""
+        from sqlglot import exp
+
+        self._see_frames(tree)
+        if any(table.db.lower() == "octans" for table in tree.find_all(exp.Table)):
+            from .environments import notice
+
+            notice(self)
 
     def _see_frames(self, tree: exp.Expression | ast.Fragment) -> None:
         """Register the data frames of the caller's scope that a query names as tables."""

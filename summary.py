@@ -64,16 +64,19 @@ def _rounded(value: float | None) -> float | None:
 
 def _message(bound: BoundAnalyze, table: pa.Table, result: ProfileResult) -> str:
     """One line for the whole, and one for everything worth knowing."""
-    held = sum(role == "held_back" for role in table.column("__role").to_pylist())
+    roles = table.column("__role").to_pylist()
+    building = roles.count("building")
     lines = [
-        f"analyzed {bound.kind} {bound.subject}: {table.num_rows - held} rows searched, "
-        f"{held} held back, {len(result.observations)} observations, {result.seconds:.1f} s, "
-        f"{result.usd:.6f} USD"
+        f"analyzed {bound.kind} {bound.subject}: {roles.count('search')} rows searched, "
+        f"{roles.count('held_back')} held back, {len(result.observations)} observations, "
+        f"{result.seconds:.1f} s, {result.usd:.6f} USD"
     ]
+    if building:
+        lines.append(f"note: {building} rows entered a derived variant and measure nothing")
     if result.stopped is not None:
         lines.append(f"stopped: {result.stopped}; left out: {', '.join(result.left_out)}")
     if result.decided:
-        rows = table.num_rows - held
+        rows = roles.count("search")
         lines.append(
             f"{len(result.decided)} choices were decided early; {result.saved:.0%} of the rows of "
             f"all choices and plans were not needed ({rows} each)"

@@ -92,7 +92,7 @@ def watch(
     if (
         seen is None
         or asked.unclear is not None
-        or catalog.freshness.marked(kept.subject, kept.run)
+        or catalog.freshness.marked(kept.subject, kept.run) is not None
     ):
         return
     reason = None

@@ -21,8 +21,10 @@ from ..ir.models import Device, ExtendedStatistics, Link, Model, Pipeline, Varia
 from ..ir.slo import Slo
 from ..ir.types import Field, Schema
 from ..stats.observation import Observation
+from .artefacts import Artefacts
 from .audits import Audits
 from .definitions import D, Definitions, Kind
+from .derivations import Derivations
 from .freshness import Freshness
 from .history import History, Json, Status
 from .observations import ObservationLog
@@ -51,6 +53,7 @@ class _Shared:
         self.log = ObservationLog(self.store, self.definitions)
         self.history = History(self.store)
         self.history.interrupt_runs()
+        self.artefacts = Artefacts(path)
 
 
 class Catalog:
@@ -64,6 +67,7 @@ class Catalog:
         self._log = shared.log
         self._samples = Samples(shared.store)
         self._history = shared.history
+        self.derivations = Derivations(shared.definitions, shared.artefacts, self._samples)
         self._views = Views(shared.store, shared.definitions)
         self._frames: dict[str, object] = {}
         self._prelude: dict[str, str] = {}
@@ -169,13 +173,18 @@ class Catalog:
         return cast("tuple[Model, ...]", tuple(self._definitions.all("model")))
 
     def variant(self, full_name: str) -> Variant | None:
-        """The variant `model.name`."""
-        return cast("Variant | None", self._definitions.get("variant", full_name))
+        """The variant `model.name`, its backend's target where an artefact of ours lies."""
+        found = cast("Variant | None", self._definitions.get("variant", full_name))
+        return None if found is None else self.derivations.located(found)
 
     def variants(self, model: str | None = None) -> tuple[Variant, ...]:
         """The variants of a model (None: of all), by name."""
         found = cast("tuple[Variant, ...]", tuple(self._definitions.all("variant")))
-        return tuple(v for v in found if model is None or v.model.lower() == model.lower())
+        return tuple(
+            self.derivations.located(v)
+            for v in found
+            if model is None or v.model.lower() == model.lower()
+        )
 
     def device(self, name: str) -> Device | None:
         """The device of that name."""
@@ -219,7 +228,10 @@ class Catalog:
             CatalogError: OC0506 its model is unknown, OC0507 the name is taken, OC0514 no name.
         """
         self._log.flush()
-        return self._definitions.save(definition, replace=replace)
+        saved = self._definitions.save(definition, replace=replace)
+        if isinstance(saved, Variant):
+            self.derivations.sweep()
+        return saved
 
     def drop(self, kind: Kind, name: str, *, if_exists: bool = False) -> bool:
         """Forget a definition (a link is named `source.target`); was there one?
@@ -228,7 +240,10 @@ class Catalog:
             CatalogError: OC0506 there is none, OC0508 others need it.
         """
         self._log.flush()
-        return self._definitions.drop(kind, name, if_exists=if_exists)
+        there = self._definitions.drop(kind, name, if_exists=if_exists)
+        if kind == "variant":
+            self.derivations.sweep()
+        return there
 
     # --- observations, samples ----------------------------------------------------------------
 
@@ -413,4 +428,5 @@ def _release(shared: _Shared) -> None:
         try:
             shared.log.close()
         finally:
+            shared.artefacts.close()
             shared.store.close()

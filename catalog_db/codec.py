@@ -15,8 +15,10 @@ from typing import Any
 from ..errors import InternalError
 from ..ir.models import (
     Backend,
+    Build,
     Derivation,
     Device,
+    Effect,
     ExtendedStatistics,
     KnobDomain,
     Link,
@@ -37,8 +39,8 @@ Definition = Model | Variant | Device | Link | Pipeline | Slo | ExtendedStatisti
 _CLASSES: dict[str, type[Value]] = {
     cls.__name__: cls
     for cls in (
-        Backend, Constraint, Derivation, Device, ExtendedStatistics, Field, KnobDomain, Link,
-        Metric, Model, Objective, Pipeline, Prior, Slo, TokenPrice, Variant,
+        Backend, Build, Constraint, Derivation, Device, Effect, ExtendedStatistics, Field,
+        KnobDomain, Link, Metric, Model, Objective, Pipeline, Prior, Slo, TokenPrice, Variant,
     )
 }  # fmt: skip
 

@@ -140,6 +140,15 @@ class Freshness:
             found.setdefault(variant, []).append((number, made))
         return found
 
+    def artefacts(self) -> dict[str, str]:
+        """The hash of what each variant (lower case) is made of now, as far as somebody looked."""
+        with self._store.cursor() as cursor:
+            rows = cursor.execute(
+                "SELECT lower(p.variant), e.artefact FROM octans_internal.present AS p "
+                "JOIN octans_internal.environments AS e ON e.id = p.environment"
+            ).fetchall()
+        return dict(rows)
+
     def notice(self, made: Mapping[str, Environment]) -> dict[str, int]:
         """Remember what variants are made of now; the number of each one's environment."""
         known = self.environments()
@@ -232,16 +241,16 @@ class Freshness:
                 [mark.subject, mark.variant, mark.device, mark.metric, mark.reason, now()],
             )
 
-    def marked(self, subject: str, since: int) -> bool:
-        """Was the whole of a subject marked after the ANALYZE `since`?"""
+    def marked(self, subject: str, since: int) -> str | None:
+        """Why the whole of a subject was marked after the ANALYZE `since`; None: it was not."""
         with self._store.cursor() as cursor:
             row = cursor.execute(
-                "SELECT 1 FROM octans_internal.marks AS m WHERE lower(m.subject) = lower(?) "
+                "SELECT reason FROM octans_internal.marks AS m WHERE lower(m.subject) = lower(?) "
                 "AND m.variant IS NULL AND m.marked_at > "
-                "(SELECT started_at FROM octans_internal.runs WHERE id = ?)",
+                "(SELECT started_at FROM octans_internal.runs WHERE id = ?) ORDER BY upto",
                 [subject, since],
             ).fetchone()
-        return row is not None
+        return None if row is None else row[0]
 
     def reasons(self) -> Reasons:
         """Why anything is stale."""

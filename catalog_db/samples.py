@@ -6,6 +6,7 @@ version of a subject the newest sample is kept.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import CatalogError
@@ -14,7 +15,7 @@ from .store import Store, now
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Role = Literal["search", "held_back"]
+Role = Literal["search", "held_back", "building"]
 _NEEDED = ("__row", "__role", "__cluster")
 _KEY = "lower(subject) = lower(?) AND version = ?"
 
@@ -50,6 +51,38 @@ class Samples:
                 [subject, version, run, relation, now()],
             )
             cursor.unregister("sampled")
+
+    def set_aside(
+        self,
+        subject: str,
+        version: int,
+        artefact: str,
+        places: Collection[int],
+        rows: Collection[tuple[str, str]],
+    ) -> None:
+        """Rows that an artefact is built from: by `__row` in the sample, by hash and cluster."""
+        relation = self._relation(subject, version)
+        with self._store.transaction() as cursor:
+            cursor.execute(
+                f"UPDATE octans_internal.{relation} SET __role = 'building' "
+                "WHERE list_contains(?, __row)",
+                [list(places)],
+            )
+            cursor.execute(
+                "INSERT INTO octans_internal.building_rows "
+                "SELECT ?, ?, unnest(?::VARCHAR[]), unnest(?::VARCHAR[])",
+                [subject, artefact, [row for row, _ in rows], [cluster for _, cluster in rows]],
+            )
+
+    def building_rows(self, subject: str, artefacts: Collection[str]) -> dict[str, str]:
+        """Hash → cluster of the subject's rows that one of these artefacts was built from."""
+        with self._store.cursor() as cursor:
+            found = cursor.execute(
+                'SELECT DISTINCT "row", cluster FROM octans_internal.building_rows '
+                "WHERE lower(subject) = lower(?) AND list_contains(?, artefact)",
+                [subject, list(artefacts)],
+            ).fetchall()
+        return dict(found)
 
     def load(self, subject: str, version: int, role: Role | None) -> pa.Table | None:
         """The rows of one role (None: all) in source order; None when nothing was kept."""

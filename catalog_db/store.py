@@ -14,7 +14,7 @@ import duckdb
 from ..errors import CatalogError
 from . import problems
 
-_LATEST = 4
+_LATEST = 5
 """The newest schema this version knows: the number of the last file in `migrations/`."""
 
 

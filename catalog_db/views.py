@@ -33,8 +33,8 @@ _ABOUT = (
 )
 _SHOW = {
     "models": "FROM octans.models",
-    "variants": "SELECT variant, backend, options, knobs, base, derived_from, derived_by, version, "
-    "state FROM octans.variants WHERE $1 IS NULL OR lower(model) = lower($1)",
+    "variants": "SELECT variant, lineage, backend, options, knobs, base, bytes, version, state "
+    "FROM octans_internal.lineage WHERE $1 IS NULL OR lower(model) = lower($1) ORDER BY path",
     "devices": "FROM octans.devices",
     "links": "FROM octans.links",
     "pipelines": "FROM octans.pipelines",

@@ -309,6 +309,15 @@ class Analyze:
     span: Span = field(compare=False)
 
 
+@dataclass(frozen=True)
+class Derive:
+    """DERIVE VARIANTS FOR model [BUDGET …]."""
+
+    name: Name
+    budget: tuple[Quantity, ...]
+    span: Span = field(compare=False)
+
+
 ObjectKind = Literal["model", "variant", "device", "link", "pipeline", "slo", "statistics"]
 
 
@@ -383,6 +392,7 @@ Statement = (
     | Explain
     | CopyTo
     | Analyze
+    | Derive
     | Show
     | Describe
     | Drop

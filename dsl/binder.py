@@ -2,6 +2,7 @@
 
     bind_select      a query          → `BoundQuery`: logical plan, SLO, visible columns
     bind_definition  a CREATE         → the object declared
+    bind_derive      a DERIVE VARIANTS → `BoundDerive`: the model, the budget
     bind_analyze     an ANALYZE       → `BoundAnalyze`: inputs, labels, and the subject's plan
 
 The work is in `binding/`. All errors are `BindError`s with the codes of `binding.problems.CODES`.
@@ -21,6 +22,7 @@ from .binding.analyze import bind_analyze as _bind_analyze
 from .binding.calls import CallSites, own_names
 from .binding.definitions import Declared, Definition
 from .binding.definitions import bind_definition as _bind_definition
+from .binding.derivations import BoundDerive, bind_derive
 from .binding.problems import Place
 from .binding.queries import QueryBinder
 from .binding.relations import Ctes
@@ -32,11 +34,13 @@ from .sqlbridge import too_deep
 
 __all__ = [
     "BoundAnalyze",
+    "BoundDerive",
     "BoundLabel",
     "BoundQuery",
     "CatalogView",
     "bind_analyze",
     "bind_definition",
+    "bind_derive",
     "bind_select",
 ]
 

@@ -32,7 +32,7 @@ from .tokens import Word, matching, tokenize, words
 
 _DECLARED = frozenset({"MODEL", "VARIANT", "DEVICE", "LINK", "PIPELINE", "SLO", "STATISTICS"})
 _QUERIES = frozenset({"SELECT", "WITH", "FROM", "VALUES", "TABLE", "("})
-_LATER = frozenset({"DEPLOY", "UNDEPLOY", "MONITOR", "REOPTIMIZE", "UNFORCE", "DERIVE"})
+_LATER = frozenset({"DEPLOY", "UNDEPLOY", "MONITOR", "REOPTIMIZE", "UNFORCE"})
 _TRANSACTIONS = frozenset({"BEGIN", "COMMIT", "ROLLBACK", "ABORT", "END"})
 
 
@@ -213,6 +213,8 @@ def _statement(line: _Line) -> ast.Statement:
             ours = second == "("
         case "ANALYZE":
             ours = second in ("PIPELINE", "MODEL") and line.stop - line.at > 2
+        case "DERIVE":
+            ours = second == "VARIANTS"
         case "SHOW":
             ours = second.lower() in SHOW_KINDS
         case "DESCRIBE":

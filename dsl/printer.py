@@ -48,6 +48,10 @@ def to_text(statement: ast.Statement) -> str:
             return f"COPY ({_select(statement.select)}) {statement.target}"
         case ast.Analyze():
             return _analyze(statement)
+        case ast.Derive():
+            text = f"DERIVE VARIANTS FOR {name_text(statement.name)}"
+            budget = _list(_quantity, statement.budget)
+            return f"{text} BUDGET {budget}" if budget else text
         case ast.Show():
             return _show(statement)
         case ast.Describe():

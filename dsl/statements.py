@@ -277,6 +277,11 @@ class Build(Shared):
             span=parts.span,
         )
 
+    def derive(self, children: list[Any]) -> ast.Derive:
+        """DERIVE VARIANTS FOR model."""
+        parts = Parts(children)
+        return ast.Derive(parts.one(ast.Name), parts.all(ast.Quantity), parts.span)
+
     def label(self, children: list[Any]) -> ast.Label:
         """`output := expression`."""
         return ast.Label(children[0], expression(children[2]))

@@ -25,6 +25,9 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
 }
 """Distributions that a backend's answers and times depend on; `python` is the interpreter."""
 
+UNREADABLE = "unreadable"
+"""Instead of the hash of files that cannot be read."""
+
 _digests: dict[Path, tuple[str, bytes]] = {}
 _lock = threading.Lock()
 
@@ -51,6 +54,15 @@ def files(backend: Backend, base_dir: Path) -> tuple[Path, ...] | None:
     weights = path.with_name(path.name + ".data")  # where ONNX keeps what a file cannot hold
     found = [path, *(other for other in (weights, *named) if other.is_file())]
     return tuple(file.resolve() for file in found)
+
+
+def size(backend: Backend, base_dir: Path) -> int:
+    """Bytes of what is called.
+
+    Raises:
+        OSError: a file is not there.
+    """
+    return sum(file.stat().st_size for file in files(backend, base_dir) or ())
 
 
 def stamp(path: Path) -> str:
@@ -99,7 +111,7 @@ def environment(
         same = known is not None and known.stamps == stamps
         digest = known.artefact if same and known is not None else _hex(paths)
     except OSError:
-        stamps, digest = {}, "unreadable"
+        stamps, digest = {}, UNREADABLE
     names = set(LIBRARIES.get(backend.kind, ()))
     if known is not None:
         names |= set(known.libraries)

@@ -192,9 +192,10 @@ def call_identity(
         return None
     if found is None:
         return None
+    built = None if variant.derivation is None else variant.derivation.build
     parts = (
         variant.backend.kind,
-        variant.backend.target,
+        variant.backend.target if built is None else built.file,  # wherever the catalog lies
         knobs_text(variant.backend.options),
         knobs_text(stage.choice.knobs),
         model.prompt or "",

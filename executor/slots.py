@@ -220,8 +220,8 @@ class Models:
         if variant.backend is None:
             how = "" if variant.derivation is None else f" BY {variant.derivation.transform}"
             raise not_available(
-                f"the derived variant {name}{how}",
-                "derivations come with a later version; make the variant with USING",
+                f"the derived variant {name}{how}, which was never built,",
+                f"build it: CREATE OR REPLACE VARIANT {name} FROM … BY …",
             )
         return LoadRequest(
             variant, stage.choice.knobs, self.device(stage), self.model(stage), self._base_dir

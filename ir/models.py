@@ -46,12 +46,45 @@ class Backend(Value):
     options: Knobs = ()
 
 
+class Effect(Value):
+    """What is expected of a transform before anything is measured: factors of the base's numbers.
+
+    `size` is that of the artefact; `quality` and `latency` are (low, expected, high); `source` says
+    where they are from. Only ever used as a prior.
+    """
+
+    size: float
+    quality: tuple[float, ...]
+    latency: tuple[float, ...]
+    source: str
+
+
+class Build(Value):
+    """What building a derivation made, from what and with what.
+
+    `file` is the artefact in the catalog's folder of artefacts, named by its hash;
+    `base_artefact` the hash of what it was made from, of the base's version `base_version`;
+    `libraries` the versions used to build it, which are also what runs it; `rows` the number of
+    sample rows that entered it.
+    """
+
+    file: str
+    size_bytes: int
+    base_version: int
+    base_artefact: str
+    base_bytes: int
+    libraries: Knobs
+    effect: Effect
+    rows: int = 0
+
+
 class Derivation(Value):
-    """`FROM base BY transform(args…)`; `base` is `model.variant`."""
+    """`FROM base BY transform(args…)`; `base` is `model.variant`; `build` None: not built."""
 
     base: str
     transform: str
     args: tuple[Scalar, ...] = ()
+    build: Build | None = None
 
 
 class KnobDomain(Value):
@@ -146,6 +179,11 @@ class ExtendedStatistics(Value):
 def knobs_text(knobs: Knobs) -> str:
     """`trees := 500, depth := 8`: the canonical text of knob settings, '' for none."""
     return ", ".join(f"{name} := {scalar_text(value)}" for name, value in knobs)
+
+
+def transform_text(derivation: Derivation) -> str:
+    """`QUANTIZE('int8')`: the transform as it is written."""
+    return f"{derivation.transform.upper()}({', '.join(map(scalar_text, derivation.args))})"
 
 
 def scalar_text(value: Scalar) -> str:

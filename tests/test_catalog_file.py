@@ -115,9 +115,10 @@ def test_a_newer_schema_is_refused_untouched(tmp_path):
         )
 
 
-def test_migrations_are_numbered_without_gaps_and_known():
+def test_migrations_are_numbered_upwards_and_known():
     numbers = [number for number, _, _ in store.migrations()]
-    assert numbers == list(range(1, store._LATEST + 1))
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] == store._LATEST
 
 
 def test_a_migration_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):

@@ -86,13 +86,13 @@ def test_definitions_are_shown_as_they_are_written(catalog):
     assert rows(catalog, "models", "name, inputs, outputs, quality, variants") == [
         ("classify", "glyph FLOAT[64]", "digit INTEGER, confidence DOUBLE", "within(digit, 1)", 2)
     ]
-    columns = "variant, backend, options, knobs, derived_from, derived_by"
+    columns = "variant, lineage, backend, options, knobs"
     assert rows(catalog, "variants", columns) == [
         (
-            "classify.forest", "python('m:f')", "note := 'it''s', fast := TRUE",
-            "trees IN (10, 100), kind IN ('a', NULL, 0.5)", None, None,
+            "classify.forest", "forest", "python('m:f')", "note := 'it''s', fast := TRUE",
+            "trees IN (10, 100), kind IN ('a', NULL, 0.5)",
         ),
-        ("classify.small", None, None, "", "classify.forest", "PRUNE(0.5)"),
+        ("classify.small", "└─ PRUNE(0.5)", None, None, ""),
     ]  # fmt: skip
     assert rows(catalog, "devices", "name, kind, slots, threads, memory_bytes, usd_per_hour") == [
         ("cpu", "cpu", 2, 1, 2**34, 0.1)
@@ -134,7 +134,7 @@ def test_statistics_tell_age_and_state(catalog):
     assert len(rows(catalog, "observations", "n", "classify.forest")) == 2
     assert rows(catalog, "variants", "variant, state", "classify") == [
         ("classify.forest", "measured"),
-        ("classify.small", "not measured"),
+        ("classify.small", "not built"),
     ]
     catalog.save(catalog.variant("classify.forest"), replace=True)
     assert {state for (state,) in rows(catalog, "statistics", "state")} == {"stale", "missing"}

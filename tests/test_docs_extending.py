@@ -56,6 +56,31 @@ def test_the_backend_answers(example, monkeypatch):
     assert found == [("ADA 0",), ("ADA 1",), ("ADA 2",)]
 
 
+def test_the_transform_builds(example, monkeypatch, tmp_path):
+    import skops.io
+    from octans.dsl.binding import derivations
+    from sklearn.datasets import load_iris
+    from sklearn.linear_model import LogisticRegression
+
+    module = example("executor/derive/sklearn_clip.py")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(derivations.TRANSFORMS, "clip", (lambda v: isinstance(v, float), "a limit"))
+    monkeypatch.setitem(kinds.TRANSFORMS["sklearn"], "clip", ())
+    estimator = LogisticRegression(max_iter=500).fit(*load_iris(return_X_y=True))
+    skops.io.dump(estimator, tmp_path / "iris.skops")
+    with octans.connect(base_dir=tmp_path) as session:
+        session.sql(
+            """
+            CREATE MODEL iris (x FLOAT[4]) RETURNS (kind INTEGER);
+            CREATE VARIANT iris.lin USING sklearn('iris.skops');
+            CREATE VARIANT iris.clipped FROM iris.lin BY CLIP(0.5);
+            """
+        )
+        made = skops.io.load(session.catalog.variant("iris.clipped").backend.target)
+    assert abs(estimator.coef_).max() > 0.5
+    assert abs(made.coef_).max() == 0.5
+
+
 def test_the_metric_scores(example, monkeypatch):
     monkeypatch.setattr(metrics, "METRICS", dict(metrics.METRICS))
     example("stats/metrics.py", **{k: v for k, v in vars(metrics).items() if k[:2] != "__"})

@@ -62,6 +62,13 @@ def test_a_changed_file_is_seen_at_once_and_used_until_measured_anew(path):
         assert stale(session) is None
 
 
+def test_who_asks_the_relation_alone_sees_a_changed_file(path):
+    (path / "words.py").write_text(WORDS.replace("factor * x", "x * factor"))
+    with octans.connect(path / "c.duckdb", base_dir=path) as session:
+        asked = "SELECT DISTINCT reason FROM octans.statistics WHERE metric = 'quality'"
+        assert session.sql(asked).fetchall() == [("guess.a: its files changed",)]
+
+
 def test_a_file_that_is_as_it_was_is_fresh_again(path):
     words = path / "words.py"
     words.write_text(WORDS + "\n")

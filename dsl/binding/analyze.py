@@ -14,6 +14,7 @@ from ...ir.slo import Slo
 from ...ir.types import Field, NamedExpr, Schema, SqlExpr, column, names, quote
 from .. import ast
 from ..diagnostics import nearest
+from .budgets import bind_budget
 from .calls import CallSites
 from .definitions import bare_rewriter
 from .pipelines import Body, declaration
@@ -133,7 +134,7 @@ def bind_analyze(stmt: ast.Analyze, catalog: CatalogView) -> BoundAnalyze:
     schema = ctx.describe(f"SELECT * FROM ({using})", place)
     over = _Over(ctx, using, schema)
     cluster = None if stmt.cluster is None else over.bind("cluster", stmt.cluster).expr
-    seconds, usd = _budget(stmt)
+    seconds, usd = bind_budget(stmt.budget)
     return BoundAnalyze(
         stmt.kind,
         target.name,
@@ -303,21 +304,3 @@ def _step(name: str, label: ast.Label, target: Pipeline, ctx: Context) -> tuple[
             label.output.span,
         )
     return f"{target.name}.{found.name.text}", model.outputs
-
-
-def _budget(stmt: ast.Analyze) -> tuple[float | None, float | None]:
-    found: dict[str, float] = {}
-    for quantity in stmt.budget:
-        if quantity.dimension not in ("s", "USD"):
-            raise problem(
-                "OC0233",
-                f"a budget is a time or an amount of USD, not {quantity.text}",
-                quantity.span,
-                label="expected s or USD",
-            )
-        if quantity.dimension in found:
-            raise problem("OC0233", "this budget is given twice", quantity.span)
-        if quantity.value <= 0:
-            raise problem("OC0233", "a budget must be above 0", quantity.span)
-        found[quantity.dimension] = quantity.value
-    return found.get("s"), found.get("USD")

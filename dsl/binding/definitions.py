@@ -12,7 +12,6 @@ from sqlglot import exp
 from ...errors import Span
 from ...ir.models import (
     Backend,
-    Derivation,
     Device,
     ExtendedStatistics,
     KnobDomain,
@@ -32,6 +31,7 @@ from ..diagnostics import nearest
 from ..printer import to_text
 from ..units import require
 from .bodies import BodyNames, NoQueries
+from .derivations import bind_derivation
 from .devices import bind_device, bind_link, unique
 from .pipelines import Body
 from .problems import Place, problem
@@ -197,16 +197,24 @@ def _variant(stmt: ast.CreateVariant, catalog: CatalogView) -> Variant:
     name = stmt.name.parts[1]
     if stmt.base:
         _check_base(stmt, model, name, catalog)
+    knobs, price = _knobs(stmt.knobs), _price(stmt.prices)
+    priors = tuple(_prior(ref) for ref in stmt.priors)
+    if stmt.derivation is None:
+        backend = _backend(stmt.backend)
+        return Variant(
+            model.name, name, backend, None, knobs, price, priors, stmt.base, stmt.volatile
+        )
+    derivation, base = bind_derivation(stmt.derivation, f"{model.name}.{name}", model, catalog)
     return Variant(
         model.name,
         name,
-        _backend(stmt.backend),
-        _derivation(stmt, model, name, catalog),
-        _knobs(stmt.knobs),
-        _price(stmt.prices),
-        tuple(_prior(ref) for ref in stmt.priors),
+        None,
+        derivation,
+        knobs or base.knobs,
+        price or base.price,
+        priors,
         stmt.base,
-        stmt.volatile,
+        stmt.volatile or base.volatile,
     )
 
 
@@ -228,35 +236,6 @@ def _backend(ref: ast.BackendRef | None) -> Backend | None:
     unique((option.name for option in ref.options), "option")
     options = tuple(sorted((option.name.text, option.value.value) for option in ref.options))
     return Backend(ref.kind.text.lower(), str(ref.target.value), options)
-
-
-def _derivation(
-    stmt: ast.CreateVariant, model: Model, name: str, catalog: CatalogView
-) -> Derivation | None:
-    ref = stmt.derivation
-    if ref is None:
-        return None
-    known = [variant.full_name for variant in catalog.variants(model.name)]
-    base = catalog.variant(ref.base.text)
-    if base is None or base.full_name.lower() == f"{model.name}.{name}".lower():
-        raise problem(
-            "OC0223",
-            f"unknown variant {ref.base.text}"
-            if base is None
-            else f"{base.full_name} cannot be derived from itself",
-            ref.base.span,
-            label="no such variant" if base is None else "itself",
-            candidates=nearest(ref.base.text, known),
-        )
-    if base.model != model.name:
-        raise problem(
-            "OC0223",
-            f"{base.full_name} is a variant of {base.model}, not of {model.name}",
-            ref.base.span,
-            label="a variant of another model",
-        )
-    args = tuple(argument.value for argument in ref.args)
-    return Derivation(base.full_name, ref.transform.text.lower(), args)
 
 
 def _knobs(refs: Sequence[ast.KnobRef]) -> tuple[KnobDomain, ...]:
