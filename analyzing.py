@@ -21,7 +21,7 @@ from .planner.lower import lower
 from .planner.problem import answers_of, settings_of
 from .planner.steps import StepInfo, conditioned, steps
 from .result import Result
-from .reusing import flushing, resuming
+from .reusing import resuming
 from .summary import summary
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def _profiled(
                         cancelled=session.environment().cancel,
                     ),
                     strategy=_strategy(session),
-                    progress=flushing(recall, _progress(session)),
+                    progress=_progress(session),
                     keep=measured,
                     clock=recall.clock,
                     prefixes=recall,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -53,19 +52,6 @@ def resuming(
     assert request.run is not None
     store = session.catalog.prefixes(Checkpoint(request.run, request.subject, digest.hexdigest()))
     return Recall(runner, identities, store, store.resume())
-
-
-def flushing(
-    recall: Recall, progress: Callable[[int, int, str], None] | None
-) -> Callable[[int, int, str], None]:
-    """The progress callback, behind one that writes what is done so far."""
-
-    def tell(done: int, total: int, label: str) -> None:
-        recall.flush()
-        if progress is not None:
-            progress(done, total, label)
-
-    return tell
 
 
 def rows_fingerprint(table: pa.Table) -> str:

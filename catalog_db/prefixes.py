@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from ..stats.prefixes import Block, Found, Identity, Note
 
-READ_BLOCKS = 8
-"""Blocks kept readable: evaluations ask for the rows of one after the other (our choice)."""
+READ_BYTES = 64 << 20
+"""Outputs kept readable: every round of an ANALYZE asks again for those before (our choice)."""
 RESERVED = 256
 """Numbers reserved at once."""
 WRITE_SHARE = 20
@@ -62,6 +62,7 @@ class Prefixes:
         self._places: dict[str, dict[bytes, tuple[int, int]]] = {}
         self._row_seconds: dict[int, float] = {}
         self._read: OrderedDict[int, tuple[list[bytes], pa.RecordBatch]] = OrderedDict()
+        self._read_bytes = 0
         self._blocks: dict[int, Kept] = {}
         self._notes: list[tuple[str, str, datetime]] = []
         self._used: set[int] = set()
@@ -119,9 +120,10 @@ class Prefixes:
         if sum(each.size for each in kept) > self.capacity:
             return ()
         places = self._known(block.identity.call)
-        for each in kept:
+        for each, part in zip(kept, parts, strict=True):
             self._blocks[each.id] = each
             self._index(places, each.id, each.keys, row_seconds)
+            self._make_readable(each.id, (list(rows_of(each.keys)), part))
         if self._checkpoint is None:  # else together with the note of the run that made them
             self._settle()
         return tuple(each.id for each in kept)
@@ -209,7 +211,7 @@ class Prefixes:
         if evicted:
             self._places.clear()
             for block in evicted:
-                self._read.pop(block, None)
+                self._forget_read(block)
         self._written = time.perf_counter()
         self._write_seconds = self._written - began
 
@@ -293,11 +295,21 @@ class Prefixes:
                 self._places.clear()
                 return None
             found = (list(rows_of(keys)), batch)
-        self._read[block] = found
+            self._make_readable(block, found)
         self._read.move_to_end(block)
-        if len(self._read) > READ_BLOCKS:
-            self._read.popitem(last=False)
         return found
+
+    def _make_readable(self, block: int, found: tuple[list[bytes], pa.RecordBatch]) -> None:
+        """Keep a block at hand, in place of those used longest ago; the newest always stays."""
+        self._read[block] = found
+        self._read_bytes += found[1].nbytes
+        while self._read_bytes > READ_BYTES and len(self._read) > 1:
+            self._forget_read(next(iter(self._read)))
+
+    def _forget_read(self, block: int) -> None:
+        found = self._read.pop(block, None)
+        if found is not None:
+            self._read_bytes -= found[1].nbytes
 
     def _fetched(self, block: int) -> tuple[bytes, bytes, bytes | None, str, str] | None:
         """Identities, digest, outputs (None: gone), step and variant of a block."""

@@ -39,8 +39,8 @@ class Strategy:
     confidence: float = 0.95
     zone: float = 0.02
     cost_zone: float = 0.05
-    first_block: int = 16
-    growth: float = 1.5
+    first_block: int = 32
+    growth: float = 2.0
     audit: float = 0.25
     seed: int = 0
 

@@ -333,8 +333,11 @@ class Work:
     # What is decided
 
     def _decide(self, look: int) -> None:
+        """End a round; killed from now on, it is not made again."""
         self.verdicts.decide()
         self.notes.extend(self.verdicts.violated.values())
+        if self._prefixes is not None:
+            self._prefixes.flush()
 
     def settle(self) -> None:
         """Record what was stopped beside what was not."""

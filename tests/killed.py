@@ -3,7 +3,7 @@
 Models replay recorded answers. Time does not pass by itself: a call takes the recorded latency, to
 the last bit (they are multiples of 2^-10 s), so that statistics of latency can be compared for
 equality. What a process did is logged a byte an event, which survives its death: `c` for a call,
-`r` for a run of a stage that ended, `p` before each piece of work.
+`r` for a run of a stage that ended, `p` after each round.
 """
 
 from __future__ import annotations
@@ -95,13 +95,16 @@ class Clock:
 
 
 class Sink:
-    """Told of progress."""
+    """Told of progress: a round is over with what is decided."""
 
     def __init__(self, log):
         self.log = log
+        self.deciding = False
 
     def update(self, rows_done, rows_total, stages):
-        os.write(self.log, b"p")
+        if self.deciding:
+            os.write(self.log, b"p")
+        self.deciding = "decided" in stages[0]
 
 
 def analyze(path, log_path, kill_at=None, kill_after=None):
