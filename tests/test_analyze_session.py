@@ -303,14 +303,16 @@ def test_what_is_held_back_knows_nothing_of_strata(session):
 def test_an_asked_slo_ends_the_measuring_of_what_it_decides(session):
     rows, message = analyzed(
         session,
-        f"MODEL guess USING ({ROWS}) LABELS (y := truth) SAMPLE 400 "
+        "MODEL guess USING (SELECT range AS x, 2 * range AS truth FROM range(2000)) "
+        "LABELS (y := truth) SAMPLE 1200 "
         "WITH SLO (accuracy >= 0.9 AT CONFIDENCE 0.95) MINIMIZE cost",
     )
     assert "were decided early" in message
     cheap, best = rows["guess.cheap", "", "cpu"], rows["guess.best", "", "cpu"]
+    # Which of the two comes first depends on what the variants took.
     assert "surely below" in cheap["stopped"] or "dominated" in cheap["stopped"]
     assert "surely above the accuracy of 0.9" in best["stopped"]
-    assert cheap["n"] < 300
+    assert cheap["n"] < 900
     assert cheap["low"] <= 0.8 <= cheap["high"]
 
 
