@@ -31,7 +31,7 @@ NEEDED = ("llm_pilot", "operator_variants", "timm_vision", "mlenergy_v3")
 
 _CHOICES = """
 SELECT l.variant, l.device, min(l.value / l.batch) AS seconds,
-    (SELECT any_value(q.value) FROM octans.statistics AS q
+    (SELECT min(q.value) FROM octans.statistics AS q
      WHERE q.variant = l.variant AND q.metric = 'quality') AS accuracy
 FROM octans.statistics AS l
 WHERE l.subject = '{model}' AND l.metric = 'latency' AND l.statistic = 'mean'
