@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SHIPPED = PROJECT["tool"]["setuptools"]
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "pynvml": "nvidia-ml-py"}
+DISTRIBUTIONS = {"google": "protobuf", "sklearn": "scikit-learn", "pynvml": "nvidia-ml-py"}
 """Distributions named otherwise than what they install."""
 
 

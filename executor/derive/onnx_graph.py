@@ -35,10 +35,11 @@ def load(path: Path) -> Any:
         NotDerivable: it is not an ONNX file.
     """
     import onnx
+    from google.protobuf.message import DecodeError
 
     try:
         model = onnx.load(path)
-    except Exception as error:
+    except (DecodeError, OSError, ValueError, onnx.checker.ValidationError) as error:
         raise NotDerivable(f"onnx refused {path.name}: {describe(error)}") from error
     _lift_constants(model.graph)
     return model
