@@ -461,13 +461,15 @@ def test_derive_builds_measures_keeps_and_says_why(session, place):
 
 
 def test_derive_measures_what_the_planner_may_choose(session):
-    session.sql("CREATE OR REPLACE VARIANT d.lin USING sklearn('lin.skops') KNOBS (k IN (1, 2))")
-    session.sql(f"CREATE OR REPLACE VARIANT d.net USING sklearn('lin.skops') BASE; {ANALYZE}")
+    knobs = "USING sklearn('lin.skops') KNOBS (k IN (1, 2))"
+    session.sql(f"CREATE OR REPLACE VARIANT d.lin {knobs}")
+    session.sql(f"CREATE OR REPLACE VARIANT d.net {knobs} BASE; {ANALYZE}")
     session.sql("DERIVE VARIANTS FOR d")
-    assert "d.lin_fp16" in names(session), "it is smaller than all others"
+    # Of two equal files, smaller than all others, times decide which one stays.
+    (kept, *_) = [name for name in names(session) if name.endswith("_fp16")]
     for value in (1, 2):
-        plan = advised(session, f"VARIANT(d d.lin_fp16 k={value})")
-        assert f"• d  d.lin_fp16 (k := {value})" in plan
+        plan = advised(session, f"VARIANT(d {kept} k={value})")
+        assert f"• d  {kept} (k := {value})" in plan
 
 
 def test_what_derive_measures_on_stale_rows_is_stale(session):
