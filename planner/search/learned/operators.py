@@ -1,0 +1,233 @@
+"""The compositional surrogate: one small process per operator and dim, joined along the DAG.
+
+What a stage takes is a matter of its own option alone: so it is learned from every plan that had
+the option, and plans never seen are known as far as their stages are. A stage's log of a dim is a
+sum of what the device does, what the variant does on any device and on this one, and how both grow
+with the batch. The sum over stages, or the longest way through them with the transfers between
+devices, is computed, not learned.
+
+Our choice, where [Circinus] says only that its latency surrogate is accurate where a plain
+end-to-end GP is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ....ir.record import dataclass, field
+from ..protocol import SOURCE, Space
+from .features import StageFeatures
+from .gp import Conditioned, condition, fit
+
+if TYPE_CHECKING:
+    from .prior import Prior
+
+Moments = tuple[np.ndarray, np.ndarray]
+"""Mean and variance of a log."""
+
+DEFAULTS = {
+    "constant": 9.0, "device": 1.0, "variant": 1.0, "class": 0.3, "variant on device": 0.1,
+    "batch": 0.3, "batch by device": 0.05, "batch by class": 0.02, "option": 0.002, "noise": 0.003,
+}  # fmt: skip
+"""Variances of log seconds: factors of e^3 over all, e between variants or devices, 5 % of noise
+(our choice; they are fitted once there is something to fit to)."""
+KNOWN_NOISE = 1e-6
+PRIOR_NOISE = 0.1
+"""Variance of the log of what another query's history says of an option (our choice: a third)."""
+FITS = (6, 12, 24, 48, 96)
+"""Options seen at which an operator's weights are fitted anew."""
+
+
+@dataclass
+class Operator:
+    """What is known of one stage's options in one dim: `` `m` `` options."""
+
+    parts: np.ndarray
+    weights: np.ndarray
+    sums: np.ndarray
+    counts: np.ndarray
+    prior: np.ndarray
+    next_fit: int = 0
+    _covariance: np.ndarray | None = None
+    _moments: Moments | None = None
+
+    def add(self, option: int, value: float) -> None:
+        """One more measurement of an option, positive."""
+        self.sums[option] += np.log(value)
+        self.counts[option] += 1.0
+        self._moments = None
+
+    @property
+    def seen(self) -> np.ndarray:
+        """Options measured or told by a history."""
+        return np.flatnonzero((self.counts > 0) | np.isfinite(self.prior))
+
+    def refit(self) -> None:
+        """Fit the weights where enough has been seen since the last time."""
+        seen = np.flatnonzero(self.counts > 0)
+        if self.next_fit >= len(FITS) or len(seen) < FITS[self.next_fit]:
+            return
+        while self.next_fit < len(FITS) and len(seen) >= FITS[self.next_fit]:
+            self.next_fit += 1
+        logs = self.sums[seen] / self.counts[seen]
+        noise = np.diag(1.0 / self.counts[seen])
+        parts = np.concatenate([self.parts[:, seen][:, :, seen], noise[None]])
+        defaults = np.array(list(DEFAULTS.values()))
+        self.weights = fit(parts, logs - logs.mean(), defaults, np.zeros_like(noise))
+        self._covariance = self._moments = None
+
+    def moments(self) -> Moments:
+        """Of every option's log."""
+        if self._moments is None:
+            self._moments = self._conditioned()
+        return self._moments
+
+    def _conditioned(self) -> Moments:
+        weights, noise = self.weights[:-1], self.weights[-1]
+        if self._covariance is None:
+            self._covariance = np.tensordot(weights, self.parts, 1)
+        covariance = self._covariance
+        seen = self.seen
+        if not len(seen):
+            return np.zeros(len(covariance)), covariance.diagonal().copy()
+        logs = np.where(
+            self.counts > 0, self.sums / np.maximum(self.counts, 1.0), np.nan_to_num(self.prior)
+        )[seen]
+        own = noise / np.maximum(self.counts[seen], 1.0)
+        own = np.where(self.counts[seen] > 0, own, PRIOR_NOISE)
+        centre = logs.mean()
+        among = covariance[np.ix_(seen, seen)] + np.diag(own + KNOWN_NOISE)
+        given: Conditioned = condition(among, logs - centre)
+        mean, variance = given.predict(covariance[:, seen], covariance.diagonal())
+        return mean + centre, variance
+
+
+def _parts(stage: StageFeatures) -> np.ndarray:
+    """`` `c x m x m` ``, in the order of `DEFAULTS`, without the noise."""
+
+    def same(values: np.ndarray) -> np.ndarray:
+        equal: np.ndarray = values[:, None] == values[None, :]
+        return equal.astype(float)
+
+    device, variant = same(stage.option_device), same(stage.option_variant)
+    own = same(stage.option_class)
+    apart = stage.log_batch[:, None] - stage.log_batch[None, :]
+    middle = stage.log_batch - stage.log_batch.mean()
+    batch = np.exp(-0.5 * (apart / 3.0) ** 2) + np.outer(middle, middle) / 4.0
+    return np.stack(
+        [
+            np.ones_like(own), device, variant, own, variant * device,
+            batch, batch * device, batch * own, np.eye(stage.size),
+        ]
+    )  # fmt: skip
+
+
+@dataclass
+class Composition:
+    """What plans take in every dim, from what their stages do."""
+
+    space: Space
+    stages: tuple[StageFeatures, ...]
+    operators: dict[tuple[int, str], Operator] = field(default_factory=dict)
+    _parts: dict[int, np.ndarray] = field(default_factory=dict)
+
+    def add(self, stage: int, option: int, values: Mapping[str, float]) -> None:
+        """What a stage was measured to take; a dim it takes nothing of is left out."""
+        for dim, value in values.items():
+            if value > 0.0:
+                self.operator(stage, dim).add(option, value)
+
+    def told(self, stage: int, dim: str, values: np.ndarray) -> None:
+        """What histories say of a stage's options, `` `m` ``; NaN where nothing."""
+        operator = self.operator(stage, dim)
+        operator.prior = np.log(np.where(values > 0, values, np.nan))
+
+    def refit(self) -> None:
+        """Every operator's weights, where it is time."""
+        for operator in self.operators.values():
+            operator.refit()
+
+    def operator(self, stage: int, dim: str) -> Operator:
+        """The process of one stage and dim, with what the catalog knows."""
+        found = self.operators.get((stage, dim))
+        if found is None:
+            if stage not in self._parts:
+                self._parts[stage] = _parts(self.stages[stage])
+            size = self.stages[stage].size
+            found = Operator(
+                self._parts[stage],
+                np.array(list(DEFAULTS.values())),
+                np.zeros(size),
+                np.zeros(size),
+                np.full(size, np.nan),
+            )
+            known = self.space.stages[stage].known.get(dim)
+            for option, value in enumerate(known or ()):
+                if value is not None and value > 0.0:
+                    found.sums[option], found.counts[option] = np.log(value) * 1e6, 1e6
+            self.operators[stage, dim] = found
+        return found
+
+    def predict(self, dim: str, plans: np.ndarray) -> Moments:
+        """Mean and variance of the log of a plan's value.
+
+        Args:
+            dim: a sum or a path.
+            plans: `` `m x stages` ``, option indices.
+        """
+        means, variances = [], []
+        for place in range(len(self.stages)):
+            mean, variance = self.operator(place, dim).moments()
+            expected = np.exp(mean + np.minimum(variance, 4.0) / 2.0)
+            means.append(expected[plans[:, place]])
+            spread = expected**2 * np.expm1(np.minimum(variance, 4.0))
+            variances.append(spread[plans[:, place]])
+        if dim in self.space.paths:
+            total, spread = self._longest(plans, means, variances)
+        else:
+            total, spread = np.sum(means, axis=0), np.sum(variances, axis=0)
+        relative = np.log1p(spread / total**2)
+        return np.log(total) - relative / 2.0, np.maximum(relative, 1e-10)
+
+    def _longest(
+        self, plans: np.ndarray, means: list[np.ndarray], variances: list[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The way of the largest mean, and the variance along it (our choice: ways that are about
+        as long are so taken for the safer one)."""
+        ends: list[tuple[np.ndarray, np.ndarray]] = []
+        for place, stage in enumerate(self.space.stages):
+            device = self.stages[place].option_device[plans[:, place]]
+            start = np.zeros(len(plans))
+            spread = np.zeros(len(plans))
+            for parent in stage.parents:
+                before, noise = (0.0, 0.0) if parent == SOURCE else ends[parent]
+                come = np.full(len(plans), 0.0) + before
+                table = self.space.transfers.get((parent, place))
+                if table is not None:
+                    source = 0 if parent == SOURCE else self._devices(plans, parent)
+                    come = come + np.array(table)[source, device]
+                later = come > start
+                start = np.where(later, come, start)
+                spread = np.where(later, noise, spread)
+            ends.append((start + means[place], spread + variances[place]))
+        leaves = set(range(len(ends))) - {p for s in self.space.stages for p in s.parents}
+        total, noise = ends[min(leaves)]
+        for place in sorted(leaves)[1:]:
+            longer = ends[place][0] > total
+            total = np.where(longer, ends[place][0], total)
+            noise = np.where(longer, ends[place][1], noise)
+        return total, noise
+
+    def _devices(self, plans: np.ndarray, place: int) -> np.ndarray:
+        found: np.ndarray = self.stages[place].option_device[plans[:, place]]
+        return found
+
+
+def tell_histories(composition: Composition, prior: Prior) -> None:
+    """Everything histories say of single stages."""
+    for place in range(len(composition.stages)):
+        for dim, values in prior.dims(place).items():
+            composition.told(place, dim, values)

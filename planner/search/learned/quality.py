@@ -1,0 +1,223 @@
+"""The quality surrogate: a process over plans' loss, -log of accuracy.
+
+A loss is a sum of what stages do on their own and of what they do together; the first is what a
+composed estimate of the statistics predicts, where there is one, and what is learned is the
+*residual*. Parts of the kernel: per stage, that two plans have the same variant, the same class
+(variant and knobs), or classes of like speed; for pairs of stages of which one reads the other,
+that both have the same variants; and that the plans answer alike altogether.
+
+Plans are seen on the first rows of one sample, so that the luck of these rows is in all of their
+scores. The mean of n rows has variance s²/n, and those of two plans on n and m rows have covariance
+r·s·t·min(1/n, 1/m), r being how their scores correlate row by row. So a plan of few rows is judged
+beside what others did on just these, as the difference estimator of two-phase sampling does
+[Cochran 1977, 12.6].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ....ir.record import dataclass, field
+from ..protocol import SOURCE, Space
+from .features import Encoding, StageFeatures
+from .gp import Conditioned, condition, fit
+
+STAGE_PARTS = {"variant": 0.03, "class": 0.01, "speed": 0.03}
+"""Variances of log accuracy: 17 % between variants (our choice, fitted later)."""
+PAIR = 0.003
+WHOLE = 0.002
+CONSTANT = 0.02
+COMMON_SHARE, COMMON_PAIRS = 0.3, 20
+"""Share of the rows' luck that plans have in common, before anything is seen, and the pairs of
+plans that this counts for (our choice)."""
+FITS = (8, 16, 32, 64, 128, 256)
+"""Plans seen at which the weights are fitted anew."""
+SPEED_SCALE = 1.0
+"""Length scale of the logs of speeds, in their standard deviations."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A plan's scores so far: their mean as a loss, and its standard deviation at one row."""
+
+    classes: tuple[int, ...]
+    loss: float
+    deviation: float
+    scores: np.ndarray
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+        return len(self.scores)
+
+
+def seen(classes: Sequence[int], scores: Sequence[float] | np.ndarray) -> Seen:
+    """A plan's classes and its scores in [0, 1], at least one.
+
+    Mean and variance are shrunk by one row that is right and one that is wrong [Agresti & Coull
+    1998]: nothing is certain of a plan that has only been right so far.
+    """
+    values = np.asarray(scores, float)
+    n = len(values)
+    mean = (values.sum() + 1.0) / (n + 2.0)
+    spread = ((values - mean) ** 2).sum() + (1.0 - mean) ** 2 + mean**2
+    deviation = float(np.sqrt(spread / (n + 2.0)) / mean)
+    return Seen(tuple(classes), -float(np.log(mean)), deviation, values)
+
+
+def common_share(data: Sequence[Seen]) -> float:
+    """Mean correlation of plans' scores, row by row, on the rows that all saw."""
+    rows = min(one.rows for one in data)
+    scores = np.stack([one.scores[:rows] for one in data])
+    scores = scores[scores.std(axis=1) > 0]
+    pairs = len(scores) * (len(scores) - 1) / 2
+    if not pairs:
+        return COMMON_SHARE
+    among = np.corrcoef(scores)
+    total = (among.sum() - len(scores)) / 2
+    share = (COMMON_SHARE * COMMON_PAIRS + total) / (COMMON_PAIRS + pairs)
+    return float(np.clip(share, 0.0, 0.95))
+
+
+@dataclass
+class QualitySurrogate:
+    """Losses of all plans of a space.
+
+    Attributes:
+        space: the space.
+        stages: its features.
+        encoding: of classes.
+        weights: of the parts, in the order of `defaults`.
+    """
+
+    space: Space
+    stages: tuple[StageFeatures, ...]
+    encoding: Encoding = "one_hot"
+    weights: np.ndarray = field(default_factory=lambda: np.empty(0))
+    next_fit: int = 0
+    _speeds: list[np.ndarray] = field(default_factory=list)
+    _pairs: list[tuple[int, int]] = field(default_factory=list)
+    _centre: float = 0.0
+    _share: float = COMMON_SHARE
+    _given: Conditioned | None = None
+    _blocks: list[np.ndarray] = field(default_factory=list)
+    _together: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Which stages answer each other, and the default weights."""
+        self._pairs = [
+            (parent, place)
+            for place, stage in enumerate(self.space.stages)
+            for parent in stage.parents
+            if parent != SOURCE
+        ]
+        if not len(self.weights):
+            self.weights = self.defaults()
+        self._speeds = [np.zeros(stage.classes) for stage in self.stages]
+
+    def defaults(self) -> np.ndarray:
+        """A weight for each part: constant, stages' parts, pairs, the whole."""
+        stages = list(STAGE_PARTS.values()) * len(self.stages)
+        return np.array([CONSTANT, *stages, *[PAIR] * len(self._pairs), WHOLE])
+
+    def speeds(self, logs: Sequence[np.ndarray]) -> None:
+        """Log seconds of every stage's classes, as far as known: like speeds answer alike."""
+        self._speeds = []
+        for values in logs:
+            deviation = values.std()
+            self._speeds.append((values - values.mean()) / deviation if deviation > 0 else values)
+
+    def learn(self, data: Sequence[Seen], prior: np.ndarray) -> None:
+        """Condition on what was seen; fit the weights where enough was since the last time.
+
+        Args:
+            data: `` `n` `` plans.
+            prior: `` `n` ``, the losses expected before anything was seen.
+        """
+        losses = np.array([one.loss for one in data]) - prior
+        rows = np.array([one.rows for one in data])
+        self._centre = float(np.average(losses, weights=np.sqrt(rows)))
+        targets = losses - self._centre
+        classes = np.array([one.classes for one in data]).reshape(len(data), len(self.stages))
+        if self.next_fit < len(FITS) and len(data) >= FITS[self.next_fit]:
+            while self.next_fit < len(FITS) and len(data) >= FITS[self.next_fit]:
+                self.next_fit += 1
+            self._share = common_share(data)
+            self.weights = fit(self._parts(classes), targets, self.defaults(), self._noise(data))
+        self._prepare(classes)
+        self._given = condition(self._cross(classes) + self._noise(data), targets)
+
+    def predict(self, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean, above the prior one, and variance of the loss of `` `m x stages` `` plans."""
+        prior = np.full(len(classes), self._prior_variance())
+        if self._given is None:
+            return np.zeros(len(classes)), prior
+        mean, variance = self._given.predict(self._cross(classes), prior)
+        return mean + self._centre, variance
+
+    def _prior_variance(self) -> float:
+        """Of any plan: every part is 1 on its diagonal."""
+        return float(self.weights.sum())
+
+    def _similarity(self, place: int) -> np.ndarray:
+        """`` `3 x k x k` ``: the parts of `STAGE_PARTS` over a stage's classes."""
+        stage = self.stages[place]
+        if self.encoding == "ordinal":
+            apart = (stage.line[:, None] - stage.line[None, :]) / 0.2
+            near = np.exp(-0.5 * apart**2)
+            return np.stack([near, near, near])
+        variant = stage.class_variant[:, None] == stage.class_variant[None, :]
+        apart = (self._speeds[place][:, None] - self._speeds[place][None, :]) / SPEED_SCALE
+        return np.stack([variant.astype(float), np.eye(stage.classes), np.exp(-0.5 * apart**2)])
+
+    def _parts(self, classes: np.ndarray) -> np.ndarray:
+        """`` `c x n x n` ``, to fit."""
+        found = [np.ones((len(classes), len(classes)))]
+        variants = []
+        for place, own in enumerate(classes.T):
+            similar = self._similarity(place)[:, own][:, :, own]
+            found += list(similar)
+            variants.append(similar[0])
+        found += [variants[a] * variants[b] for a, b in self._pairs]
+        found.append((classes[:, None, :] == classes[None, :, :]).all(axis=2).astype(float))
+        return np.stack(found)
+
+    def _noise(self, data: Sequence[Seen]) -> np.ndarray:
+        """`` `n x n` ``: a plan's own luck, and that of the rows it was seen on."""
+        deviations = np.array([one.deviation for one in data])
+        shares = 1.0 / np.array([one.rows for one in data], float)
+        common = np.outer(deviations, deviations) * np.minimum.outer(shares, shares)
+        own = np.diag(common.diagonal())
+        return self._share * common + (1.0 - self._share) * own
+
+    def _prepare(self, classes: np.ndarray) -> None:
+        """Weighted similarity of every class with each plan seen, a row per class."""
+        self._blocks, self._together = [], []
+        first = {}
+        for place, own in enumerate(classes.T):
+            similar = self._similarity(place)
+            weights = self.weights[1 + 3 * place : 4 + 3 * place]
+            self._blocks.append(np.tensordot(weights, similar[:, :, own], 1))
+            first[place] = similar[0][:, own]
+        at = 1 + 3 * len(self.stages)
+        for weight, (a, b) in zip(self.weights[at:], self._pairs, strict=False):
+            self._together.append((weight * first[a], first[b]))
+        self._seen_classes = classes
+
+    def _cross(self, classes: np.ndarray) -> np.ndarray:
+        """`` `m x n` ``: prior covariance of plans with those seen."""
+        found = np.full((len(classes), len(self._seen_classes)), self.weights[0])
+        for block, own in zip(self._blocks, classes.T, strict=True):
+            found += block[own]
+        for (a, b), (first, second) in zip(self._pairs, self._together, strict=True):
+            found += first[classes[:, a]] * second[classes[:, b]]
+        same = np.ones(found.shape, bool)
+        for own, theirs in zip(classes.T, self._seen_classes.T, strict=True):
+            same &= own[:, None] == theirs[None, :]
+        found += self.weights[-1] * same
+        return found
+
+
+__all__ = ["QualitySurrogate", "Seen", "seen"]
