@@ -23,6 +23,11 @@ from .world import COST, LATENCY, Floats, World
 DRAWN_PLANS = 50_000
 APPLICATIONS: Mapping[str, Callable[[Path, np.random.Generator], World]] = {
     "speech": applications.speech,
+    "tracking": applications.tracking,
+    "video_qa": applications.video_qa,
+    "captioning": applications.captioning,
+    "code": applications.code,
+    "cuad": applications.cuad,
 }
 NAMES = tuple(APPLICATIONS)
 
