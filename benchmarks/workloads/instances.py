@@ -17,6 +17,7 @@ from octans.ir.slo import Constraint, Objective, Slo
 
 from . import applications
 from .best import accuracies, plan_numbers
+from .cheques_replay import cheques
 from .environment import Environment
 from .world import COST, LATENCY, Floats, World
 
@@ -29,12 +30,27 @@ APPLICATIONS: Mapping[str, Callable[[Path, np.random.Generator], World]] = {
     "code": applications.code,
     "cuad": applications.cuad,
 }
-NAMES = tuple(APPLICATIONS)
+CHEQUES = "cheques"
+NAMES = (CHEQUES, *APPLICATIONS)
 
 
-def environment(name: str, seed: int, data: Path) -> Environment:
-    """The workload's draw for a seed; `data` is a folder with the public data sets."""
+def environment(name: str, seed: int, *, data: Path | None, recording: Path) -> Environment:
+    """The workload's draw for a seed.
+
+    Args:
+        name: one of `NAMES`.
+        seed: all that is drawn follows from it.
+        data: a folder with the public data sets; the cheques need none.
+        recording: of the cheques; made there (in a minute or two) where there is none.
+
+    Raises:
+        ValueError: a workload of public data and no folder.
+    """
     rng = np.random.default_rng([seed, *name.encode()])
+    if name == CHEQUES:
+        return made(name, cheques(recording, rng), rng, seed)
+    if data is None:
+        raise ValueError(f"{name} needs a folder with the public data sets")
     return made(name, APPLICATIONS[name](data, rng), rng, seed)
 
 

@@ -263,4 +263,5 @@ def pack(rows: int, right: NDArray[np.bool_]) -> Words:
 def _packed(right: NDArray[np.bool_]) -> Words:
     missing = -right.shape[-1] % WORD
     padded = np.pad(right, [(0, 0)] * (right.ndim - 1) + [(0, missing)])
-    return np.packbits(padded, axis=-1, bitorder="little").view(np.uint64)
+    packed = np.packbits(padded, axis=-1, bitorder="little")
+    return np.ascontiguousarray(packed).view(np.uint64)
