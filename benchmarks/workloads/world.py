@@ -77,6 +77,8 @@ class StageTruth:
         self.classes = np.array(
             [places.setdefault((o.variant, o.knobs), len(places)) for o in self.options]
         )
+        if right.shape[1] != len(places):
+            raise ValueError(f"{key}: answers of {right.shape[1]} classes, {len(places)} declared")
         self.batch = np.array([o.batch for o in self.options], float)
 
     @property
