@@ -44,7 +44,7 @@ def plan_numbers(
 ) -> tuple[Floats, dict[str, Floats]]:
     """Accuracies and dims of plans, `` `n x stages` `` options."""
     classes = np.column_stack([s.classes[chosen[:, k]] for k, s in enumerate(world.stages)])
-    sums = dict.fromkeys(world.sums, 0.0)
+    sums = {dim: np.zeros(len(chosen)) for dim in world.sums}
     ready: list[Floats] = []
     for k, table in enumerate(world.true_numbers):
         g = _given(world, k, classes)
@@ -68,7 +68,10 @@ def best_plan(world: World, slo: Slo, accuracy: Floats) -> tuple[Assignment, flo
         ValueError: no plan meets the SLO.
     """
     floor = max((c.limit for c in slo.constraints if c.metric == "accuracy"), default=0.0)
-    limits = {c.metric: c.limit for c in slo.constraints if c.metric != "accuracy"}
+    limits: dict[str, float] = {}
+    for c in slo.constraints:
+        if c.metric != "accuracy":
+            limits[c.metric] = min(c.limit, limits.get(c.metric, np.inf))
     goal = slo.objective.metric
     tuples = np.argwhere(accuracy >= floor)
     bounds = _bounds(world, goal, tuples)

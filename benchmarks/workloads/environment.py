@@ -4,13 +4,14 @@ An `Environment` is a workload's draw for a seed, shared by all searches; each p
 `Profiler` of its own, on a virtual clock. A stage's outputs on a row under a prefix of classes (of
 the stages it depends on) are computed once and then free. Device and batch do not change outputs,
 but an option not timed before runs `TIMING_CALLS` calls of its batch when all its rows are there
-(or none of them comes to it).
-Loading a class on a device costs its seconds the first time. Seconds of profiling add up, as those
-of one worker (our choice, the same for all searches); USD are seconds at the device's price and
-fees. What was measured differs from the truth by the rows it was measured on and by a
-lognormal noise of 3 % on every call, averaged over all calls of an option so far. It is the
-measuring's, not the thing's: the truth has none. The noise of a run follows from the seed, the
-option, what is before it and the rows.
+(as many as the rows fill, where that is less) or none of them comes to it. Loading a class on a device costs its seconds the first time. Seconds
+of profiling add up, as those of one worker (our choice, the same for all searches); USD are seconds
+at the device's price and fees.
+
+What was measured differs from the truth by the rows it was measured on and by a lognormal noise of
+3 % on every call, averaged over all calls of an option so far. It is the measuring's, not the
+thing's: the truth has none. The noise of a run follows from the seed, the option, what is before it
+and the rows.
 """
 
 from __future__ import annotations
@@ -150,7 +151,8 @@ class Profiler:
             self._pay(spent, k, option, made, elements)
             self._computed[prefix] = rows
         if (k, option) not in self._timings:
-            elements = TIMING_CALLS * world.stages[k].batch[option]
+            whole = float(world.work(k, g, own, slice(0, rows)).sum()) or rows
+            elements = min(TIMING_CALLS * world.stages[k].batch[option], whole)
             self._pay(spent, k, option, self._run(prefix, option, elements, 0), elements)
         factor = self._timings[k, option].factor
         numbers = world.numbers(k, g, own, slice(0, rows), np.array([option]))

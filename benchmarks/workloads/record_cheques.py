@@ -157,15 +157,18 @@ def record(out: Path, strips: int = STRIPS) -> None:
             seconds.append([_timed(read, glyphs[:b]) for b in BATCHES])
             names.append(" ".join([reader.variant, *(f"{k}={v}" for k, v in reader.knobs)]))
         out.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(
-            out,
-            names=np.array(names),
-            answers=np.array(answers),
-            seconds=np.array(seconds),
-            loads=np.array(loads),
-            batches=np.array(BATCHES),
-            **found,
-        )
+        part = out.with_name(f"{out.name}.part")
+        with part.open("wb") as file:
+            np.savez_compressed(
+                file,
+                names=np.array(names),
+                answers=np.array(answers),
+                seconds=np.array(seconds),
+                loads=np.array(loads),
+                batches=np.array(BATCHES),
+                **found,
+            )
+        part.replace(out)
 
 
 def _steps(table: pa.Table) -> dict[str, Any]:

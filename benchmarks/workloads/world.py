@@ -90,7 +90,9 @@ class StageTruth:
         """Of every row."""
         if self.work is None:
             return None
-        return self.work[g if len(self.work) > 1 else 0, own if self.work.shape[1] > 1 else 0]
+        by_given, by_class, _ = self.work.shape
+        found: NDArray[np.float32] = self.work[g if by_given > 1 else 0, own if by_class > 1 else 0]
+        return found
 
 
 class World:
@@ -156,7 +158,7 @@ class World:
         if stage.parents == (SOURCE,):
             answered: Words = bits[:, -1]
             return answered
-        made = np.zeros_like(bits[:, 0])
+        made: Words = np.zeros_like(bits[:, 0])
         for pattern in range(bits.shape[1]):
             mask: Words | None = None
             for i, parent in enumerate(stage.parents):
@@ -169,7 +171,8 @@ class World:
         """Words of the rows that a plan answers rightly."""
         right: list[Words] = []
         for k, own in enumerate(classes):
-            right.append(self.answers(k, self.given(k, classes), right, where)[own])
+            answered = self.answers(k, self.given(k, classes), right, where)
+            right.append(answered[own])
         return right[-1]
 
     def scores(self, classes: Sequence[int]) -> Floats:
