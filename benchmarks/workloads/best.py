@@ -124,6 +124,7 @@ def _within(
         for k, numbers in enumerate(world.true_numbers)
     ]
     caps = limits | {goal: min(bound, limits.get(goal, np.inf))}
+    tails = _tails(world, [table[LATENCY].min() for table in tables])
     chosen = np.zeros((1, 0), int)
     sums = {dim: np.zeros(1) for dim in world.sums}
     ready: list[Floats] = []
@@ -136,10 +137,12 @@ def _within(
         keep = np.ones(len(chosen), bool)
         for dim, cap in caps.items():
             if dim == LATENCY:
-                keep &= np.max(ready, axis=0) <= cap
+                least = np.max(
+                    [done + tail for done, tail in zip(ready, tails, strict=False)], axis=0
+                )
             else:
-                rest = sum(later[dim].min() for later in tables[k + 1 :])
-                keep &= sums[dim] + rest <= cap * (1 + SLACK)
+                least = sums[dim] + sum(later[dim].min() for later in tables[k + 1 :])
+            keep &= least <= cap * (1 + SLACK)
         kept = np.flatnonzero(keep)
         kept = kept[_front(world, k, chosen[kept], sums, ready, kept, caps)]
         if not len(kept):
@@ -147,13 +150,23 @@ def _within(
         chosen = chosen[kept]
         sums = {dim: value[kept] for dim, value in sums.items()}
         ready = [value[kept] for value in ready]
-    values = np.max(ready, axis=0) if goal == LATENCY else sums[goal]
-    meets = np.all([sums[d] <= cap for d, cap in limits.items() if d in sums], axis=0)
-    values = np.where(meets, values, np.inf)
+    totals = sums | {LATENCY: np.max(ready, axis=0)}
+    meets = np.all([totals[dim] <= cap for dim, cap in limits.items()], axis=0)
+    values = np.where(meets, totals[goal], np.inf)
     place = int(np.argmin(values))
     if values[place] >= bound:
         return None
     return tuple(chosen[place].tolist()), float(values[place])
+
+
+def _tails(world: World, least: list[float]) -> list[float]:
+    """Behind every stage, the longest way of the least seconds of the stages that wait for it."""
+    tails = [0.0] * len(least)
+    for k in range(len(least) - 1, -1, -1):
+        for parent in world.stages[k].parents:
+            if parent != SOURCE:
+                tails[parent] = max(tails[parent], least[k] + tails[k])
+    return tails
 
 
 def _start(world: World, k: int, chosen: NDArray[np.intp], ready: list[Floats]) -> Floats:

@@ -4,9 +4,9 @@ An `Environment` is a workload's draw for a seed, shared by all searches; each p
 `Profiler` of its own, on a virtual clock. A stage's outputs on a row under a prefix of classes (of
 the stages it depends on) are computed once and then free. Device and batch do not change outputs,
 but an option not timed before runs `TIMING_CALLS` calls of its batch when all its rows are there
-(as many as the rows fill, where that is less) or none of them comes to it. Loading a class on a device costs its seconds the first time. Seconds
-of profiling add up, as those of one worker (our choice, the same for all searches); USD are seconds
-at the device's price and fees.
+(as many as the rows fill, where that is less) or none of them comes to it. Loading a class on a
+device costs its seconds the first time. Seconds of profiling add up, as those of one worker (our
+choice, the same for all searches); USD are seconds at the device's price and fees.
 
 What was measured differs from the truth by the rows it was measured on and by a lognormal noise of
 3 % on every call, averaged over all calls of an option so far. It is the measuring's, not the

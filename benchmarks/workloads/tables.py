@@ -43,8 +43,6 @@ WATTS = {
 }
 """Assumed draw under load where no energy is published: SYNTHETIC."""
 MOST_FAILED = 0.01
-
-
 SPEEDS = {
     "rtx3090": "benchmark-infer-amp-nhwc-pt240-cu124-rtx3090.csv",
     "rtx4090": "benchmark-infer-amp-nhwc-pt240-cu124-rtx4090.csv",
@@ -154,14 +152,15 @@ def served(folder: Path, rng: np.random.Generator, devices: Sequence[str]) -> li
 def ml_energy(
     folder: Path, task: str, rng: np.random.Generator, devices: Sequence[str]
 ) -> list[Kind]:
-    """ML.ENERGY: at every limit of sequences the parallelism that is fastest, with its energy."""
+    """ML.ENERGY: at every mean number of sequences in flight (the batch, as importing has it) the
+    parallelism that is fastest, with its energy."""
     sizes: dict[str, float] = {}
     fastest: dict[tuple[str, str, int], Way] = {}
     for each in configurations(folder / "mlenergy_v3" / "tasks" / f"{task}.json"):
         device = f"{each['gpu_model'].lower()}_x{each['num_gpus']}"
         if device not in devices:
             continue
-        model, batch = each["model_id"], int(each["max_num_seqs"])
+        model, batch = each["model_id"], max(1, round(each["avg_batch_size"]))
         sizes[model] = each["total_params_billions"]
         seconds = batch * each["avg_output_len"] / each["output_throughput_tokens_per_sec"]
         way = Way(device, batch, seconds, each["energy_per_request_joules"])
