@@ -1,5 +1,6 @@
 """Variants as the public tables measured them: speed, energy, price and published quality.
 
+They are read from the files rather than imported into a catalog, which keeps no parameter counts.
 SYNTHETIC, as no table has it: the quality of served LLMs (rising with the logarithm of their
 parameters, a draw of their own added), batch ladders where one throughput is published (a call
 costs two elements before its first), seconds to load (start-up and two bytes a parameter at
