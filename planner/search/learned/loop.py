@@ -31,11 +31,11 @@ from .quality import QualitySurrogate, Seen, seen
 from .spending import PROFILE, Spending
 
 LOSS = "loss"
-OVERHEAD_SECONDS = 0.03
+OVERHEAD_SECONDS = 0.05
 """What a proposal takes beside profiling, added to its price: a free one is not infinitely good."""
 DIM_NOISE = 0.0004
 """Variance of the log of a measured dim (our choice: 2 %)."""
-HORIZONS = (1, 4, 16)
+HORIZONS = (1, 4, 16, 64)
 """Times the rows of a step up to which its worth is judged."""
 ROUNDS = 2
 """Times that moves are made from the best candidates of the round before."""
@@ -51,6 +51,7 @@ class Settings:
         sure: probability of feasibility from which a plan is verified,
         sure_rows: if its answers were seen on so many rows: on fewer, certainty is mostly the
             surrogate's own.
+        insurance: share of what was spent that a further look at the plan it would return may cost.
         tolerance: share of the goal below which an expected improvement is worth nothing.
         least: share of the best candidate's worth below which a cheaper one is not considered.
         encoding: of classes, in the quality surrogate.
@@ -59,10 +60,11 @@ class Settings:
         partial: plans are looked at in growing blocks; off: each on all rows at once.
     """
 
-    first_rows: int = 32
+    first_rows: int = 8
     growth: float = 2.0
     sure: float = 0.9
     sure_rows: int = 128
+    insurance: float = 0.02
     tolerance: float = 0.002
     least: float = 0.1
     encoding: Encoding = "one_hot"
@@ -116,6 +118,9 @@ class LearnedSearch:
 
     def ask(self) -> Proposal | None:
         """See `PlanSearch`."""
+        insured = self._insurance()
+        if insured is not None:
+            return insured
         best = self._verified_goal()
         pool = self._pool()
         value, chosen = -math.inf, None
@@ -259,7 +264,7 @@ class LearnedSearch:
         plans = np.array([examples[one.classes] for one in data])
         if self.prior is not None:
             losses = np.array([one.loss for one in data])
-            spread = np.array([one.deviation**2 / one.rows for one in data])
+            spread = np.array([one.graded * math.expm1(one.loss) / one.rows for one in data])
             self.prior.update(plans, losses, spread)
         self._quality.speeds(
             [
@@ -311,6 +316,23 @@ class LearnedSearch:
         further = worths[1] > worths[0]
         return np.maximum(*worths), np.where(further, steps[1][0], steps[0][0])
 
+    def _insurance(self) -> Proposal | None:
+        """A further look at the plan it would return, where that costs next to nothing.
+
+        The best of many looks better than it is, and all were seen on the same first rows: both
+        end with more rows of one plan. So much is paid for it as `insurance` of all spent so far.
+        """
+        likely = self.incumbent()
+        if likely is None or likely.rows >= self.rows:
+            return None
+        plans = np.array([likely.assignment])
+        rows = min(math.ceil(likely.rows * self.settings.growth), self.rows)
+        price = float(self._spending.seconds(plans, rows)[0])
+        spent = sum(one.seconds for one in self._told) + OVERHEAD_SECONDS * len(self._told)
+        if price > self.settings.insurance * spent:
+            return None
+        return Proposal(likely.assignment, rows)
+
     def _first_rows(self, plans: np.ndarray) -> np.ndarray:
         """Rows of a first look: at least the setting's, doubled while they take no longer than
         what is paid whatever their number (loading, and the proposal itself): so a look costs at
@@ -337,28 +359,37 @@ class LearnedSearch:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Logs of value and of value per second, at each plan's best horizon."""
         value = worth = np.full(len(plans), -np.inf)
+        first = OVERHEAD_SECONDS + self._spending.seconds(plans, rows)
+        on = np.exp(self._after(beliefs, done, rows, 0.5)[0])
+        least = min(self.settings.sure_rows, self.rows)
         for times in HORIZONS:
-            longer = np.maximum(rows * times, self.settings.sure_rows)
-            until = np.where(rows > done, np.minimum(longer, self.rows), rows)
+            until = np.where(rows > done, np.clip(rows * times, least, self.rows), rows)
             found = self._value(beliefs, done, until, best)
-            found = np.where(until >= min(self.settings.sure_rows, self.rows), found, -np.inf)
-            price = OVERHEAD_SECONDS + self._spending.seconds(plans, until)
+            found = np.where(until >= least, found, -np.inf)
+            rest = OVERHEAD_SECONDS + self._spending.seconds(plans, until) - first
+            price = first + on * np.maximum(rest, 0.0)
             per = found - np.log(price) if self.settings.costs else found
             value = np.where(per > worth, found, value)
             worth = np.maximum(worth, per)
         return value, worth
 
-    def _value(
-        self, beliefs: Beliefs, done: np.ndarray, rows: np.ndarray, best: float | None
-    ) -> np.ndarray:
-        """Log of the probability that a plan is verified after so many rows, times what is won."""
+    def _after(
+        self, beliefs: Beliefs, done: np.ndarray, rows: np.ndarray, sure: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `Beliefs.after`, of looking at so many rows."""
         noise = np.full(beliefs.mean.shape, DIM_NOISE)
         if LOSS in self.outcomes:
             at = self.outcomes.index(LOSS)
             wrong = np.expm1(np.clip(beliefs.mean[:, at], 1e-3, 5.0))
             new = (rows - done).astype(float)
             noise[:, at] = np.where(new > 0, wrong / np.maximum(new, 1.0), np.inf)
-        chance, moves = beliefs.after(noise, self._sure())
+        return beliefs.after(noise, sure)
+
+    def _value(
+        self, beliefs: Beliefs, done: np.ndarray, rows: np.ndarray, best: float | None
+    ) -> np.ndarray:
+        """Log of the probability that a plan is verified after so many rows, times what is won."""
+        chance, moves = self._after(beliefs, done, rows, self._sure())
         if best is None:
             return chance
         won = improvement(beliefs.mean[:, self.goal], moves[:, self.goal], best)

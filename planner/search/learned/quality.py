@@ -40,11 +40,18 @@ SPEED_SCALE = 1.0
 
 @dataclass(frozen=True)
 class Seen:
-    """A plan's scores so far: their mean as a loss, and its standard deviation at one row."""
+    """A plan's scores so far.
+
+    Attributes:
+        classes: of its stages.
+        loss: of their mean.
+        graded: their variance ÷ that of right and wrong of the same mean, at most 1.
+        scores: in the sample's order.
+    """
 
     classes: tuple[int, ...]
     loss: float
-    deviation: float
+    graded: float
     scores: np.ndarray
 
     @property
@@ -56,15 +63,16 @@ class Seen:
 def seen(classes: Sequence[int], scores: Sequence[float] | np.ndarray) -> Seen:
     """A plan's classes and its scores in [0, 1], at least one.
 
-    Mean and variance are shrunk by one row that is right and one that is wrong [Agresti & Coull
-    1998]: nothing is certain of a plan that has only been right so far.
+    The mean is shrunk by one row that is right and one that is wrong [Agresti & Coull 1998]:
+    nothing is certain of a plan that has only been right so far.
     """
     values = np.asarray(scores, float)
-    n = len(values)
-    mean = (values.sum() + 1.0) / (n + 2.0)
-    spread = ((values - mean) ** 2).sum() + (1.0 - mean) ** 2 + mean**2
-    deviation = float(np.sqrt(spread / (n + 2.0)) / mean)
-    return Seen(tuple(classes), -float(np.log(mean)), deviation, values)
+    mean = (values.sum() + 1.0) / (len(values) + 2.0)
+    graded = min(
+        1.0,
+        (float(values.var()) + 1e-9) / (float(values.mean()) * (1 - float(values.mean())) + 1e-9),
+    )
+    return Seen(tuple(classes), -float(np.log(mean)), graded, values)
 
 
 def common_share(data: Sequence[Seen]) -> float:
@@ -101,6 +109,7 @@ class QualitySurrogate:
     _pairs: list[tuple[int, int]] = field(default_factory=list)
     _centre: float = 0.0
     _share: float = COMMON_SHARE
+    _expected: np.ndarray = field(default_factory=lambda: np.empty(0))
     _given: Conditioned | None = None
     _blocks: list[np.ndarray] = field(default_factory=list)
     _together: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
@@ -140,6 +149,7 @@ class QualitySurrogate:
         rows = np.array([one.rows for one in data])
         self._centre = float(np.average(losses, weights=np.sqrt(rows)))
         targets = losses - self._centre
+        self._expected = np.full(len(data), self._centre) + prior
         classes = np.array([one.classes for one in data]).reshape(len(data), len(self.stages))
         if self.next_fit < len(FITS) and len(data) >= FITS[self.next_fit]:
             while self.next_fit < len(FITS) and len(data) >= FITS[self.next_fit]:
@@ -147,7 +157,11 @@ class QualitySurrogate:
             self._share = common_share(data)
             self.weights = fit(self._parts(classes), targets, self.defaults(), self._noise(data))
         self._prepare(classes)
-        self._given = condition(self._cross(classes) + self._noise(data), targets)
+        covariance = self._cross(classes)
+        for _ in range(2):
+            self._given = condition(covariance + self._noise(data), targets)
+            smooth = self._given.predict(covariance, covariance.diagonal())[0]
+            self._expected = smooth + self._centre + prior
 
     def predict(self, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean, above the prior one, and variance of the loss of `` `m x stages` `` plans."""
@@ -185,8 +199,14 @@ class QualitySurrogate:
         return np.stack(found)
 
     def _noise(self, data: Sequence[Seen]) -> np.ndarray:
-        """`` `n x n` ``: a plan's own luck, and that of the rows it was seen on."""
-        deviations = np.array([one.deviation for one in data])
+        """`` `n x n` ``: a plan's own luck, and that of the rows it was seen on.
+
+        A row's variance is that of the accuracy *expected* of the plan, not of the one seen: a
+        plan that was lucky would seem more certain than one that was not. Of p = exp(-loss) it is
+        p(1 - p), so of the loss (1 - p)/p.
+        """
+        wrong = np.expm1(np.clip(self._expected, 0.005, 5.0))
+        deviations = np.sqrt(np.array([one.graded for one in data]) * wrong)
         shares = 1.0 / np.array([one.rows for one in data], float)
         common = np.outer(deviations, deviations) * np.minimum.outer(shares, shares)
         own = np.diag(common.diagonal())
