@@ -124,25 +124,47 @@ def test_a_rate_that_shifted_is_stale_for_the_step_alone(session):
     assert reason.startswith("shifted: its WHEN is TRUE on ")
 
 
-def latencies(session, filters=()):
-    return {
-        (o.statistic, o.variant, o.batch): (o.value, o.n)
-        for o in session.catalog.observations(filters=filters)
-        if o.subject == "twice" and o.metric in ("latency", "failure", "rate")
-    }
-
-
-def test_behind_a_filter_of_a_model_an_execution_replaces_nothing(session):
+def test_a_step_behind_a_filter_of_a_model_replaces_no_statistic(session):
     """Both calls are of one model: the second sees only what the first let pass."""
+
+    def known(filters=()):
+        return {
+            (o.metric, o.statistic, o.variant, o.batch): (o.value, o.n)
+            for o in session.catalog.observations(filters=filters)
+            if o.subject == "twice"
+        }
+
     session.sql(WHOLE)
-    before = latencies(session)
-    session.sql("SELECT twice(2 * id) FROM (SELECT id FROM whole WHERE twice(id) < 500)").fetchall()
-    contexts = [
-        c for (c,) in session.sql("SELECT DISTINCT filter FROM octans.executions").fetchall()
-    ]
-    assert "" not in contexts, "the context of the model has a call behind the filter"
-    assert latencies(session) == before
-    assert latencies(session, [c for c in contexts if c]) != before
+    before = known()
+    session.sql("SELECT twice(2 * id) FROM whole WHERE twice(id) < 500").fetchall()
+    (context,) = session.sql(
+        "SELECT DISTINCT filter FROM octans.executions WHERE subject = 'twice'"
+    ).fetchall()
+    assert context != ("",)
+    assert known() == before
+    assert known(context) != before
+
+
+def selectivities(session, filters=()):
+    return sorted(
+        (o.value, o.source)
+        for o in session.catalog.observations(filters=filters)
+        if o.subject.startswith("filter:")
+    )
+
+
+def test_a_filter_behind_another_is_measured_only_once_all_rows_reach_it(session):
+    """A share of the rows that another filter passed is no share of all."""
+    session.sql(WHOLE)
+    both = "SELECT id FROM whole WHERE id < 200 AND twice(id) < 200"
+    session.sql(both).fetchall()
+    assert selectivities(session) == [(0.5, "modelled")]
+    session.sql(both).fetchall()
+    assert selectivities(session) == [(0.5, "modelled")]
+    alone = session.sql("SELECT id FROM whole WHERE twice(id) < 200").fetchall()
+    assert selectivities(session) == [(len(alone) / 800, "measured")]
+    session.sql(both).fetchall()
+    assert selectivities(session) == [(len(alone) / 800, "measured")]
 
 
 def test_an_analyze_that_stops_early_leaves_the_audit_for_the_next(session):
