@@ -225,6 +225,28 @@ def test_a_variant_that_hangs_is_infeasible_after_analyze(world):
         assert answered == [(90,)]
 
 
+def test_timeouts_are_told_apart_where_failures_are(world):
+    with octans.connect(base_dir=world.base) as session:
+        session.sql(
+            "CREATE MODEL m (x BIGINT) RETURNS (y BIGINT);"
+            "CREATE VARIANT m.v USING python('hanging.py:hangs', bad := '3', fails := '5');"
+            "SET progress = false; SET call_timeout = 250 ms;"
+            "ANALYZE MODEL m USING (SELECT 2 * range AS x FROM range(20)) SAMPLE 20"
+        )
+        query = "SELECT m(range) AS y FROM range(7) ON ERROR NULL"
+        advice = "BATCH(m 1)"
+        result = session.sql(query, advice=advice)
+        assert (result.failed_rows, result.timed_out_rows) == (2, 1)
+        assert "2 rows failed, 1 of them timed out" in result.to_text()
+        shown = str(session.sql(f"EXPLAIN ANALYZE {query}", advice=advice))
+        assert "failed (1 timed out)" in shown
+        assert "row 3 in m: timed out after 0.25 s" in shown
+        kept = session.sql(
+            "SELECT value, n FROM octans.executions WHERE metric = 'failure'"
+        ).fetchall()
+        assert set(kept) == {(pytest.approx(2 / 7), 7)}
+
+
 def test_the_process_ends_though_a_call_hangs(world):
     script = """
     import octans
