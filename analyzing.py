@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .auditing import audited, mark
+from .auditing import Audit, audited, settle
 from .drawing import Drawn, clusters_of, draw
 from .dsl import ast
 from .dsl.binder import BoundAnalyze, bind_analyze
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from .executor.runner import LocalRunner
     from .session import Session
-    from .stats.audit import Shift
     from .stats.observation import Observation
     from .stats.profile import ProfiledStep, ProfileResult, Request
     from .stats.runner import StageRun
@@ -52,13 +51,13 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
     text = to_text(statement)
     run = catalog.begin_run("analyze", text)
     measured: list[Observation] = []
-    shifts: tuple[Shift, ...] = ()
+    audit: Audit | None = None
     try:
         drawn = draw(session, bound)
         table = drawn.table
         made_of(session, run, _variants_of(session, bound))
         catalog.save_sample(bound.subject, bound.version, run, table)
-        result, shifts = _profiled(session, bound, drawn, run, text, measured)
+        result, audit = _profiled(session, bound, drawn, run, text, measured)
     except OctansError as error:
         catalog.record(measured)
         catalog.flush()
@@ -72,7 +71,8 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
     result = replace(result, notes=(*_null_labels(table), *drawn.notes, *result.notes))
     catalog.record(measured)
     catalog.flush()
-    mark(session, shifts)
+    if audit is not None:
+        settle(session, audit)
     catalog.finish_run(
         run,
         status="done" if result.stopped is None else "cancelled",
@@ -192,7 +192,7 @@ def _profiled(
     run: int,
     text: str,
     measured: list[Observation],
-) -> tuple[ProfileResult, tuple[Shift, ...]]:
+) -> tuple[ProfileResult, Audit | None]:
     """Profile on the search rows, and compare with what executions saw.
 
     `measured` gets every observation as it is made.
@@ -232,8 +232,8 @@ def _profiled(
                     prefixes=recall,
                 )
                 told = recall.told()
-                result, shifts = audited(session, bound, request, recall, limits, result, measured)
-        return replace(result, notes=(*told, *result.notes)), shifts
+                result, audit = audited(session, bound, request, recall, limits, result, measured)
+        return replace(result, notes=(*told, *result.notes)), audit
     finally:
         runner.close()
         if request is not None:

@@ -7,13 +7,11 @@ once: the next executions leave others.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .catalog_db.freshness import Mark
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pyarrow as pa
 
     from .dsl.binder import BoundAnalyze
@@ -26,6 +24,13 @@ if TYPE_CHECKING:
 ROWS = "octans_audit_rows"
 
 
+class Audit(NamedTuple):
+    """What was done: the rows kept since this ANALYZE were compared."""
+
+    since: int
+    shifts: tuple[Shift, ...]
+
+
 def audited(
     session: Session,
     bound: BoundAnalyze,
@@ -34,8 +39,8 @@ def audited(
     limits: Limits,
     result: ProfileResult,
     measured: list[Observation],
-) -> tuple[ProfileResult, tuple[Shift, ...]]:
-    """Compare what was measured with the audit rows; the result, with notes, and what shifted.
+) -> tuple[ProfileResult, Audit | None]:
+    """Compare what was measured with the audit rows; the result, with notes, and what came of it.
 
     `measured` gets the observations. Nothing happens where ANALYZE was stopped, where executions
     left no rows, or too few.
@@ -49,10 +54,10 @@ def audited(
     since = audits.newest(bound.subject, bound.version)
     rows = None if since is None else audits.rows(since)
     if result.stopped is not None or since is None or rows is None or rows.num_rows < LEAST_ROWS:
-        return result, ()
+        return result, None
     rows = _some(rows, AUDIT_ROWS, session.catalog.settings.seed)
     notes: list[str] = []
-    shifts: tuple[Shift, ...] = ()
+    done: Audit | None = None
     meter = Meter(
         recall,
         seconds=_left(limits.seconds, result.seconds),
@@ -66,12 +71,11 @@ def audited(
     try:
         with session.visible(ROWS, rows):
             over = _over(session, bound, request)
-            shifts = audit(request, over, skipped, meter, recall, record, notes)
+            done = Audit(since, audit(request, over, skipped, meter, recall, record, notes))
         notes.append(
-            f"{rows.num_rows} rows that executions saw were compared: {len(shifts)} statistics "
-            "shifted"
+            f"{rows.num_rows} rows that executions saw were compared: {len(done.shifts)} "
+            "statistics shifted"
         )
-        audits.drop(since)
     except Stopped as stopped:
         notes.append(f"{rows.num_rows} rows that executions saw are not compared yet: {stopped}")
     return replace(
@@ -80,13 +84,14 @@ def audited(
         notes=(*result.notes, *notes),
         seconds=result.seconds + meter.spent_seconds,
         usd=result.usd + meter.usd,
-    ), shifts
+    ), done
 
 
-def mark(session: Session, shifts: Sequence[Shift]) -> None:
-    """Mark what shifted as stale, once it has been written."""
-    for subject, metric, variant, reason in shifts:
+def settle(session: Session, audit: Audit) -> None:
+    """Mark what shifted as stale, once it has been written, and forget the rows."""
+    for subject, metric, variant, reason in audit.shifts:
         session.catalog.freshness.mark(Mark(subject, reason, variant, metric=metric))
+    session.catalog.audits.drop(audit.since)
 
 
 def _over(session: Session, bound: BoundAnalyze, request: Request) -> Request:

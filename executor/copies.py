@@ -14,6 +14,7 @@ import threading
 import time
 from contextlib import ExitStack
 from queue import Empty, SimpleQueue
+from typing import Any
 
 import pyarrow as pa
 
@@ -75,9 +76,12 @@ class TimedCopy:
             abandoned = self._state.env.abandoned
             if abandoned.count(self._stage.choice) >= MOST_ABANDONED:
                 raise hangs(self._stage.choice.variant, MOST_ABANDONED, self._seconds)
-            thread = _Thread(self._stage, self._state)
-            self._wait(thread, None)
-            self._thread = thread
+            self._thread = _Thread(self._stage, self._state)
+            try:
+                self._wait(self._thread, None)
+            except BaseException:
+                self.close()
+                raise
         return self
 
     def call(self, batch: pa.RecordBatch) -> Answer:
@@ -89,8 +93,7 @@ class TimedCopy:
         """
         assert self._thread is not None  # `ready` comes before each call
         self._thread.hand(batch)
-        answer = self._wait(self._thread, self._seconds)
-        assert answer is not None
+        answer: Answer = self._wait(self._thread, self._seconds)
         return answer
 
     def close(self) -> None:
@@ -99,7 +102,7 @@ class TimedCopy:
             self._thread.end()
         self._thread = None
 
-    def _wait(self, thread: _Thread, seconds: float | None) -> Answer | None:
+    def _wait(self, thread: _Thread, seconds: float | None) -> Any:
         """What the thread did next; gives it up after `seconds`, or when the run is stopped."""
         deadline = None if seconds is None else time.monotonic() + seconds
         while True:
@@ -119,7 +122,8 @@ class TimedCopy:
             return answer
 
 
-Done = tuple[Answer | None, BaseException | None]
+Done = tuple[Any, BaseException | None]
+"""What a model returned, whatever that is, or what was raised."""
 
 
 class _Thread:
@@ -185,7 +189,7 @@ class _Thread:
             if not self._tell(*outcome):
                 return
 
-    def _tell(self, answer: Answer | None, error: BaseException | None) -> bool:
+    def _tell(self, answer: Any, error: BaseException | None) -> bool:
         """Hand over what was done; False where nobody waits for it any more."""
         with self._lock:
             busy, self._busy = self._busy, False

@@ -173,7 +173,8 @@ class Models:
         One that others call at this moment too is left to them.
         """
         with self._lock:
-            self._retired.append(loaded)
+            if not loaded.thread_safe:
+                self._retired.append(loaded)
             for shelf in self._shelves.values():
                 if shelf.shared is loaded:
                     shelf.shared = None
@@ -204,7 +205,8 @@ class Models:
 
     def _give_back(self, loaded: LoadedModel, shelf: _Shelf) -> None:
         with self._lock:
-            retired = any(copy is loaded for copy in self._retired)
+            kept = [copy for copy in self._retired if copy is not loaded]
+            retired, self._retired = len(kept) < len(self._retired), kept
         if retired:
             loaded.close()
             return

@@ -131,17 +131,18 @@ def _pairs(
     reference = {stage.step: stage.choice for stage in sampled.chain.stages}
     for stage in sampled.chain.stages:
         key = stage.step
-        if stage.when is not None:
-            for measure in (sampled, audited):
-                measure.rate(key, reference)
-            both = [measure.series["rate", key, None] for measure in (sampled, audited)]
-            yield from _seen(_Pair(stage.context, None, *both))
-        for choice in _others(request, key, skipped):
+        choices = (None,) if stage.when is not None else ()
+        for choice in (*choices, *_others(request, key, skipped)):
             try:
-                yield from _seen(_agreement(sampled, audited, request, key, choice, reference))
+                yield from _seen(
+                    _rate(sampled, audited, key, reference)
+                    if choice is None
+                    else _agreement(sampled, audited, request, key, choice, reference)
+                )
             except RunError as error:
                 sampled.meter.check()
-                notes.append(f"audit of {key}: {choice.variant}: {error.message}")
+                name = "WHEN" if choice is None else choice.variant
+                notes.append(f"audit of {key}: {name}: {error.message}")
 
 
 def _others(
@@ -159,6 +160,13 @@ def _others(
         if made(choice) not in done and (key, *made(choice)) not in skipped:
             done.add(made(choice))
             yield choice
+
+
+def _rate(sampled: Measure, audited: Measure, key: str, reference: Mapping[str, Choice]) -> _Pair:
+    for measure in (sampled, audited):
+        measure.rate(key, reference)
+    both = [measure.series["rate", key, None] for measure in (sampled, audited)]
+    return _Pair(sampled.chain.stage(key).context, None, *both)
 
 
 def _agreement(

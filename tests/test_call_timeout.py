@@ -153,6 +153,38 @@ def test_a_copy_that_was_given_up_is_closed_when_its_call_comes_back(world):
     assert world.abandoned.count(root.choice) == 0
 
 
+def test_a_shared_copy_is_replaced_too(world):
+    """A recorded answer that takes longer than a call may: others still come, from a new copy."""
+    rows = [(x, 2 * x, 1.5 if x == 2 else 0.0) for x in range(5)]
+    values = ", ".join(map(str, rows))
+    path = world.base / "recorded.parquet"
+    world.connection.sql(
+        f"COPY (SELECT * FROM (VALUES {values}) t(x, y, latency)) TO '{path}' (FORMAT parquet)"
+    )
+    world.variants["m.played"] = Variant("m", "played", Backend("replay", "recorded.parquet"))
+    root = stage(numbers(5), "m.played", batch=1)
+    assert execute(world, root).read_all().column("y").to_pylist() == [0, 2, None, 6, 8]
+
+
+def test_what_fails_without_a_timeout_fails_alike_with_one(world):
+    (world.base / "empty.py").write_text("def empty():\n    return lambda batch: None\n")
+    world.variants["m.empty"] = Variant("m", "empty", Backend("python", "empty.py:empty"))
+    root = stage(numbers(3), "m.empty", batch=2)
+    plain = run(PhysicalPlan(root, "null"), world.env())
+    timed = execute(world, root)
+    assert plain.read_all() == timed.read_all()
+    assert plain.failures == timed.failures
+    assert len(timed.failures) == 3
+
+
+def test_a_variant_that_cannot_be_loaded_is_told_as_ever(world):
+    world.variants["m.none"] = Variant("m", "none", Backend("python", "hanging.py:none"))
+    with pytest.raises(RunError) as caught:
+        execute(world, stage(numbers(3), "m.none")).read_all()
+    assert caught.value.code == "OC0406"
+    assert call_threads() == []
+
+
 def test_a_variant_that_keeps_hanging_is_refused(world):
     bad = ",".join(map(str, range(20)))
     with pytest.raises(RunError) as caught:
