@@ -10,8 +10,9 @@ from ..ir.physical import Choice
 MOST_ABANDONED = 4
 """Calls of one variant that may still run after they were given up.
 
-Our choice: each keeps a copy of the model and a core. A variant that merely is slow comes back and
-never has as many; one that hangs has shown by then that it does.
+Our choice: each keeps a copy of the model and maybe a core, beside the device's slots. A variant
+that merely is slow comes back and hardly has as many; one that hangs has shown by then that it
+does. Calls on other slots that are under way when the last one is given up may still follow it.
 """
 
 

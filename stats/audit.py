@@ -5,6 +5,12 @@ but it has no labels. So every choice is compared with BASE on both, ANALYZE's r
 rows: how often it agrees, and how often a WHEN is TRUE. Where the interval of the difference
 excludes 0, the statistic has shifted.
 
+A shifted statistic is marked, not moved (our choice): agreement is no accuracy where there are
+labels, and what was measured together with it, conditional qualities, joint errors and accuracies
+of whole plans, would no longer fit. Only an ANALYZE over such rows measures them all anew. For
+choices that ANALYZE stopped early its own rows would have to be run as well, which is what stopping
+them saved; they are not compared.
+
 The interval is made of both intervals [Zou & Donner 2008, "Construction of confidence limits about
 effect measures: a general approach", Statistics in Medicine 27(10); for two Wilson intervals this
 is Newcombe's method 10]. All comparisons of one ANALYZE together raise a false alarm with
