@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from .catalog_db.freshness import Mark
+from .errors import RunError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,8 +77,9 @@ def audited(
             f"{rows.num_rows} rows that executions saw were compared: {len(done.shifts)} "
             "statistics shifted"
         )
-    except Stopped as stopped:
-        notes.append(f"{rows.num_rows} rows that executions saw are not compared yet: {stopped}")
+    except (Stopped, RunError) as problem:
+        why = problem.message if isinstance(problem, RunError) else str(problem)
+        notes.append(f"{rows.num_rows} rows that executions saw are not compared yet: {why}")
     return replace(
         result,
         observations=tuple(measured),

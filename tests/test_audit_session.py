@@ -177,6 +177,27 @@ def test_an_analyze_that_stops_early_leaves_the_audit_for_the_next(session):
     assert "compared: 1 statistics shifted" in session.sql(LOW).message
 
 
+def test_a_budget_that_ends_in_the_audit_loses_no_measurement(session, monkeypatch):
+    """What ANALYZE itself measured is done; the rows are compared by the next one."""
+    from octans.stats import audit as module
+    from octans.stats.meter import Stopped
+
+    def spent(*_):
+        raise Stopped("the budget of 1 s is used up")
+
+    session.sql(LOW)
+    session.sql("SELECT id FROM whole WHERE twice(id) < 500").fetchall()
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "audit", spent)
+        told = session.sql(LOW).message
+    assert "rows that executions saw are not compared yet: the budget of 1 s is used up" in told
+    assert session.sql("SELECT status FROM octans.runs WHERE kind = 'analyze'").fetchall() == [
+        ("done",),
+        ("done",),
+    ]
+    assert "compared: 1 statistics shifted" in session.sql(LOW).message
+
+
 SHARES = st.integers(0, 200)
 
 
