@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from .auditing import Audit, audited, settle
 from .drawing import Drawn, clusters_of, draw
 from .dsl import ast
 from .dsl.binder import BoundAnalyze, bind_analyze
@@ -50,12 +51,13 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
     text = to_text(statement)
     run = catalog.begin_run("analyze", text)
     measured: list[Observation] = []
+    audit: Audit | None = None
     try:
         drawn = draw(session, bound)
         table = drawn.table
         made_of(session, run, _variants_of(session, bound))
         catalog.save_sample(bound.subject, bound.version, run, table)
-        result = _profiled(session, bound, drawn, run, text, measured)
+        result, audit = _profiled(session, bound, drawn, run, text, measured)
     except OctansError as error:
         catalog.record(measured)
         catalog.flush()
@@ -69,6 +71,8 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
     result = replace(result, notes=(*_null_labels(table), *drawn.notes, *result.notes))
     catalog.record(measured)
     catalog.flush()
+    if audit is not None:
+        settle(session, audit)
     catalog.finish_run(
         run,
         status="done" if result.stopped is None else "cancelled",
@@ -188,8 +192,11 @@ def _profiled(
     run: int,
     text: str,
     measured: list[Observation],
-) -> ProfileResult:
-    """Profile on the search rows; `measured` gets every observation as it is made."""
+) -> tuple[ProfileResult, Audit | None]:
+    """Profile on the search rows, and compare with what executions saw.
+
+    `measured` gets every observation as it is made.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -207,23 +214,26 @@ def _profiled(
             body = bound.body(SEARCH_ROWS, ())
             request = _loadable_request(session, bound.subject, body, search, run, runner)
             request = replace(request, strata=drawn.strata, aim=aim_of(bound.slo))
+            limits = Limits(
+                seconds=bound.budget_seconds,
+                usd=_budget_usd(session, bound),
+                price=pricer(session),
+                cancelled=session.environment().cancel,
+            )
             with resuming(session, runner, request, text, table) as recall:
                 result = profile(
                     request,
                     recall,
-                    limits=Limits(
-                        seconds=bound.budget_seconds,
-                        usd=_budget_usd(session, bound),
-                        price=pricer(session),
-                        cancelled=session.environment().cancel,
-                    ),
+                    limits=limits,
                     strategy=_strategy(session),
                     progress=_progress(session),
                     keep=measured,
                     clock=recall.clock,
                     prefixes=recall,
                 )
-        return replace(result, notes=(*recall.told(), *result.notes))
+                told = recall.told()
+                result, audit = audited(session, bound, request, recall, limits, result, measured)
+        return replace(result, notes=(*told, *result.notes)), audit
     finally:
         runner.close()
         if request is not None:

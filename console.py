@@ -139,7 +139,7 @@ def print_result(result: Result, format: Format = "table", bar: ProgressBar | No
     with closing(_streamed(result, bar)) as rows:
         write(result, rows)
     if result.failed_rows:
-        print(f"{result.failed_rows:,} rows failed", file=sys.stderr)
+        print(f"{result.failed_rows:,} rows failed{result.timeout_note}", file=sys.stderr)
 
 
 def _terminal_width() -> int | None:

@@ -216,7 +216,9 @@ def write(session: Session, run: Run, fields: Schema, head: str, tail: str = "")
         finally:
             cursor.unregister(RELATION)
     count = written[0][0] if written and written[0] else 0
-    return Result(message=f"wrote {count} rows", failed=lambda: run.failed)
+    return Result(
+        message=f"wrote {count} rows", failed=lambda: run.failed, timed_out=lambda: run.timed_out
+    )
 
 
 def run_plain(catalog: Catalog, text: str, cancel: threading.Event) -> Result:

@@ -109,6 +109,7 @@ class Planned:
             explain=run.explanation,
             plan=self.query.physical,
             failed=lambda: run.failed,
+            timed_out=lambda: run.timed_out,
         )
 
     def copy_to(self, target: str) -> Result:
@@ -286,6 +287,11 @@ class Run:
     def failed(self) -> int:
         """Rows that failed so far."""
         return self._execution.failed_rows
+
+    @property
+    def timed_out(self) -> int:
+        """Those of them whose call was given up."""
+        return self._execution.timed_out_rows
 
     def totals(self) -> Cost:
         """What the run took, as points: USD, seconds, rows; memory beside other work is unknown."""

@@ -49,6 +49,7 @@ class Result:
         explain: Callable[[], Explanation] | None = None,
         plan: PhysicalPlan | None = None,
         failed: Callable[[], int] | None = None,
+        timed_out: Callable[[], int] | None = None,
     ) -> None:
         """A result.
 
@@ -61,7 +62,8 @@ class Result:
             colored: makes the text with ANSI colours, for a terminal.
             explain: makes the explanation, on demand.
             plan: the physical plan that ran.
-            failed: how many rows failed, known once the rows were read.
+            failed: how many rows failed, known once the rows were read; likewise `timed_out`, those
+                of them whose call was given up.
         """
         self.message = message
         self.text = text
@@ -72,6 +74,7 @@ class Result:
         self._schema = schema
         self._explain = explain
         self._failed = failed
+        self._timed_out = timed_out
         self._table: pa.Table | None = None
         self._streamed = False
         self._cursor = 0
@@ -105,6 +108,20 @@ class Result:
         if not self._streamed:
             self.arrow()
         return self._failed()
+
+    @property
+    def timed_out_rows(self) -> int:
+        """How many of the failed rows were given up after `SET call_timeout`.
+
+        Where equal inputs were called once, they count as one row.
+        """
+        return 0 if self._timed_out is None or not self.failed_rows else self._timed_out()
+
+    @property
+    def timeout_note(self) -> str:
+        """What to say of them behind the number of failed rows."""
+        late = self.timed_out_rows
+        return f", {late:,} of them timed out" if late else ""
 
     def batches(self) -> Generator[pa.RecordBatch]:
         """The rows as they come, once, in bounded memory; closing it stops the run."""
@@ -230,7 +247,8 @@ class Result:
 
     def _failure_note(self) -> list[str]:
         failed = self.failed_rows
-        return [f"{failed:,} row{'' if failed == 1 else 's'} failed"] if failed else []
+        many = f"{failed:,} row{'' if failed == 1 else 's'} failed"
+        return [many + self.timeout_note] if failed else []
 
     def _take(self) -> Source:
         """The rows' source, which can be read once."""

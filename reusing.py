@@ -38,6 +38,7 @@ def resuming(
         text,
         rows_fingerprint(rows),
         repr((settings.seed, settings.max_profiling_cost, settings.sequential_test)),
+        repr(settings.call_timeout),
     ]
     parts += [repr(sorted(request.versions.items())), request.plan.fingerprint]
     values: list[Value] = [*session.devices(), *session.catalog.models()]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from sqlglot import exp
 
+    from .executor.abandoned import Abandoned
     from .executor.cache import ResultCache
     from .executor.environment import Environment, ProgressSink
     from .ir.estimates import Cost
@@ -72,6 +73,7 @@ class Session:
         self._caller: FrameType | None = None
         self._advice: str | None = None
         self._cache: ResultCache | None = None
+        self._abandoned: Abandoned | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -149,8 +151,11 @@ class Session:
 
     def environment(self) -> Environment:
         """What a run needs of this session."""
+        from .executor.abandoned import Abandoned
         from .executor.environment import Environment
 
+        if self._abandoned is None:
+            self._abandoned = Abandoned()
         settings = self.catalog.settings
         return Environment(
             cursor=self.catalog.cursor,
@@ -162,6 +167,8 @@ class Session:
             base_dir=self.base_dir,
             cache=self._results() if settings.cache else None,
             workers=settings.workers,
+            call_timeout=settings.call_timeout,
+            abandoned=self._abandoned,
         )
 
     def _results(self) -> ResultCache:

@@ -15,6 +15,7 @@ from .asking import KeptSample, asked_of, inputs_of, kept_sample, standing_for
 from .catalog_db.freshness import Mark
 from .ir.logical import Distinct, Filter, Join, Limit, LogicalNode, Source
 from .ir.node import collect
+from .ir.physical import PhysicalNode, SqlScan, SqlStep, Stage
 from .stats.intervals import wilson
 from .stats.observation import Observation
 from .stats.staleness import many_new_rows
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from .executor.engine import Execution
-    from .ir.physical import SqlScan
     from .planner.optimize import PlannedQuery
     from .session import Session
 
@@ -47,17 +47,42 @@ def filter_context(plan: LogicalNode) -> str:
 def observed(
     query: PlannedQuery, plan: LogicalNode, execution: Execution, run: int
 ) -> list[Observation]:
-    """What an execution observed; behind a filter it holds for this query's context alone."""
+    """What an execution observed; behind a filter it holds for this query's context alone.
+
+    So does the selectivity of a filter that stands behind another.
+    """
     context = filter_context(plan)
     behind = {
         step.context
         for step in query.problem.steps
         if step.filters or step.limited or step.distinct or _selected(step.node)
     }
+    selected = any(_selected(step.node) for step in query.problem.steps)
+    behind |= {
+        f"filter:{node.predicate.fingerprint}"
+        for node in query.physical.root.postorder()
+        if isinstance(node, SqlStep)
+        and node.predicate is not None
+        and (selected or not _takes_all(node.input))
+    }
     return [
         replace(one, run=run, filter=context if one.subject in behind else "")
         for one in execution.observations()
     ]
+
+
+def _takes_all(node: PhysicalNode) -> bool:
+    """Does a node give a row for every row of one source?"""
+    from .executor.telemetry import is_lookup
+
+    while not isinstance(node, SqlScan):
+        if isinstance(node, Stage) or (isinstance(node, SqlStep) and node.predicate is None):
+            node = node.input
+        elif is_lookup(node):
+            node = node.inputs[0]
+        else:
+            return False
+    return True
 
 
 def _selected(node: LogicalNode) -> bool:

@@ -1,7 +1,8 @@
 """Rows that executions saw before any model did, and how many of them ANALYZE had not.
 
 An audit sample is a table of the subject's inputs with the run they are of; the newest `KEPT` rows
-stay. It belongs to one ANALYZE: the next starts another.
+stay. It belongs to one ANALYZE: the next compares what it measures with it, drops it, and starts
+another.
 """
 
 from __future__ import annotations
@@ -58,6 +59,26 @@ class Audits:
             return cursor.sql(
                 f"FROM octans_internal.audit_{analyzed} ORDER BY __run DESC"
             ).to_arrow_table()
+
+    def newest(self, subject: str, version: int) -> int | None:
+        """The last ANALYZE since which rows were kept; None where there is none."""
+        with self._store.cursor() as cursor:
+            row = cursor.execute(
+                "SELECT max(analyzed) FROM octans_internal.audits "
+                "WHERE lower(subject) = lower(?) AND version = ? AND relation IN (SELECT "
+                "table_name FROM duckdb_tables() WHERE schema_name = 'octans_internal')",
+                [subject, version],
+            ).fetchone()
+        return None if row is None or row[0] is None else int(row[0])
+
+    def drop(self, analyzed: int) -> None:
+        """Forget what was kept since an ANALYZE."""
+        with self._store.exclusive() as cursor:
+            cursor.execute(f"DROP TABLE IF EXISTS octans_internal.audit_{analyzed}")
+            for relation in ("audits", "seen"):
+                cursor.execute(
+                    f"DELETE FROM octans_internal.{relation} WHERE analyzed = ?", [analyzed]
+                )
 
     def look(self, subject: str, version: int, analyzed: int, *, looks: int = 1) -> int:
         """Count a comparison with the rows of an ANALYZE; how many there were, with this one."""

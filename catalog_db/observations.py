@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import duckdb
 
 from ..errors import CatalogError, InternalError
+from ..ir.estimates import Source
 from ..stats.observation import Observation
 from . import columns, problems
 from .definitions import Definitions
@@ -53,7 +54,7 @@ _SELECT = "SELECT {} FROM octans.observations".format(
     ", ".join(_EMPTY.get(name, _RENAMED.get(name, name)) for name in _READ)
 )
 _AT, _ID = _READ.index("at"), _READ.index("id")
-_DEVICE = _READ.index("device")
+_DEVICE, _SOURCE = _READ.index("device"), _READ.index("source")
 _SUBJECT_VERSION, _VARIANT_VERSION = _READ.index("subject_version"), _READ.index("variant_version")
 
 POOLED = frozenset({"latency", "failure", "rate", "load"})
@@ -141,22 +142,25 @@ class ObservationLog:
         """Keep what an execution observed, and pool it with the measurements it repeats.
 
         `environments` tells, by variant, what each is made of now. The first selectivity of a
-        filter is its measurement; of models only what was measured of this very context is pooled,
-        for one execution's batch size is no measurement of a model.
+        filter is its measurement, a modelled one where it is of the rows that passed another, which
+        the first of all rows replaces; of models only what was measured of this very context is
+        pooled, for one execution's batch size is no measurement of a model.
         """
         judge, newest = self._newest({one.subject for one in seen}, ())
         runs = self.freshness.environments_of_runs()
         first, repeats = [], []
         for one in seen:
             row = newest.get(tuple(getattr(one, name) for name in _KEY))
-            if row is not None and one.metric in POOLED:
+            of_filter = one.subject.startswith("filter:")
+            if of_filter and (row is None or (row[_SOURCE] == "modelled" and not one.filter)):
+                source: Source = "modelled" if one.filter else "measured"
+                first.append(dataclasses.replace(one, source=source))
+            elif row is not None and one.metric in POOLED:
                 (base,) = judge.observations([row])
                 made = environments.get(one.variant or "", 0)
                 then = runs.get((base.run, (one.variant or "").lower()), made)
                 one = dataclasses.replace(one, subject_version=base.subject_version)
                 repeats.append(Repeat(row[_ID], base, one, made, instead=made > 0 and then != made))
-            elif row is None and one.subject.startswith("filter:"):
-                first.append(one)
         _append(self._store, list(seen), "octans.executions", _SEEN)
         self.record(first)
         self.freshness.fold(repeats)

@@ -17,7 +17,7 @@ class Declared(NamedTuple):
     shape: Shape
     default: Setting
     unit: str
-    least: int
+    least: float
     meaning: str
     nullable: bool = False
 
@@ -25,6 +25,9 @@ class Declared(NamedTuple):
 DECLARED = {
     "max_total_cost": Declared("amount", None, "USD", 0, "a query estimated dearer is refused"),
     "max_wall": Declared("amount", None, "s", 0, "a query estimated to take longer is refused"),
+    "call_timeout": Declared(
+        "amount", None, "s", 0.001, "a call that takes longer is given up, its rows fail"
+    ),
     "max_profiling_cost": Declared("amount", None, "USD", 0, "the most one ANALYZE may spend"),
     "max_statistics_age": Declared(
         "amount",
@@ -109,6 +112,11 @@ class Settings:
     def max_wall(self) -> float | None:
         """Seconds; None: no limit."""
         return cast("float | None", self.get("max_wall"))
+
+    @property
+    def call_timeout(self) -> float | None:
+        """Seconds that one call of a model may take; None: as long as it takes."""
+        return cast("float | None", self.get("call_timeout"))
 
     @property
     def max_profiling_cost(self) -> float | None:
@@ -218,10 +226,12 @@ def _checked(
 
 def _amount(declared: Declared, value: object, unit: str) -> Setting | _Refused:
     absent = ", or NULL" if declared.default is None else ""
-    expected = _Refused(f"a quantity in {declared.unit}, not negative{absent}")
+    least = f"at least {declared.least:g} {declared.unit}" if declared.least else "not negative"
+    expected = _Refused(f"a quantity in {declared.unit}, {least}{absent}")
     if isinstance(value, bool) or not isinstance(value, int | float):
         return expected
-    return float(value) if unit == declared.unit and 0 <= value < float("inf") else expected
+    fits = unit == declared.unit and declared.least <= value < float("inf")
+    return float(value) if fits else expected
 
 
 def _shown(value: object) -> str:

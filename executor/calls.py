@@ -1,20 +1,33 @@
-"""One batch call: a slot, the model, its outputs checked, failing elements found by bisection."""
+"""One batch call: a slot, the model, its outputs checked, failing elements found by bisection.
+
+A call that times out is not split: what is slow may be the sum of its elements, and each further
+try may take as long and leave one more thread behind. All its elements fail, and under bisection
+with them those that were not tried yet, so that a batch waits for one timeout at most (our choice).
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import pyarrow as pa
 
 from ..errors import RunError
 from ..ir.physical import Stage
-from .backends.base import Column, LoadedModel, OutputReader, join_columns
+from .backends.base import Answer, Column, OutputReader, join_columns
 from .channels import Stopped
-from .failures import describe
+from .failures import TimedOut, TimeoutReason, describe
 from .power import SharedMeter
 from .slots import Slots
+
+
+class Callee(Protocol):
+    """What a batch is handed to."""
+
+    def call(self, batch: pa.RecordBatch) -> Answer:
+        """Answer a batch; may raise anything."""
 
 
 @dataclass(slots=True)
@@ -26,6 +39,11 @@ class BatchResult:
     queue_seconds: float
     calls: int = 1
     failed: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def timed_out(self) -> int:
+        """How many of the failed elements belong to a call that was given up."""
+        return sum(isinstance(reason, TimeoutReason) for reason in self.failed.values())
 
 
 class BatchCaller:
@@ -53,7 +71,7 @@ class BatchCaller:
         self._slots = slots
         self._first_only = first_only
 
-    def call(self, model: LoadedModel, batch: pa.RecordBatch) -> BatchResult:
+    def call(self, model: Callee, batch: pa.RecordBatch) -> BatchResult:
         """Call the model on the batch, then on halves of it as long as they fail.
 
         A batch that fails as a whole but works in parts loses nothing.
@@ -78,17 +96,17 @@ class BatchCaller:
                 self._meter.end(token, batch.num_rows)
             self._slots.give(self._device)
 
-    def _attempt(
-        self, model: LoadedModel, batch: pa.RecordBatch
-    ) -> tuple[list[Column] | None, str]:
+    def _attempt(self, model: Callee, batch: pa.RecordBatch) -> tuple[list[Column] | None, str]:
         try:
             return self._reader.read(model.call(batch), batch.num_rows), ""
         except (RunError, Stopped):
             raise
+        except TimedOut as error:
+            return None, error.reason
         except (Exception, SystemExit) as error:  # noqa: BLE001 -- a model may raise anything
             return None, describe(error)
 
-    def _bisect(self, model: LoadedModel, batch: pa.RecordBatch, error: str) -> BatchResult:
+    def _bisect(self, model: Callee, batch: pa.RecordBatch, error: str) -> BatchResult:
         """Depth first and left to right, so the first failure found is the lowest."""
         result = BatchResult([], 0.0, 0.0)
         pieces: list[list[Column]] = []
@@ -104,9 +122,11 @@ class BatchCaller:
                     pieces.append(outputs)
                     continue
                 failed = message
-            if length == 1:
-                result.failed[start] = failed
-                if self._first_only:
+            late = isinstance(failed, TimeoutReason)
+            if late or length == 1:
+                stop = batch.num_rows if late else start + 1
+                result.failed |= dict.fromkeys(range(start, stop), failed)
+                if late or self._first_only:
                     pieces.append([pa.nulls(batch.num_rows - start, t) for t in self._types])
                     break
                 pieces.append([pa.nulls(1, t) for t in self._types])

@@ -113,6 +113,11 @@ class Execution:
         """Distinct source rows on which a call failed, so far."""
         return self._state.telemetry.failed_rows(self._plan.root)
 
+    @property
+    def timed_out_rows(self) -> int:
+        """Rows whose call was given up, so far; calls made once for equal inputs count once."""
+        return sum(meter.timed_out_rows for meter in self._state.telemetry.stages.values())
+
     def service_times(self) -> ServiceTimes:
         """How long single rows took at the stages, waiting left out."""
         meters = self._state.telemetry.stages

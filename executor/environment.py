@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ..ir.models import Device, Model, Variant
+from .abandoned import Abandoned
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -39,6 +40,8 @@ class Environment:
     `cursor` gives a new cursor of the session's connection (one per thread, closed by the engine).
     `base_dir` is where relative paths of backends start. `cache` keeps results of calls beyond the
     run, None keeps none. `workers` bounds the model calls at once over all devices, None does not.
+    `call_timeout` are seconds after which a call is given up, None waits for as long as it takes;
+    `abandoned` counts those that were given up and still run.
     `rows_expected` is the planner's guess of the source's rows, for progress only.
     """
 
@@ -52,3 +55,5 @@ class Environment:
     cache: ResultCache | None = None
     workers: int | None = None
     rows_expected: int | None = None
+    call_timeout: float | None = None
+    abandoned: Abandoned = field(default_factory=Abandoned)

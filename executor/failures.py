@@ -8,6 +8,7 @@ OC0405  a backend or derivation that this version cannot run
 OC0406  a variant cannot be loaded: no such module, factory, file, or it raised
 OC0407  DuckDB refused SQL of the plan while it ran
 OC0408  the plan names a model, variant or device that does not exist
+OC0410  calls of a variant were given up too often and still run
 """
 
 from __future__ import annotations
@@ -18,6 +19,20 @@ from .environment import Failure
 
 class RowFailed(Exception):
     """Raised by a backend for a value it cannot answer; counted like any failed call."""
+
+
+class TimeoutReason(str):
+    """Why an element failed whose call was given up; of a type of its own, to be counted apart."""
+
+    __slots__ = ()
+
+
+class TimedOut(Exception):
+    """A call took longer than `SET call_timeout` allows."""
+
+    def __init__(self, seconds: float) -> None:
+        self.reason = TimeoutReason(f"timed out after {seconds:g} s")
+        super().__init__(self.reason)
 
 
 def row_failed(failure: Failure) -> RunError:
@@ -72,6 +87,16 @@ def unknown(kind: str, name: str) -> RunError:
         f"the plan uses the {kind} {name}, which does not exist",
         code="OC0408",
         hint="it was dropped after the plan was made; plan the query again",
+    )
+
+
+def hangs(variant: str, calls: int, seconds: float) -> RunError:
+    """OC0410: every call given up leaves a thread that cannot be ended."""
+    return RunError(
+        f"variant {variant} is not called any more: {calls} of its calls took longer than "
+        f"{seconds:g} s and still run",
+        code="OC0410",
+        hint="mend it and CREATE OR REPLACE it, raise call_timeout, or advise another variant",
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Generic, TypeVar
@@ -15,10 +16,9 @@ from typing import Generic, TypeVar
 import pyarrow as pa
 
 from ..ir.physical import Stage
-from .backends.base import LoadedModel
-from .backends.threads import threads_imposed
 from .calls import BatchCaller, BatchResult
 from .channels import POLL_SECONDS, Stopped
+from .copies import Copy, TimedCopy, copy_for
 from .state import RunState
 
 T = TypeVar("T")
@@ -29,17 +29,12 @@ class Lane(Generic[T]):
 
     def __init__(self, stage: Stage, state: RunState, caller: BatchCaller) -> None:
         self._caller = caller
-        self._borrowed = state.models.borrow(stage)
-        self._threads = threads_imposed(state.models.device(stage).threads)
-        self._model: LoadedModel | None = None
+        self._copy = copy_for(stage, state)
         self._results: list[tuple[BatchResult, T]] = []
 
     def submit(self, batch: pa.RecordBatch, tag: T) -> None:
         """Call now; the first call loads the model."""
-        if self._model is None:
-            self._model = self._borrowed.__enter__()
-            self._threads.__enter__()
-        self._results.append((self._caller.call(self._model, batch), tag))
+        self._results.append((self._caller.call(self._copy.ready(), batch), tag))
 
     def results(self, *, wait: bool) -> Iterable[tuple[BatchResult, T]]:
         """Finished batches, in the order submitted."""
@@ -48,10 +43,7 @@ class Lane(Generic[T]):
 
     def close(self) -> None:
         """Give the model back."""
-        if self._model is not None:
-            self._threads.__exit__(None, None, None)
-            self._borrowed.__exit__(None, None, None)
-            self._model = None
+        self._copy.close()
 
 
 @dataclass
@@ -117,22 +109,20 @@ class WideLane(Generic[T]):
 
     def _work(self) -> None:
         try:
-            with (
-                self._state.models.borrow(self._stage) as model,
-                threads_imposed(self._state.models.device(self._stage).threads),
-            ):
+            with closing(copy_for(self._stage, self._state)) as copy:
+                copy.ready()  # whether or not there is a batch for it
                 while (job := self._jobs.get()) is not None:
-                    self._answer(job, model)
+                    self._answer(job, copy)
         except BaseException as error:  # noqa: BLE001 -- handed to the stage's thread
             while (job := self._jobs.get()) is not None:
                 job.error = error
                 job.done.set()
 
-    def _answer(self, job: _Job[T], model: LoadedModel) -> None:
+    def _answer(self, job: _Job[T], copy: Copy | TimedCopy) -> None:
         if job.done.is_set():
             return
         try:
-            job.result = self._caller.call(model, job.batch)
+            job.result = self._caller.call(copy.ready(), job.batch)
         except BaseException as error:  # noqa: BLE001 -- handed to the stage's thread
             job.error = error
         job.done.set()

@@ -122,6 +122,7 @@ class Models:
         self._growth = Growth(meters)
         self._shelves: dict[tuple[object, ...], _Shelf] = {}
         self._unloads: list[tuple[Stage, float]] = []
+        self._retired: list[LoadedModel] = []
         self._lock = threading.Lock()
 
     def model(self, stage: Stage) -> Model:
@@ -162,10 +163,21 @@ class Models:
                 yield loaded
             finally:
                 if not loaded.thread_safe:
-                    with shelf.lock:
-                        shelf.idle.append(loaded)
+                    self._give_back(loaded, shelf)
         if grown.bytes is not None:
             shelf.device_bytes += grown.bytes
+
+    def retire(self, loaded: LoadedModel) -> None:
+        """Lend a borrowed copy to nobody else: it is closed when it is given back.
+
+        One that others call at this moment too is left to them.
+        """
+        with self._lock:
+            if not loaded.thread_safe:
+                self._retired.append(loaded)
+            for shelf in self._shelves.values():
+                if shelf.shared is loaded:
+                    shelf.shared = None
 
     def loads(self, stage: Stage) -> list[float]:
         """Seconds that loading each copy of the stage's variant took, in their order."""
@@ -190,6 +202,16 @@ class Models:
     def unloads(self) -> list[tuple[Stage, float]]:
         """Seconds that closing each copy took, by the stage that first called its variant."""
         return list(self._unloads)
+
+    def _give_back(self, loaded: LoadedModel, shelf: _Shelf) -> None:
+        with self._lock:
+            kept = [copy for copy in self._retired if copy is not loaded]
+            retired, self._retired = len(kept) < len(self._retired), kept
+        if retired:
+            loaded.close()
+            return
+        with shelf.lock:
+            shelf.idle.append(loaded)
 
     @staticmethod
     def _load(request: LoadRequest, shelf: _Shelf) -> LoadedModel:

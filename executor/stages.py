@@ -21,6 +21,7 @@ from .channels import Stream
 from .chunks import Chunk, ChunkSizer, Mask, join_batches, with_nulls
 from .elements import Elements, elements_of
 from .environment import Failure
+from .failures import TimeoutReason
 from .lanes import Lane, WideLane, lane_for
 from .reuse import Reuse, merged, reuse
 from .service import row_seconds
@@ -195,6 +196,7 @@ class StageWorker:
             meter.busy_seconds += result.seconds
             meter.queue_seconds += result.queue_seconds
             meter.failed_elements += len(result.failed)
+            meter.timed_out_elements += result.timed_out
             if not result.failed and result.calls == 1:
                 meter.batch(size, result.seconds, size == full, self._state.telemetry.rng)
             start = 0
@@ -268,6 +270,7 @@ class StageWorker:
             positions = positions[:1]
             self._ended = True
         self._meter.failed_rows += len(positions)
+        self._meter.timed_out_rows += sum(isinstance(reasons[p], TimeoutReason) for p in positions)
         state.add_failures(Failure(int(chunk.rows[p]), stage.step, reasons[p]) for p in positions)
         if state.on_error == "fail":
             return chunk.slice(0, positions[0])

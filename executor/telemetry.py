@@ -56,6 +56,8 @@ class StageMeter:
     energy: Energy | None = None
     failed_rows: int = 0
     failed_elements: int = 0
+    timed_out_rows: int = 0
+    timed_out_elements: int = 0
     when_rows: int = 0
     when_true: int = 0
     cache_hits: int | None = None
@@ -201,6 +203,7 @@ class Telemetry:
                 queue_seconds=meter.queue_seconds,
                 load_seconds=meter.load_seconds,
                 failed=meter.failed_rows,
+                timed_out=meter.timed_out_rows,
                 cache_hits=meter.cache_hits,
                 latency_p95=_quantile(meter.latencies, 0.95),
                 cost_usd=meter.busy_seconds * device.usd_per_hour / 3600,

@@ -17,8 +17,8 @@ class NodeActuals:
 
     `busy_seconds` is model time on slots, `queue_seconds` waiting for a slot, `load_seconds` the
     variant's loading, `unload_seconds` its release. Times are summed over the run; latencies are
-    per batch. `energy_source` is the counter that told the joules, or POWER where they are modelled
-    from the device's.
+    per batch. `timed_out` are those of the `failed` rows whose call was given up. `energy_source`
+    is the counter that told the joules, or POWER where they are modelled from the device's.
     """
 
     rows_in: int
@@ -35,6 +35,7 @@ class NodeActuals:
     unload_seconds: float | None = None
     energy_joules: float | None = None
     energy_source: str = ""
+    timed_out: int = 0
 
 
 @dataclass(frozen=True)

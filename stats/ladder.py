@@ -194,6 +194,8 @@ def _measure(
     warm_up = run(stage, rows_for(stage, table, elements, batch))
     runs = [warm_up]
     seconds: list[float] = []
+    if warm_up.timed_out:
+        return runs, seconds  # each further call would wait as long
     once = sum(warm_up.batch_seconds)
     steady = policy.agreement > 0.0 and once >= policy.steady_seconds
     if warmed and (steady or once > policy.ceiling_seconds):

@@ -21,6 +21,8 @@ class Observation:
     ========== ===================== ==========================================================
     latency    mean p50 p90 p95 p99  seconds of one batch call of `batch` elements
     quality    mean                  share (or mean score) of right answers per element that ran
+    agreement  mean                  the same with BASE as the truth, on ANALYZE's rows; with
+                                     `(audit)`, on rows that executions saw; likewise a rate
     failure    share                 failed elements ÷ elements
     memory     peak                  bytes of the loaded variant on one slot
     load       mean                  seconds to load the variant; likewise unload, to release it

@@ -28,6 +28,7 @@ class StageRun:
         elements: elements computed (rows where there is no EACH).
         failed: position of each failed row in the table handed in, and why.
         failed_elements: elements that failed; None when only rows are known.
+        timed_out: those of them whose call was given up after `SET call_timeout`.
         load_seconds: loading the variant, when this is the first run since.
         recalled: elements that were known and not computed; they count in nothing else.
         recalled_seconds: model time they took when they were computed.
@@ -46,6 +47,7 @@ class StageRun:
     tokens_in: int | None = None
     tokens_out: int | None = None
     failed_elements: int | None = None
+    timed_out: int = 0
     energy: Energy | None = None
     recalled: int = 0
     recalled_seconds: float = 0.0

@@ -12,7 +12,7 @@ def test_every_setting_of_the_language_has_a_default_and_a_typed_reader():
     assert set(DECLARED) == {
         "max_total_cost", "max_wall", "max_profiling_cost", "seed", "disabled_rules", "workers",
         "progress", "allow_priors", "cache", "deployment", "max_statistics_age",
-        "prefix_store", "sequential_test",
+        "prefix_store", "sequential_test", "call_timeout",
     }  # fmt: skip
     for name in settings:
         assert getattr(settings, name) == settings.get(name) == DECLARED[name].default
@@ -37,6 +37,8 @@ def test_every_setting_of_the_language_has_a_default_and_a_typed_reader():
         ("deployment", "teller_42", "", "teller_42"),
         ("deployment", None, "", None),
         ("prefix_store", 0, "B", 0.0),
+        ("call_timeout", 0.25, "s", 0.25),
+        ("call_timeout", None, "", None),
     ],
 )
 def test_good_values_take_their_type(name, value, unit, expected):
@@ -71,6 +73,8 @@ def test_good_values_take_their_type(name, value, unit, expected):
         ("disabled_rules", None, ""),
         ("prefix_store", None, ""),
         ("prefix_store", 5, "s"),
+        ("call_timeout", 0, "s"),
+        ("call_timeout", 2, ""),
     ],
 )
 def test_bad_values_are_refused_and_change_nothing(name, value, unit):

@@ -123,6 +123,7 @@ def _actuals(ran: NodeActuals | None) -> Json:
         "queue_seconds": _number(ran.queue_seconds),
         "load_seconds": _number(ran.load_seconds),
         "failed": ran.failed,
+        "timed_out": ran.timed_out,
         "cache_hits": ran.cache_hits,
         "latency_p95": _number(ran.latency_p95),
         "cost_usd": _number(ran.cost_usd),

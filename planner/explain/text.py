@@ -146,7 +146,8 @@ def ran_text(ran: NodeActuals) -> str:
         if count is not None:
             parts.append(f"{count:,} {name}")
     if ran.failed:
-        parts.append(f"{ran.failed:,} failed")
+        late = f" ({ran.timed_out:,} timed out)" if ran.timed_out else ""
+        parts.append(f"{ran.failed:,} failed{late}")
     if ran.cache_hits is not None:
         parts.append(f"{ran.cache_hits:,} cache hits")
     return ", ".join(parts)
