@@ -64,7 +64,7 @@ class Settings:
     growth: float = 2.0
     sure: float = 0.9
     sure_rows: int = 128
-    insurance: float = 0.02
+    insurance: float = 0.05
     tolerance: float = 0.002
     least: float = 0.1
     encoding: Encoding = "one_hot"

@@ -29,6 +29,7 @@ STAGE_PARTS = {"variant": 0.03, "class": 0.01, "speed": 0.03}
 PAIR = 0.003
 WHOLE = 0.002
 CONSTANT = 0.02
+SHARE_ROWS = 64
 COMMON_SHARE, COMMON_PAIRS = 0.3, 20
 """Share of the rows' luck that plans have in common, before anything is seen, and the pairs of
 plans that this counts for (our choice)."""
@@ -76,15 +77,17 @@ def seen(classes: Sequence[int], scores: Sequence[float] | np.ndarray) -> Seen:
 
 
 def common_share(data: Sequence[Seen]) -> float:
-    """Mean correlation of plans' scores, row by row, on the rows that all saw."""
-    rows = min(one.rows for one in data)
-    scores = np.stack([one.scores[:rows] for one in data])
+    """Mean correlation of plans' scores, row by row, on the rows that all of some length saw."""
+    able = [one for one in data if one.rows >= SHARE_ROWS]
+    if len(able) < 2:
+        return COMMON_SHARE
+    rows = min(one.rows for one in able)
+    scores = np.stack([one.scores[:rows] for one in able])
     scores = scores[scores.std(axis=1) > 0]
     pairs = len(scores) * (len(scores) - 1) / 2
     if not pairs:
         return COMMON_SHARE
-    among = np.corrcoef(scores)
-    total = (among.sum() - len(scores)) / 2
+    total = (np.corrcoef(scores).sum() - len(scores)) / 2
     share = (COMMON_SHARE * COMMON_PAIRS + total) / (COMMON_PAIRS + pairs)
     return float(np.clip(share, 0.0, 0.95))
 
