@@ -1,0 +1,103 @@
+"""What the two searches by Gaussian processes share: design, surrogate, candidates.
+
+One-hot encoded parameters, `SingleTaskGP` with its default kernel and priors, acquisition over a
+pool of plans (random ones and the neighbours of the best): on categorical spaces that is what
+BoTorch's documentation offers beside `optimize_acqf_mixed`, and far faster. Hyperparameters are
+refitted, from where they were, whenever there are a tenth more plans; in between they are kept and
+the data are new (our choice: search time counts, and a fit takes 0.1-0.5 s).
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+import torch
+from botorch.acquisition import AcquisitionFunction
+from botorch.exceptions.warnings import BotorchWarning
+from botorch.fit import fit_gpytorch_mll
+from botorch.models import SingleTaskGP
+from gpytorch.mlls import ExactMarginalLogLikelihood
+from linear_operator.utils.warnings import NumericalWarning
+from octans.ir.slo import Slo
+from octans.planner.search.protocol import Assignment, Space
+
+from .plans import Baseline, Encoding, Shuffle
+
+GROWTH = 1.1
+"""How many times as many plans there are at the next refit of the hyperparameters."""
+POOL, NEAR = 1000, 3
+"""Random candidates, and how many of the best plans' neighbours are candidates too."""
+
+
+class Gaussian(Baseline):
+    """A random design of `initial` plans, then the best of a pool by an acquisition function."""
+
+    def __init__(
+        self, space: Space, slo: Slo, *, rows: int, seed: int, sample: int, initial: int
+    ) -> None:
+        super().__init__(space, slo, rows=rows, seed=seed, sample=sample)
+        self.initial = initial
+        self._encoding = Encoding(space)
+        self._random = Shuffle(space, self.rng)
+        self._kept: list[dict[str, Any]] = []
+        self._refit = 0.0
+
+    @abstractmethod
+    def targets(self) -> torch.Tensor:
+        """What the surrogates learn, `plans x outputs`, in the order of `seen`."""
+
+    @abstractmethod
+    def acquisition(self, model: SingleTaskGP, targets: torch.Tensor) -> AcquisitionFunction:
+        """What the next plan maximises."""
+
+    @abstractmethod
+    def ranked(self) -> list[Assignment]:
+        """Profiled plans, the best first."""
+
+    def propose(self) -> Assignment | None:
+        """A plan of the design, then the best candidate."""
+        if len(self.seen) < self.initial:
+            return self._unseen()
+        candidates = self._candidates()
+        if not candidates:
+            return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BotorchWarning)
+            warnings.simplefilter("ignore", NumericalWarning)
+            model, targets = self._fitted()
+            with torch.no_grad():
+                values = self.acquisition(model, targets)(self._inputs(candidates).unsqueeze(1))
+        return candidates[int(values.argmax())]
+
+    def _unseen(self) -> Assignment | None:
+        return next((plan for plan in self._random if plan not in self.seen), None)
+
+    def _candidates(self) -> list[Assignment]:
+        """Plans not profiled yet: all of a small space, of a large one a pool."""
+        if self.space.size <= POOL:
+            pool = list(Shuffle(self.space, self.rng))
+        else:
+            pool = list(islice(Shuffle(self.space, self.rng), POOL))
+            for best in self.ranked()[:NEAR]:
+                pool += self._encoding.neighbours(best)
+        return [plan for plan in dict.fromkeys(pool) if plan not in self.seen]
+
+    def _inputs(self, plans: Sequence[Assignment]) -> torch.Tensor:
+        return torch.from_numpy(self._encoding.one_hot(plans))
+
+    def _fitted(self) -> tuple[SingleTaskGP, torch.Tensor]:
+        targets = self.targets()
+        model = SingleTaskGP(self._inputs(list(self.seen)), targets)
+        parts = [model.mean_module, model.covar_module, model.likelihood]
+        for part, state in zip(parts, self._kept, strict=False):
+            part.load_state_dict(state)
+        if len(self.seen) >= self._refit:
+            fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
+            self._kept = [part.state_dict() for part in parts]
+            self._refit = GROWTH * len(self.seen)
+        model.eval()
+        return model, targets
