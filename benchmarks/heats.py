@@ -43,7 +43,7 @@ class Job:
         settings: of the search, as JSON.
         seed: of the environment and the search.
         plans: the budget, in profilings of one plan afresh on all rows.
-        real: seconds of search time after which it is stopped.
+        real: seconds after which it is stopped.
         data: folder of the public data sets.
     """
 
@@ -156,19 +156,21 @@ class Heats:
     def tuned(self, job: Job, seeds: Sequence[int] = TUNING_SEEDS) -> Settings:
         """The setting of the grid with the least mean response to near the best.
 
-        The geometric mean over `seeds`; ties go to the earlier in the grid.
+        All settings run on the first seed, the better half of them on the second too, and so on;
+        of those left the geometric mean over all seeds decides, and of equals the earlier in the
+        grid. A race that did not get there counts as the whole budget, however it ended.
         """
-        grid = SEARCHES[job.search].grid
-        jobs = [
-            replace(job, settings=json.dumps(settings), seed=seed)
-            for settings in grid
-            for seed in seeds
-        ]
-        spent = [max(found.at("near").seconds, 1e-9) for found in self.run(jobs)]
-        means = [
-            geometric_mean(spent[at : at + len(seeds)]) for at in range(0, len(spent), len(seeds))
-        ]
-        return grid[means.index(min(means))]
+        left = [json.dumps(settings) for settings in SEARCHES[job.search].grid]
+        spent: dict[str, list[float]] = {settings: [] for settings in left}
+        for seed in seeds:
+            jobs = [replace(job, settings=settings, seed=seed) for settings in left]
+            for settings, found in zip(left, self.run(jobs), strict=True):
+                response = found.near.seconds if found.near is not None else found.budget
+                spent[settings].append(max(response, 1e-9))
+            left.sort(key=lambda settings: geometric_mean(spent[settings]))
+            left = left[: max(len(left) // 2, 1)]
+        chosen: Settings = json.loads(left[0])
+        return chosen
 
 
 def _stamp() -> str:

@@ -124,7 +124,7 @@ class Race:
         """Spent when the target was reached; of a search that never did, at the budget.
 
         A search that ended before its budget without getting there is charged the whole budget at
-        its own rates; one that was stopped is charged what it had spent. All favour it.
+        its own rates; one that was stopped is charged what it had spent. Both favour it.
         """
         found = self.feasible if target == "feasible" else self.near
         if found is not None:
@@ -210,13 +210,14 @@ def race(
         environment: what it searches on.
         search: fresh.
         seconds: budget of response time.
-        real: seconds of search time after which it is stopped.
+        real: seconds, of search and of the simulation, after which it is stopped.
         to_end: go on when it has come near, until it asks for nothing more.
         searching: real seconds that making the search took.
     """
     profiler = environment.profiler()
     watch = _Watch(environment)
     laps: list[float] = []
+    began = time.perf_counter()
     end: End = "done"
     while True:
         started = time.perf_counter()
@@ -239,7 +240,7 @@ def race(
         if spent.seconds >= seconds:
             end = "budget"
             break
-        if searching >= real:
+        if time.perf_counter() - began >= real:
             end = "stopped"
             break
     return Race(

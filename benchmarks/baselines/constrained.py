@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from botorch.acquisition import AcquisitionFunction
 from botorch.acquisition.analytic import (
     LogConstrainedExpectedImprovement,
     LogProbabilityOfFeasibility,
 )
-from botorch.models import SingleTaskGP
+from botorch.models import ModelListGP, SingleTaskGP
 from octans.planner.search.protocol import Assignment
 
 from .gaussian import Gaussian
@@ -33,8 +35,11 @@ class Constrained(Gaussian):
         ]
         return torch.tensor(rows, dtype=torch.float64)
 
-    def acquisition(self, model: SingleTaskGP, targets: torch.Tensor) -> AcquisitionFunction:
+    def acquisition(
+        self, models: Sequence[SingleTaskGP], targets: torch.Tensor
+    ) -> AcquisitionFunction:
         """Constrained expected improvement, or what finds a feasible plan."""
+        model = ModelListGP(*models)
         places = range(1, targets.shape[1])
         limits: dict[int, tuple[float | None, float | None]] = dict.fromkeys(places, (None, 0.0))
         feasible = targets[(targets[:, 1:] <= 0.0).all(dim=1), 0]

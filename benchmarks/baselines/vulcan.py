@@ -20,7 +20,7 @@ a parameter as any other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 import torch
@@ -55,9 +55,11 @@ class Vulcan(Gaussian):
         """Every profiled plan's utility, `plans x 1`."""
         return torch.tensor([[u] for u in self._utilities().values()], dtype=torch.float64)
 
-    def acquisition(self, model: SingleTaskGP, targets: torch.Tensor) -> AcquisitionFunction:
+    def acquisition(
+        self, models: Sequence[SingleTaskGP], targets: torch.Tensor
+    ) -> AcquisitionFunction:
         """Expected improvement."""
-        return LogExpectedImprovement(model, targets.max())
+        return LogExpectedImprovement(models[0], targets.max())
 
     def ranked(self) -> list[Assignment]:
         """Plans by utility."""
