@@ -244,7 +244,7 @@ def _looked_up(values: Mapping[int, float], options: np.ndarray) -> np.ndarray:
 
 
 def _worse(points: np.ndarray, others: np.ndarray, *, strict: bool) -> np.ndarray:
-    """Which of `n x m` points some other is better than in all metrics (or, not `strict`, equal)?"""
+    """Which of `n x m` points is some other better than in all metrics (not `strict`: or equal)?"""
     compared = others[None] < points[:, None] if strict else others[None] <= points[:, None]
     found: np.ndarray = compared.all(axis=2).any(axis=1)
     return found
