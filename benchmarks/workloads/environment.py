@@ -3,12 +3,14 @@
 An `Environment` is a workload's draw for a seed, shared by all searches; each profiles with a
 `Profiler` of its own, on a virtual clock. A stage's outputs on a row under a prefix of classes (of
 the stages it depends on) are computed once and then free. Device and batch do not change outputs,
-but an option not timed before runs `TIMING_CALLS` calls of its batch when all its rows are there.
+but an option not timed before runs `TIMING_CALLS` calls of its batch when all its rows are there
+(or none of them comes to it).
 Loading a class on a device costs its seconds the first time. Seconds of profiling add up, as those
 of one worker (our choice, the same for all searches); USD are seconds at the device's price and
-fees. What was measured differs from the truth by the rows it was measured on and by a lognormal
-noise of 3 % on every call, averaged over an option's calls; it follows from the seed, the option
-and the rows, not from the order in which a search asks.
+fees. What was measured differs from the truth by the rows it was measured on and by a
+lognormal noise of 3 % on every call, averaged over all calls of an option so far. It is the
+measuring's, not the thing's: the truth has none. The noise of a run follows from the seed, the
+option, what is before it and the rows.
 """
 
 from __future__ import annotations
@@ -144,12 +146,12 @@ class Profiler:
         made = 0.0
         if have < rows:
             elements = float(world.work(k, g, own, slice(have, rows)).sum())
-            made = self._run(k, option, elements, rows)
+            made = self._run(prefix, option, elements, rows)
             self._pay(spent, k, option, made, elements)
             self._computed[prefix] = rows
         if (k, option) not in self._timings:
             elements = TIMING_CALLS * world.stages[k].batch[option]
-            self._pay(spent, k, option, self._run(k, option, elements, 0), elements)
+            self._pay(spent, k, option, self._run(prefix, option, elements, 0), elements)
         factor = self._timings[k, option].factor
         numbers = world.numbers(k, g, own, slice(0, rows), np.array([option]))
         spent.dims = {dim: float(value[0]) * factor for dim, value in numbers.items()}
@@ -169,13 +171,16 @@ class Profiler:
         self._loaded.add(key)
         return float(world.stages[k].calls.load[option])
 
-    def _run(self, k: int, option: int, elements: float, rows: int) -> float:
+    def _run(
+        self, prefix: tuple[int, Assignment], option: int, elements: float, rows: int
+    ) -> float:
         """Seconds of the calls of so many elements; they are timed."""
         if elements <= 0:
             return 0.0
+        k, classes = prefix
         stage = self._environment.world.stages[k]
         calls = max(1, int(np.ceil(elements / stage.batch[option])))
-        rng = np.random.default_rng([self._environment.seed, k, option, rows])
+        rng = np.random.default_rng([self._environment.seed, k, option, rows, *classes])
         noise = np.exp(NOISE * rng.normal(size=min(calls, MOST_DRAWS))).mean()
         timing = self._timings.setdefault((k, option), _Timing())
         timing.calls += calls

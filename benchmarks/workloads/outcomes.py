@@ -50,7 +50,8 @@ class Way:
 class Setting:
     """Knobs, what they add to the normal quantile of the accuracy, and to what they multiply time.
 
-    With `attempts` the class tries so often, until one is right.
+    With `attempts` the class tries so often, until one is right; how many that takes is counted
+    as if what it is given were right.
     """
 
     knobs: Knobs = ()
@@ -61,13 +62,15 @@ class Setting:
 
 @dataclass(frozen=True)
 class Kind:
-    """A variant: its accuracy on rows that come rightly, its repairs of others, where it runs."""
+    """A variant, maybe with knobs set: its accuracy on rows that come rightly, its repairs of
+    others, where it runs and how long it loads."""
 
     name: str
     accuracy: float
     ways: tuple[Way, ...]
     load: float
     repair: float = 0.0
+    knobs: Knobs = ()
 
 
 class Outcomes:
@@ -96,13 +99,11 @@ class Outcomes:
             usd: per second of every device.
             settings: of every variant.
             parents: of the stage.
-            before: how many classes its first parent has.
+            before: how many classes its first parent has; 0 of a stage that reads the rows.
             spread: standard deviation of the logarithm of a row's work.
         """
         pairs = [(kind, setting) for kind in kinds for setting in settings]
-        thresholds = self._thresholds(pairs, len(settings), len(parents), max(before, 1))
-        if parents == (SOURCE,):
-            thresholds[:, :, 0] = -np.inf
+        thresholds = self._thresholds(pairs, len(settings), len(parents), before)
         hard = np.sqrt(SHARED) * self.common + np.sqrt(1 - SHARED) * self._normal()
         luck = [self._normal() for _ in kinds]
         work = np.exp(spread * self._normal() - spread**2 / 2)[None, None].astype(np.float32)
@@ -142,14 +143,14 @@ class Outcomes:
         """`` `g x class x pattern` ``; the pairs of a variant share its interactions."""
         from scipy.special import ndtri
 
-        patterns = 2**parents
-        found = np.zeros((before, len(pairs), patterns))
+        patterns = 2**parents if before else 1
+        found = np.zeros((max(before, 1), len(pairs), patterns))
         for c, (kind, setting) in enumerate(pairs):
             for pattern in range(patterns):
-                share = pattern.bit_count() / parents
+                share = pattern.bit_count() / parents if before else 1.0
                 rate = kind.accuracy if share == 1 else PARTLY * kind.accuracy
                 found[:, c, pattern] = ndtri(rate if share else kind.repair) + setting.shift
-        for first in range(0, len(pairs), settings):
+        for first in range(0, len(pairs) if before else 0, settings):
             drawn = self.rng.normal(size=(before, 1, patterns))
             drawn[..., :-1] *= REPAIRING
             drawn[..., -1:] *= HANDLING
@@ -164,7 +165,14 @@ def _options(
     choices, rows = [], []
     for kind, setting in pairs:
         for way in kind.ways:
-            choices.append(Choice(f"{key}.{kind.name}", setting.knobs, way.batch, way.device))
+            choices.append(
+                Choice(
+                    f"{key}.{kind.name}",
+                    tuple(sorted(kind.knobs + setting.knobs)),
+                    way.batch,
+                    way.device,
+                )
+            )
             per = way.seconds * setting.factor / (way.batch + FIXED_ELEMENTS)
             rows.append(
                 (FIXED_ELEMENTS * per, per, usd[way.device], way.fee,

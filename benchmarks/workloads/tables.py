@@ -37,9 +37,19 @@ WATTS = {
     "v100_x1": 220,
     "t4_x1": 65,
     "a100_x1": 280,
+    "rtx3090": 350,
+    "rtx4090": 400,
+    "i9_10940x": 165,
 }
 """Assumed draw under load where no energy is published: SYNTHETIC."""
 MOST_FAILED = 0.01
+
+
+SPEEDS = {
+    "rtx3090": "benchmark-infer-amp-nhwc-pt240-cu124-rtx3090.csv",
+    "rtx4090": "benchmark-infer-amp-nhwc-pt240-cu124-rtx4090.csv",
+    "i9_10940x": "benchmark-infer-fp32-nchw-pt240-cpu-i9_10940x-dynamo.csv",
+}
 
 
 @cache
@@ -162,6 +172,45 @@ def ml_energy(
     for (model, *_), way in sorted(fastest.items(), key=lambda item: item[0]):
         ways.setdefault(model, []).append(way)
     return _language_models(ways, sizes, rng)
+
+
+def backbones(folder: Path, images: int = 1) -> list[Kind]:
+    """timm at a resolution, where it was measured on all three devices; `images` an element.
+
+    Top-5 accuracy stands for finding the object (our choice: top-1 is of 1,000 classes).
+    """
+    speeds = {
+        device: {
+            (row["model"].split(".")[0], row["infer_img_size"]): float(row["infer_samples_per_sec"])
+            for row in rows_of(folder / "timm_vision" / name)
+        }
+        for device, name in SPEEDS.items()
+    }
+    found = []
+    for row in rows_of(folder / "timm_vision" / "results-imagenet.csv"):
+        key = (row["model"].split(".")[0], row["img_size"])
+        if all(key in speeds[device] for device in speeds):
+            ways = [w for d, known in speeds.items() for w in ladder(d, images / known[key])]
+            load = load_seconds(float(row["param_count"].replace(",", "")) / 1000)
+            knobs = (("image_size", int(row["img_size"])),)
+            right = float(row["top5"]) / 100
+            found.append(Kind(plain(row["model"]), right, tuple(ways), load, 0.05, knobs))
+    return found
+
+
+def operators(folder: Path, device: str) -> list[Kind]:
+    """Palimpzest's operators on CUAD: quality, USD and seconds of a record."""
+    path = folder / "palimpzest_priors" / "cuad-priors.json"
+    listed = json.loads(path.read_text(encoding="utf-8"))
+    return [
+        Kind(
+            f"operator_{name}",
+            float(np.clip(seen["quality"], 0.005, 0.995)),
+            (Way(device, 1, seen["time"], fee=seen["cost"]),),
+            0.0,
+        )
+        for name, seen in sorted(listed.items())
+    ]
 
 
 def _language_models(

@@ -77,6 +77,8 @@ class StageTruth:
         self.classes = np.array(
             [places.setdefault((o.variant, o.knobs), len(places)) for o in self.options]
         )
+        if right.shape[1] != len(places):
+            raise ValueError(f"{key}: answers of {right.shape[1]} classes, {len(places)} declared")
         self.batch = np.array([o.batch for o in self.options], float)
 
     @property
@@ -263,4 +265,5 @@ def pack(rows: int, right: NDArray[np.bool_]) -> Words:
 def _packed(right: NDArray[np.bool_]) -> Words:
     missing = -right.shape[-1] % WORD
     padded = np.pad(right, [(0, 0)] * (right.ndim - 1) + [(0, missing)])
-    return np.packbits(padded, axis=-1, bitorder="little").view(np.uint64)
+    packed = np.packbits(padded, axis=-1, bitorder="little")
+    return np.ascontiguousarray(packed).view(np.uint64)
