@@ -15,13 +15,14 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from importlib import import_module, metadata
+from importlib import metadata
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import geometric_mean
 
 from .baselines.registry import OURS, SEARCHES, Settings
 from .racing import Environment, Race, budget, race, race_from
+from .workloads.instances import environment
 
 HERE = Path(__file__).parent
 KEPT = "races.jsonl"
@@ -45,6 +46,7 @@ class Job:
         plans: the budget, in profilings of one plan afresh on all rows.
         real: seconds after which it is stopped.
         data: folder of the public data sets.
+        recording: of the cheques.
     """
 
     workload: str
@@ -54,11 +56,13 @@ class Job:
     plans: float
     real: float
     data: str | None
+    recording: str
 
     @property
     def text(self) -> str:
-        """Names the job, whatever folder the data are in."""
-        return json.dumps([v for name, v in asdict(self).items() if name != "data"])
+        """Names the job, whatever folders its data are in."""
+        folders = ("data", "recording")
+        return json.dumps([v for name, v in asdict(self).items() if name not in folders])
 
 
 Work = Callable[[Sequence[Job]], Iterable[tuple[Job, Race]]]
@@ -66,17 +70,15 @@ Work = Callable[[Sequence[Job]], Iterable[tuple[Job, Race]]]
 
 
 @lru_cache(maxsize=1)
-def environment(workload: str, seed: int, data: str | None) -> Environment:
+def _environment(workload: str, seed: int, data: str | None, recording: str) -> Environment:
     """The workload's draw for a seed; jobs come seed by seed, so one is kept."""
-    made: Environment = import_module(".workloads.instances", __package__).environment(
-        workload, seed, None if data is None else Path(data)
-    )
-    return made
+    folder = None if data is None else Path(data)
+    return environment(workload, seed, data=folder, recording=Path(recording))
 
 
 def run_job(job: Job) -> Race:
     """Make the environment and the search, and race."""
-    found = environment(job.workload, job.seed, job.data)
+    found = _environment(job.workload, job.seed, job.data, job.recording)
     return raced(found, job)
 
 

@@ -192,7 +192,7 @@ def test_without_our_search_its_figures_are_left_out():
 
 
 def job(name, seed=0, settings=None):
-    return heats.Job("toy", name, json.dumps(settings or {}), seed, 50.0, 20.0, None)
+    return heats.Job("toy", name, json.dumps(settings or {}), seed, 50.0, 20.0, None, "")
 
 
 def test_tuning_takes_the_best_setting_and_what_is_kept_is_not_run_again(tmp_path):
