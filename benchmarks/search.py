@@ -46,9 +46,9 @@ GOALS = (
 )
 QUICK_WORKLOADS = ("speech", "cuad")
 QUICK_SEARCHES = ("random", "videostorm", "vulcan", "botorch")
-PLANS, QUICK_PLANS = 25.0, 25.0
+PLANS, QUICK_PLANS = 12.0, 12.0
 """The budget of response time, in profilings of a typical plan afresh on all rows."""
-REAL, QUICK_REAL = 20.0, 3.0
+REAL, QUICK_REAL = 15.0, 3.0
 """Real seconds after which a race is stopped, so that the benchmark ends: slow libraries may then
 not have spent their budget. They are charged what they had spent; `stopped` is their share."""
 RECORDING = "cheques.npz"

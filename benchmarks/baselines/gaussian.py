@@ -3,7 +3,7 @@
 One-hot encoded parameters, `SingleTaskGP` with its default kernel and priors, acquisition over a
 pool of plans (random ones and the neighbours of the best): on categorical spaces that is what
 BoTorch's documentation offers beside `optimize_acqf_mixed`, and far faster. Hyperparameters are
-refitted, from where they were, whenever there are a tenth more plans; in between they are kept and
+refitted, from where they were, when there are a quarter more plans; in between they are kept and
 the data are new (our choice: search time counts, and a fit takes 0.1-0.5 s).
 """
 
@@ -12,8 +12,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
-from itertools import islice, zip_longest
-from typing import Any
+from itertools import islice
 
 import torch
 from botorch.acquisition import AcquisitionFunction
@@ -27,12 +26,12 @@ from octans.planner.search.protocol import Assignment, Space
 
 from .plans import Baseline, Encoding, Shuffle
 
-GROWTH = 1.1
+GROWTH = 1.25
 """How many times as many plans there are at the next refit of the hyperparameters."""
 TOLERANCE = 1e-6
 """Relative, at which a fit ends (our choice: a fifth of the time at BoTorch's 2e-9)."""
-POOL, NEAR = 1000, 3
-"""Random candidates, and how many of the best plans' neighbours are candidates too."""
+POOL, NEAR = 500, 1
+"""Random candidates, and how many of the best plans have their neighbours as candidates too."""
 
 
 class Gaussian(Baseline):
@@ -45,7 +44,8 @@ class Gaussian(Baseline):
         self.initial = initial
         self._encoding = Encoding(space)
         self._random = Shuffle(space, self.rng)
-        self._kept: list[list[dict[str, Any]]] = []
+        self._kept: list[_Kept] = []
+        self._columns = torch.zeros(0, dtype=torch.bool)
         self._refit = 0.0
 
     @abstractmethod
@@ -91,25 +91,38 @@ class Gaussian(Baseline):
         return [plan for plan in dict.fromkeys(pool) if plan not in self.seen]
 
     def _inputs(self, plans: Sequence[Assignment]) -> torch.Tensor:
-        return torch.from_numpy(self._encoding.one_hot(plans))
+        """`plans x columns`, one-hot; a value that no profiled plan has is all zeros."""
+        return torch.from_numpy(self._encoding.one_hot(plans))[:, self._columns]
 
     def _fitted(self) -> tuple[list[SingleTaskGP], torch.Tensor]:
-        inputs, targets = self._inputs(list(self.seen)), self.targets()
-        models = [SingleTaskGP(inputs, target) for target in targets.split(1, dim=1)]
-        refit = len(self.seen) >= self._refit
-        for model, kept in zip_longest(models, self._kept):
-            for part, state in zip(_parts(model), kept or (), strict=False):
-                part.load_state_dict(state)
-            if refit:
+        plans, targets = list(self.seen), self.targets()
+        self._columns = torch.from_numpy(self._encoding.one_hot(plans).any(axis=0))
+        models = [SingleTaskGP(self._inputs(plans), target) for target in targets.split(1, dim=1)]
+        for model, kept in zip(models, self._kept, strict=False):
+            kept.give(model, self._columns)
+        if len(plans) >= self._refit:
+            for model in models:
                 mll = ExactMarginalLogLikelihood(model.likelihood, model)
                 fit_gpytorch_mll(mll, optimizer_kwargs={"options": {"ftol": TOLERANCE}})
+            self._kept = [_Kept(model, self._columns) for model in models]
+            self._refit = GROWTH * len(plans)
+        for model in models:
             model.eval()
-        if refit:
-            self._kept = [[part.state_dict() for part in _parts(model)] for model in models]
-            self._refit = GROWTH * len(self.seen)
         return models, targets
 
 
-def _parts(model: SingleTaskGP) -> tuple[torch.nn.Module, ...]:
-    """What has hyperparameters."""
-    return model.mean_module, model.covar_module, model.likelihood
+class _Kept:
+    """Hyperparameters of a fit, for a model that may have more columns."""
+
+    def __init__(self, model: SingleTaskGP, columns: torch.Tensor) -> None:
+        self._parts = [part.state_dict() for part in (model.mean_module, model.likelihood)]
+        self._lengths = torch.full((len(columns),), torch.nan, dtype=torch.float64)
+        self._lengths[columns] = model.covar_module.lengthscale.detach().flatten()
+
+    def give(self, model: SingleTaskGP, columns: torch.Tensor) -> None:
+        """Columns that are new keep what the model begins with."""
+        for part, state in zip((model.mean_module, model.likelihood), self._parts, strict=True):
+            part.load_state_dict(state)
+        begun = model.covar_module.lengthscale.detach().flatten()
+        mine = self._lengths[columns]
+        model.covar_module.lengthscale = torch.where(mine.isnan(), begun, mine)
