@@ -31,9 +31,9 @@ from statistics import geometric_mean, median, quantiles
 
 from .baselines.registry import ABLATIONS, BASELINES, OURS, SEARCHES, TOOLS, Settings
 from .contract import Goal, Options, main, parse_options
-from .heats import Heats, Job, Key, Work, pool
-from .racing import TARGETS, Race, Target
-from .regret_plot import plot_regret
+from .racing.heats import Heats, Job, Key, Work, pool
+from .racing.race import TARGETS, Race, Target
+from .racing.regret_plot import plot_regret
 from .workloads.instances import CHEQUES, NAMES, environment
 
 GOALS = (

@@ -16,8 +16,8 @@ from plan_world import World
 
 # Benchmarks are run from the root and not installed; a bare `pytest` does not look there.
 sys.path.append(str(Path(__file__).parents[1]))
-racing = importlib.import_module("benchmarks.racing")
-heats = importlib.import_module("benchmarks.heats")
+racing = importlib.import_module("benchmarks.racing.race")
+heats = importlib.import_module("benchmarks.racing.heats")
 registry = importlib.import_module("benchmarks.baselines.registry")
 plans = importlib.import_module("benchmarks.baselines.plans")
 search = importlib.import_module("benchmarks.search")

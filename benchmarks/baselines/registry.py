@@ -15,7 +15,7 @@ from typing import Any
 from octans.ir.slo import Slo
 from octans.planner.search.protocol import Space
 
-from ..racing import Racer
+from ..racing.race import Racer
 
 Settings = Mapping[str, int | float | str | bool]
 

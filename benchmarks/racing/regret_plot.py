@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
-from .racing import Race
+from .race import Race
 
 POINTS = 60
 NOTHING = 1.0

@@ -20,11 +20,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from statistics import geometric_mean
 
-from .baselines.registry import OURS, SEARCHES, Settings
-from .racing import Environment, Race, budget, race, race_from
-from .workloads.instances import environment
+from ..baselines.registry import OURS, SEARCHES, Settings
+from ..workloads.instances import environment
+from .race import TARGETS, Environment, Race, Target, budget, race, race_from
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 KEPT = "races.jsonl"
 LIBRARIES = ("numpy", "torch", "botorch", "optuna", "smac")
 TUNING_SEEDS = (1_000_001, 1_000_002, 1_000_003)
@@ -100,25 +100,18 @@ def raced(found: Environment, job: Job) -> Race:
     )
 
 
-def _run_all(jobs: Sequence[Job]) -> list[Race]:
-    """The jobs of one environment."""
-    return [run_job(job) for job in jobs]
-
-
 @contextmanager
 def pool(workers: int) -> Iterator[Work]:
-    """Runs jobs in so many processes of one thread each, those of an environment in one."""
+    """Runs jobs in so many processes of one thread each, seed by seed."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
 
         def run(jobs: Sequence[Job]) -> Iterator[tuple[Job, Race]]:
-            groups: dict[tuple[str, int], list[Job]] = {}
-            for job in jobs:
-                groups.setdefault((job.workload, job.seed), []).append(job)
-            running = {executor.submit(_run_all, group): group for group in groups.values()}
+            ordered = sorted(jobs, key=lambda job: (job.workload, job.seed))
+            running = {executor.submit(run_job, job): job for job in ordered}
             for done in as_completed(running):
-                yield from zip(running[done], done.result(), strict=True)
+                yield running[done], done.result()
 
         yield run
 
@@ -159,20 +152,32 @@ class Heats:
         """The setting of the grid with the least mean response to near the best.
 
         All settings run on the first seed, the better half of them on the second too, and so on;
-        of those left the geometric mean over all seeds decides, and of equals the earlier in the
-        grid. A race that did not get there counts as the whole budget, however it ended.
+        of those left the geometric mean over all seeds decides, of equals that to feasible, then
+        the place in the grid. A race that did not get there counts as the whole budget, however it
+        ended.
         """
         left = [json.dumps(settings) for settings in SEARCHES[job.search].grid]
-        spent: dict[str, list[float]] = {settings: [] for settings in left}
+        races: dict[str, list[Race]] = {settings: [] for settings in left}
         for seed in seeds:
             jobs = [replace(job, settings=settings, seed=seed) for settings in left]
             for settings, found in zip(left, self.run(jobs), strict=True):
-                response = found.near.seconds if found.near is not None else found.budget
-                spent[settings].append(max(response, 1e-9))
-            left.sort(key=lambda settings: geometric_mean(spent[settings]))
+                races[settings].append(found)
+            left.sort(
+                key=lambda settings: [
+                    _mean(races[settings], target) for target in reversed(TARGETS)
+                ]
+            )
             left = left[: max(len(left) // 2, 1)]
         chosen: Settings = json.loads(left[0])
         return chosen
+
+
+def _mean(races: Sequence[Race], target: Target) -> float:
+    """Geometric mean of the response, the whole budget where the target was not reached."""
+    return geometric_mean(
+        max(race.at(target).seconds if race.reached(target) else race.budget, 1e-9)
+        for race in races
+    )
 
 
 def _stamp() -> str:
@@ -180,7 +185,7 @@ def _stamp() -> str:
     found = hashlib.blake2b(digest_size=8)
     for path in sorted(HERE.glob("baselines/*.py")) + sorted(HERE.glob("workloads/*.py")):
         found.update(path.read_bytes())
-    found.update((HERE / "racing.py").read_bytes())
+    found.update((HERE / "racing" / "race.py").read_bytes())
     for library in LIBRARIES:
         try:
             found.update(metadata.version(library).encode())
