@@ -29,7 +29,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from statistics import geometric_mean, median, quantiles
 
-from .baselines.registry import ABLATIONS, BASELINES, OURS, SEARCHES, TOOLS, Settings
+from .baselines.registry import BASELINES, OURS, SEARCHES, TOOLS, Settings
 from .contract import Goal, Options, main, parse_options
 from .racing.heats import Heats, Job, Key, Work, pool
 from .racing.race import TARGETS, Race, Target
@@ -55,6 +55,8 @@ RECORDING = "cheques.npz"
 SCRATCH = Path(tempfile.gettempdir()) / "octans-benchmarks"
 """Where the recording is kept without `--out`."""
 SWITCHES = {"ablation": "our search with a part of it left out, each as a factor"}
+ABLATIONS: dict[str, Settings] = {}
+"""What is left out → our search's settings without it, for `--ablation`."""
 LEVEL = 0.05
 """Two-sided, of every single test."""
 Results = Mapping[Key, Sequence[Race]]

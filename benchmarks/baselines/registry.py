@@ -91,5 +91,3 @@ SEARCHES: dict[str, Entry] = {
 }
 BASELINES = tuple(SEARCHES)
 SEARCHES[OURS] = Entry("octans.planner.search.learned", "LearnedSearch", ({},), "Settings")
-ABLATIONS: dict[str, Settings] = {}
-"""What is left out → our search's settings without it, for `--ablation`."""

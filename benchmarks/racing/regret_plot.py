@@ -38,7 +38,7 @@ def plot_regret(results: Mapping[tuple[str, str], Sequence[Race]], file: Path, o
         for search, races in mine.items():
             values = [median(regret_at(race, at) for race in races) for at in times]
             ax.plot(times, values, label=search, lw=2.5 if search == ours else 1.2)
-        ax.set(title=workload, xscale="log", yscale="symlog", xlabel="profiling seconds")
+        ax.set(title=workload, xscale="log", xlabel="profiling seconds")
         ax.set_yscale("symlog", linthresh=0.01)
         ax.set_ylabel("regret")
         ax.axhline(0.05, color="grey", lw=0.8, ls=":")
