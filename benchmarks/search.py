@@ -72,9 +72,9 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def log_ratios(theirs: Sequence[Race], ours: Sequence[Race], target: Target) -> list[float]:
-    """By seed, the log of their response ÷ ours."""
+    """By seed, the log of their response ÷ ours; ours, where stopped, is charged its budget."""
     return [
-        math.log(a.at(target).seconds) - math.log(b.at(target).seconds)
+        math.log(a.at(target).seconds) - math.log(b.at(target, whole=True).seconds)
         for a, b in zip(theirs, ours, strict=True)
     ]
 

@@ -134,6 +134,8 @@ def test_a_search_that_never_gets_there_is_charged_its_budget():
     assert spent_out.at("near") == spent_out.spent
     stopped = racing.race(world, Scripted([(bad, None, 0.0)] * 9), 5000.0, real=0.0)
     assert (stopped.end, stopped.at("near")) == ("stopped", stopped.spent)
+    assert stopped.at("near", whole=True).seconds == pytest.approx(5000.0)
+    assert search.log_ratios([stopped], [stopped], "near")[0] < 0.0
 
 
 def test_a_race_survives_being_kept():

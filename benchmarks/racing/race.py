@@ -120,16 +120,17 @@ class Race:
     declared: tuple[bool, ...]
     final: bool | None
 
-    def at(self, target: Target) -> Spent:
+    def at(self, target: Target, *, whole: bool = False) -> Spent:
         """Spent when the target was reached; of a search that never did, at the budget.
 
         A search that ended before its budget without getting there is charged the whole budget at
-        its own rates; one that was stopped is charged what it had spent. Both favour it.
+        its own rates. One that was stopped is charged what it had spent, which favours it; if
+        `whole`, the whole budget too: our own search must not gain from being slow.
         """
         found = self.feasible if target == "feasible" else self.near
         if found is not None:
             return found
-        if self.end != "done" or not self.spent.seconds:
+        if not self.spent.seconds or not (whole or self.end == "done"):
             return self.spent
         return self.spent.scaled(max(self.budget / self.spent.seconds, 1.0))
 
