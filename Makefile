@@ -29,7 +29,7 @@ lint: $(VENV)/.installed  ## ruff and mypy
 	@$(BIN)/mypy
 
 bench: $(VENV)/.installed  ## every benchmark, quick
-	@for name in engine startup exact_search promise guarantees profiling; do $(BIN)/python -m benchmarks.$$name --quick || exit 1; done
+	@for name in engine startup exact_search promise guarantees profiling search; do $(BIN)/python -m benchmarks.$$name --quick || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -36,7 +36,10 @@ Better = Literal["higher", "lower"]
 
 @dataclass(frozen=True)
 class Options:
-    """The flags; `seeds` seeds are to be used, from `first_seed` on."""
+    """The flags; `seeds` seeds are to be used, from `first_seed` on.
+
+    `switches` are the benchmark's own flags that were given.
+    """
 
     quick: bool
     json: bool
@@ -44,6 +47,7 @@ class Options:
     first_seed: int
     data: Path | None
     out: Path | None
+    switches: frozenset[str] = frozenset()
 
     @property
     def seed_range(self) -> range:
@@ -67,9 +71,17 @@ class Goal:
 
 
 def parse_options(
-    name: str, description: str | None, argv: Sequence[str] | None, seeds: int, quick_seeds: int
+    name: str,
+    description: str | None,
+    argv: Sequence[str] | None,
+    seeds: int,
+    quick_seeds: int,
+    switches: Mapping[str, str] | None = None,
 ) -> Options:
-    """Read the flags; `seeds` or `quick_seeds` is the default number of seeds."""
+    """Read the flags; `seeds` or `quick_seeds` is the default number of seeds.
+
+    `switches` are flags of this benchmark alone, with their help.
+    """
     summary = (description or "").strip().splitlines()
     parser = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{name}", description=summary[0] if summary else None
@@ -80,11 +92,14 @@ def parse_options(
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--data", type=Path, help="folder of input data, where one is needed")
     parser.add_argument("--out", type=Path, help="folder for plots and tables")
+    for switch, text in (switches or {}).items():
+        parser.add_argument(f"--{switch}", action="store_true", help=text)
     args = parser.parse_args(argv)
     count = args.seeds if args.seeds is not None else quick_seeds if args.quick else seeds
     if count < 1:
         parser.error("--seeds must be at least 1")
-    return Options(args.quick, args.json, count, args.first_seed, args.data, args.out)
+    given = frozenset(switch for switch in switches or () if getattr(args, switch))
+    return Options(args.quick, args.json, count, args.first_seed, args.data, args.out, given)
 
 
 def machine() -> str:
@@ -108,9 +123,10 @@ def main(
     seeds: int,
     quick_seeds: int,
     argv: Sequence[str] | None = None,
+    switches: Mapping[str, str] | None = None,
 ) -> int:
     """Parse the flags, run, print figures and goals; the exit status."""
-    options = parse_options(name, description, argv, seeds, quick_seeds)
+    options = parse_options(name, description, argv, seeds, quick_seeds, switches)
     started = time.perf_counter()
     figures = dict(run(options))
     seconds = time.perf_counter() - started

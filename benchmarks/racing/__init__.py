@@ -1,0 +1,1 @@
+"""Races of searches over plans: one race, many of them, and how they are drawn."""
