@@ -4,6 +4,7 @@ import io
 
 import pytest
 from octans.examples.cheques import data, demo
+from octans.stats.intervals import Interval
 
 pytestmark = pytest.mark.slow
 
@@ -23,17 +24,30 @@ def test_parts_share_no_image():
     assert sum(len(a & b) for a, b in zip(seen, [*seen[1:], seen[0]], strict=True)) <= 2
 
 
-def test_measured_accuracy_lies_in_its_interval(told):
+def test_measured_accuracy_agrees_with_the_estimate(told):
     _, rows = told
     for row in rows.values():
         assert row.accuracy is not None
-        assert row.accuracy.low <= row.measured <= row.accuracy.high, row
+        low, high = demo.difference(row.accuracy, row.measured)
+        assert low <= 0.0 <= high, row
+
+
+def test_the_difference_carries_both_uncertainties():
+    estimate, measured = Interval(0.95, 0.93, 0.97, 200), Interval(0.92, 0.90, 0.94, 200)
+    low, high = demo.difference(estimate, measured)
+    assert (low, high) == pytest.approx((-0.03 - 0.02 * 2**0.5, -0.03 + 0.02 * 2**0.5))
+    assert high < 0.0
+    nearer = Interval(0.925, 0.905, 0.945, 200)
+    low, high = demo.difference(estimate, nearer)
+    assert nearer.value < estimate.low
+    assert low < 0.0 < high
 
 
 def test_n_counts_books_of_distinct_images(told):
     _, rows = told
     for row in rows.values():
         assert row.accuracy.n * data.BOOK <= data.ANALYZE
+        assert row.measured.n * data.BOOK <= data.MEASURING
 
 
 def test_accuracy_is_known_to_three_points(told):
@@ -48,14 +62,15 @@ def test_the_balanced_plan_is_proved_and_cheap(told):
     assert "proved on" in balanced.proved
     assert balanced.usd.value <= dearest.usd.value / 3
     assert balanced.measured_usd <= dearest.measured_usd / 3
-    assert balanced.measured >= 0.85
+    assert balanced.measured.value >= 0.85
 
 
 def test_no_plan_measured_beats_the_most_accurate_in_both(told):
     _, rows = told
     best = rows["most accurate"]
     for row in rows.values():
-        better = row.measured > best.measured and row.measured_usd < best.measured_usd
+        more = row.measured.value > best.measured.value
+        better = more and row.measured_usd < best.measured_usd
         assert not better, (row, best)
 
 
