@@ -28,7 +28,7 @@ from .features import Encoding, features
 from .operators import Composition, tell_histories
 from .prior import Prior
 from .quality import QualitySurrogate, Seen, seen
-from .spending import PROFILE, Spending
+from .spending import PROFILE, Bill, Spending
 
 LOSS = "loss"
 OVERHEAD_SECONDS = 0.05
@@ -69,7 +69,7 @@ class Settings:
     least: float = 0.1
     encoding: Encoding = "one_hot"
     composition: bool = True
-    costs: bool = True
+    costs: float = 1.0
     partial: bool = True
 
 
@@ -298,14 +298,15 @@ class LearnedSearch:
         beliefs = self.beliefs(plans)
         done = self._rows_seen(plans)
         timed = np.array([plan in self._profiled for plan in map(tuple, plans.tolist())])
+        bill = self._spending.bill(plans)
         more = np.minimum(np.ceil(done * self.settings.growth), self.rows)
         steps = [
-            (np.where(done > 0, done, self._first_rows(plans)), ~timed),
+            (np.where(done > 0, done, self._first_rows(bill)), ~timed),
             (more.astype(int), (done > 0) & (more > done)),
         ]
         values, worths = [], []
         for rows, possible in steps:
-            value, worth = self._ahead(plans, beliefs, done, rows, best)
+            value, worth = self._ahead(bill, beliefs, done, rows, best)
             values.append(np.where(possible, value, -np.inf))
             worths.append(np.where(possible, worth, -np.inf))
         least = np.max(values) + math.log(self.settings.least)
@@ -327,48 +328,48 @@ class LearnedSearch:
             return None
         plans = np.array([likely.assignment])
         rows = min(math.ceil(likely.rows * self.settings.growth), self.rows)
-        price = float(self._spending.seconds(plans, rows)[0])
+        price = float(self._spending.bill(plans).seconds(rows)[0])
         spent = sum(one.seconds for one in self._told) + OVERHEAD_SECONDS * len(self._told)
         if price > self.settings.insurance * spent:
             return None
         return Proposal(likely.assignment, rows)
 
-    def _first_rows(self, plans: np.ndarray) -> np.ndarray:
+    def _first_rows(self, bill: Bill) -> np.ndarray:
         """Rows of a first look: at least the setting's, doubled while they take no longer than
         what is paid whatever their number (loading, and the proposal itself): so a look costs at
         most twice the least, and is worth more."""
+        plans = bill.known.shape[1]
         if not self.settings.partial:
-            return np.full(len(plans), self.rows)
-        rows = np.full(len(plans), min(self.settings.first_rows, self.rows))
-        fixed = OVERHEAD_SECONDS + self._spending.seconds(plans, 0)
+            return np.full(plans, self.rows)
+        rows = np.full(plans, min(self.settings.first_rows, self.rows))
+        fixed = OVERHEAD_SECONDS + bill.seconds(0)
         while True:
             twice = np.minimum(2 * rows, self.rows)
-            price = self._spending.seconds(plans, twice) + OVERHEAD_SECONDS
-            grows = (price <= 2 * fixed) & (twice > rows)
+            grows = (OVERHEAD_SECONDS + bill.seconds(twice) <= 2 * fixed) & (twice > rows)
             if not grows.any():
                 return rows
             rows = np.where(grows, twice, rows)
 
     def _ahead(
         self,
-        plans: np.ndarray,
+        bill: Bill,
         beliefs: Beliefs,
         done: np.ndarray,
         rows: np.ndarray,
         best: float | None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Logs of value and of value per second, at each plan's best horizon."""
-        value = worth = np.full(len(plans), -np.inf)
-        first = OVERHEAD_SECONDS + self._spending.seconds(plans, rows)
+        value = worth = np.full(len(rows), -np.inf)
+        first = OVERHEAD_SECONDS + bill.seconds(rows)
         on = np.exp(self._after(beliefs, done, rows, 0.5)[0])
         least = min(self.settings.sure_rows, self.rows)
         for times in HORIZONS:
             until = np.where(rows > done, np.clip(rows * times, least, self.rows), rows)
             found = self._value(beliefs, done, until, best)
             found = np.where(until >= least, found, -np.inf)
-            rest = OVERHEAD_SECONDS + self._spending.seconds(plans, until) - first
+            rest = OVERHEAD_SECONDS + bill.seconds(until) - first
             price = first + on * np.maximum(rest, 0.0)
-            per = found - np.log(price) if self.settings.costs else found
+            per = found - self.settings.costs * np.log(price)
             value = np.where(per > worth, found, value)
             worth = np.maximum(worth, per)
         return value, worth

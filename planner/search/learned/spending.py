@@ -20,6 +20,29 @@ RETIME_ROWS = 4.0
 """Rows' worth of calls by which an option is timed whose answers are all known (our choice)."""
 
 
+@dataclass(frozen=True)
+class Bill:
+    """What profiling `` `m` `` plans takes, `` `stages x m` `` each.
+
+    Attributes:
+        known: rows on which the answers are known already.
+        per_row: seconds of a further one.
+        load: seconds of loading, 0 where it is loaded.
+        untimed: options never timed: some calls are made even where all answers are known.
+    """
+
+    known: np.ndarray
+    per_row: np.ndarray
+    load: np.ndarray
+    untimed: np.ndarray
+
+    def seconds(self, rows: np.ndarray | int) -> np.ndarray:
+        """To profile the plans on their first `` `m` `` rows."""
+        new = np.maximum(rows - self.known, 0.0)
+        new = np.where(self.untimed, np.maximum(new, RETIME_ROWS), new)
+        return (new * self.per_row + np.where(new > 0, self.load, 0.0)).sum(axis=0)
+
+
 @dataclass
 class Spending:
     """Rows computed of every prefix, what was loaded, and which options were timed."""
@@ -50,19 +73,17 @@ class Spending:
             self._loaded[place][self.stages[place].loading[option]] = True
             self._timed[place][option] = True
 
-    def seconds(self, plans: np.ndarray, rows: np.ndarray | int) -> np.ndarray:
-        """Seconds to profile `` `m x stages` `` plans on their first `` `m` `` rows."""
-        total = np.zeros(len(plans))
+    def bill(self, plans: np.ndarray) -> Bill:
+        """What profiling `` `m x stages` `` plans takes."""
+        known, per_row, load, untimed = [], [], [], []
         for place, prefixes in enumerate(self._prefixes(plans)):
-            options = plans[:, place]
-            per_row = self._expected(place, PROFILE)[options]
-            new = np.maximum(rows - self._known(place, prefixes), 0).astype(float)
-            untimed = ~self._timed[place][options]
-            new = np.where(untimed, np.maximum(new, RETIME_ROWS), new)
-            load = self._expected(place, LOAD)[options]
-            loading = ~self._loaded[place][self.stages[place].loading[options]] & (new > 0)
-            total += new * per_row + np.where(loading, load, 0.0)
-        return total
+            options, stage = plans[:, place], self.stages[place]
+            known.append(self._known(place, prefixes))
+            per_row.append(self._expected(place, PROFILE)[options])
+            loaded = self._loaded[place][stage.loading[options]]
+            load.append(np.where(loaded, 0.0, self._expected(place, LOAD)[options]))
+            untimed.append(~self._timed[place][options])
+        return Bill(np.stack(known), np.stack(per_row), np.stack(load), np.stack(untimed))
 
     def _prefixes(self, plans: np.ndarray) -> list[np.ndarray]:
         """Every stage's prefix as a number, `` `m` `` each: the classes above it, mixed radix."""
