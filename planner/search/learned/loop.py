@@ -51,6 +51,7 @@ class Settings:
         sure: probability of feasibility from which a plan is verified,
         sure_rows: if its answers were seen on so many rows: on fewer, certainty is mostly the
             surrogate's own.
+        thorough: share of what was spent that a look may cost however few rows it needs.
         insurance: share of what was spent that a further look at the plan it would return may cost.
         tolerance: share of the goal below which an expected improvement is worth nothing.
         least: share of the best candidate's worth below which a cheaper one is not considered.
@@ -64,12 +65,13 @@ class Settings:
     growth: float = 2.0
     sure: float = 0.9
     sure_rows: int = 128
+    thorough: float = 0.01
     insurance: float = 0.05
-    tolerance: float = 0.002
+    tolerance: float = 0.0005
     least: float = 0.1
     encoding: Encoding = "one_hot"
     composition: bool = True
-    costs: float = 1.0
+    costs: float = 0.5
     partial: bool = True
 
 
@@ -111,6 +113,7 @@ class LearnedSearch:
         self._seen: dict[Assignment, Seen] = {}
         self._profiled: dict[Assignment, Assignment] = {}
         self._told: list[Evaluation] = []
+        self._profiling = 0.0
         if prior is not None:
             tell_histories(self._composition, prior)
 
@@ -144,6 +147,7 @@ class LearnedSearch:
         plan = evaluation.assignment
         self._check(evaluation)
         self._told.append(evaluation)
+        self._profiling += evaluation.seconds
         self._spending.add(evaluation)
         for place, values in enumerate(evaluation.stages):
             self._composition.add(place, plan[place], values)
@@ -299,10 +303,11 @@ class LearnedSearch:
         done = self._rows_seen(plans)
         timed = np.array([plan in self._profiled for plan in map(tuple, plans.tolist())])
         bill = self._spending.bill(plans)
-        more = np.minimum(np.ceil(done * self.settings.growth), self.rows)
+        first = np.full(len(plans), min(self.settings.first_rows, self.rows))
+        more = np.minimum(np.ceil(done * self.settings.growth), self.rows).astype(int)
         steps = [
-            (np.where(done > 0, done, self._first_rows(bill)), ~timed),
-            (more.astype(int), (done > 0) & (more > done)),
+            (np.where(done > 0, done, self._thorough(bill, first)), ~timed),
+            (self._thorough(bill, more), (done > 0) & (more > done)),
         ]
         values, worths = [], []
         for rows, possible in steps:
@@ -329,26 +334,32 @@ class LearnedSearch:
         plans = np.array([likely.assignment])
         rows = min(math.ceil(likely.rows * self.settings.growth), self.rows)
         price = float(self._spending.bill(plans).seconds(rows)[0])
-        spent = sum(one.seconds for one in self._told) + OVERHEAD_SECONDS * len(self._told)
-        if price > self.settings.insurance * spent:
+        if price > self.settings.insurance * self._spent():
             return None
         return Proposal(likely.assignment, rows)
 
-    def _first_rows(self, bill: Bill) -> np.ndarray:
-        """Rows of a first look: at least the setting's, doubled while they take no longer than
-        what is paid whatever their number (loading, and the proposal itself): so a look costs at
-        most twice the least, and is worth more."""
-        plans = bill.known.shape[1]
+    def _thorough(self, bill: Bill, rows: np.ndarray) -> np.ndarray:
+        """Rows of a look: at least so many, doubled while that is cheap.
+
+        Cheap is what at most doubles what is paid whatever the rows (loading, and the proposal
+        itself), or takes no more than `thorough` of all that was spent: looks grow with what the
+        search has cost, so that neither many slight ones nor few thorough ones dominate it.
+        """
         if not self.settings.partial:
-            return np.full(plans, self.rows)
-        rows = np.full(plans, min(self.settings.first_rows, self.rows))
-        fixed = OVERHEAD_SECONDS + bill.seconds(0)
+            return np.full(len(rows), self.rows)
+        allowed = np.maximum(
+            2.0 * (OVERHEAD_SECONDS + bill.seconds(0)), self.settings.thorough * self._spent()
+        )
         while True:
             twice = np.minimum(2 * rows, self.rows)
-            grows = (OVERHEAD_SECONDS + bill.seconds(twice) <= 2 * fixed) & (twice > rows)
+            grows = (OVERHEAD_SECONDS + bill.seconds(twice) <= allowed) & (twice > rows)
             if not grows.any():
                 return rows
             rows = np.where(grows, twice, rows)
+
+    def _spent(self) -> float:
+        """Seconds of profiling and of proposals so far."""
+        return self._profiling + OVERHEAD_SECONDS * len(self._told)
 
     def _ahead(
         self,
@@ -391,6 +402,8 @@ class LearnedSearch:
     ) -> np.ndarray:
         """Log of the probability that a plan is verified after so many rows, times what is won."""
         chance, moves = self._after(beliefs, done, rows, self._sure())
+        last = self._after(beliefs, done, rows, self._confidence())[0]
+        chance = np.where(rows >= self.rows, last, chance)
         if best is None:
             return chance
         won = improvement(beliefs.mean[:, self.goal], moves[:, self.goal], best)

@@ -24,10 +24,10 @@ from ..protocol import SOURCE, Space
 from .features import Encoding, StageFeatures
 from .gp import Conditioned, condition, fit
 
-STAGE_PARTS = {"variant": 0.03, "class": 0.01, "speed": 0.03}
-"""Variances of log accuracy: 17 % between variants (our choice, fitted later)."""
-PAIR = 0.003
-WHOLE = 0.002
+STAGE_PARTS = {"variant": 0.004, "class": 0.001, "speed": 0.004}
+"""Variances of log accuracy: 6 % between variants (our choice, fitted later)."""
+PAIR = 0.0005
+WHOLE = 0.0003
 CONSTANT = 0.02
 SHARE_ROWS = 64
 COMMON_SHARE, COMMON_PAIRS = 0.3, 20
