@@ -67,6 +67,36 @@ class Call:
         """Seconds of one call at a level."""
         return quantile_at(self.points, level)
 
+    def service_seconds(self, lengths: Lengths | None, level: float, run: float) -> float:
+        """A row's time at this call at a level; see `compose.service_seconds`."""
+        return formula.service_seconds(self.quantile, self.batch, lengths, level, run, self.fails)
+
+    def service(self, flow: Flow, level: float) -> Estimate | None:
+        """The row's time at this call at `level`, with the quantiles' and the shares' intervals.
+
+        None where more rows fail than the level leaves out. Failures widen the interval where some
+        were seen: that none was seen on few rows would make every upper end infinite.
+        """
+        count = len(flow.run)
+        known = [level_ for level_, _ in self.quantiles]
+        seen = [self.failure] if self.failure is not None and self.fails > 0.0 else []
+
+        def seconds(v: Sequence[float]) -> float:
+            points = list(zip(known, v[count:], strict=False))
+            return formula.service_seconds(
+                lambda at: quantile_at(points, at),
+                self.batch,
+                flow.lengths,
+                level,
+                math.prod(v[:count]),
+                v[-1] if seen else 0.0,
+            )
+
+        parts = [*flow.run, *(estimate for _, estimate in self.quantiles), *seen]
+        if math.isinf(seconds([part.value for part in parts])):
+            return None
+        return positive(propagate(seconds, parts))
+
 
 @dataclass(frozen=True, slots=True)
 class Unplannable:
@@ -292,7 +322,7 @@ def stage_cost(
     service = {
         name: estimate
         for name, level in levels.items()
-        if call.points and (estimate := _service(call, flow, level)) is not None
+        if call.points and (estimate := call.service(flow, level)) is not None
     }
     run = share(propagate(math.prod, flow.run)) if flow.run else None
     accuracy = None
@@ -341,30 +371,3 @@ def _inverse(busy: Estimate) -> Estimate | None:
         return None
     high = math.inf if busy.low <= 0.0 else 1.0 / busy.low
     return Estimate(1.0 / busy.value, 1.0 / busy.high, high, busy.n, "modelled", busy.at)
-
-
-def _service(call: Call, flow: Flow, level: float) -> Estimate | None:
-    """The row's time at this stage at `level`, with the quantiles' and the shares' intervals.
-
-    None where more rows fail than the level leaves out. Failures widen the interval where some were
-    seen: that none was seen on few rows would make every upper end infinite.
-    """
-    count = len(flow.run)
-    known = [level_ for level_, _ in call.quantiles]
-    seen = [call.failure] if call.failure is not None and call.fails > 0.0 else []
-
-    def seconds(v: Sequence[float]) -> float:
-        points = list(zip(known, v[count:], strict=False))
-        return formula.service_seconds(
-            lambda at: quantile_at(points, at),
-            call.batch,
-            flow.lengths,
-            level,
-            math.prod(v[:count]),
-            v[-1] if seen else 0.0,
-        )
-
-    parts = [*flow.run, *(estimate for _, estimate in call.quantiles), *seen]
-    if math.isinf(seconds([part.value for part in parts])):
-        return None
-    return positive(propagate(seconds, parts))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from ..ir.estimates import Estimate
+from ..stats.cascades import CascadeStatistics
 from ..stats.dependence import JointErrors
 
 Given = tuple[str, str, str]
@@ -44,6 +45,10 @@ class StatsProvider(Protocol):
 
     def joint(self, first: Given, second: Given) -> JointErrors | None:
         """How two choices, of an earlier and a later step, err together."""
+        ...
+
+    def cascades(self, context: str, model: str) -> tuple[CascadeStatistics, ...]:
+        """The cascades measured of a step, else of its model."""
         ...
 
     def failure(

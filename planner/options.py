@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 
-from ..cost.compose import service_seconds, stage_level
+from ..cost.cascade import CascadeCall
+from ..cost.compose import stage_level
 from ..cost.model import LATENCY_LEVELS, Call, CostModel, Unplannable
 from ..errors import PlanError
 from ..ir.models import Device, Knobs, Model, Variant, knobs_text
 from ..ir.physical import Choice
 from ..ir.record import dataclass
 from ..ir.slo import Slo
+from .cascades import cascades
 from .explain.numbers import quantity, unit_of
 from .objectives import Needs, asked_levels
 from .stage_plan import NEVER_SECONDS, StagePlan
@@ -89,9 +91,13 @@ class Gather:
         self.notes: list[str] = []
 
     def options(
-        self, info: StepInfo, variants: Iterable[Variant], devices: Sequence[Device]
+        self,
+        info: StepInfo,
+        variants: Iterable[Variant],
+        devices: Sequence[Device],
+        confidence: str | None = None,
     ) -> list[tuple[Choice, Call]]:
-        """Every plannable choice of a step."""
+        """Every plannable choice of a step; cascades where its model has that `confidence`."""
         found: list[tuple[Choice, Call]] = []
         for variant in variants:
             if variant.full_name in self.unavailable:
@@ -100,6 +106,23 @@ class Gather:
                 continue
             for knobs in settings_of(variant):
                 found.extend(self._of_setting(info, variant, knobs, devices))
+        return found if confidence is None else found + self._cascades(info, found, confidence)
+
+    def _cascades(
+        self, info: StepInfo, single: Sequence[tuple[Choice, Call]], confidence: str
+    ) -> list[tuple[Choice, Call]]:
+        """The cascades measured of the step whose members are all among its single choices."""
+        found: list[tuple[Choice, Call]] = []
+        measured = self.model.stats.cascades(info.context, info.model)
+        for choice, call in cascades(measured, single, confidence):
+            reason = None if self.allow is None else self.allow(info, choice)
+            if reason is None:
+                found.append((choice, call))
+            else:
+                self._exclude(
+                    info, choice.variant, choice.knobs, choice.device, choice.batch,
+                    "advice", reason,
+                )  # fmt: skip
         return found
 
     def _of_setting(
@@ -199,12 +222,10 @@ class Gather:
             if constraint.model != stage.step.model:
                 continue
             if constraint.metric == "accuracy":
-                value = None if call.quality is None else call.quality.value
+                value = _assured(call)
             elif constraint.metric in LATENCY_LEVELS:
                 level = LATENCY_LEVELS[constraint.metric]
-                value = service_seconds(
-                    call.quantile, call.batch, stage.lengths, level, 1.0, call.fails
-                )
+                value = call.service_seconds(stage.lengths, level, 1.0)
             else:
                 continue
             soft = (constraint.soft or 0.0) * constraint.limit
@@ -232,6 +253,18 @@ class Gather:
         reason: str,
     ) -> None:
         self.excluded.append(Excluded(info.key, variant, knobs, device, batch, code, reason))
+
+
+def _assured(call: Call) -> float | None:
+    """The accuracy that a limit on one model is held against.
+
+    Of a cascade the bound its threshold was picked by: the threshold is that for the limit, and
+    what was picked by a number cannot be judged by it. Of all else, and where no bound is known,
+    the point estimate.
+    """
+    if isinstance(call, CascadeCall) and call.bound is not None:
+        return call.bound.value
+    return None if call.quality is None else call.quality.value
 
 
 def analyze_text(info: StepInfo) -> str:

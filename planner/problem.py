@@ -146,7 +146,10 @@ def build_problem(
     needs = needs_of(slo, rows)
     model = CostModel(stats, {d.name: d for d in devices}, _by_name(variants))
     gather = Gather(model, needs, slo, unavailable or {}, allow, steady=steady)
-    calls = [gather.options(info, variants.get(info.model, ()), devices) for info in infos]
+    calls = [
+        gather.options(info, variants.get(info.model, ()), devices, models[info.model].confidence)
+        for info in infos
+    ]
     for info, found in zip(infos, calls, strict=True):
         if not found:
             raise nothing_left(info, gather)

@@ -19,15 +19,15 @@ from ..cost.compose import (
     energy_joules,
     instead_factor,
     mean_length,
-    service_seconds,
+    share,
     stage_level,
     when_factor,
 )
 from ..cost.model import Call, Flow, run_floats
 from ..cost.provider import Given, StatsProvider
 from ..ir.estimates import Estimate
-from ..ir.models import Device, Model, knobs_text
-from ..ir.physical import Choice
+from ..ir.models import Device, Model
+from ..ir.physical import Cascade, Choice
 from .dependence import alone, dependent, partners
 from .objectives import Needs
 from .search.table import StageTable
@@ -73,7 +73,10 @@ class _Tabulator:
         self.devices, self.needs, self.rows, self.notes = devices, needs, rows, notes
         self.place = {info.key: at for at, info in enumerate(infos)}
         self.classes: list[tuple[Class, ...]] = [
-            tuple(dict.fromkeys((c.variant, knobs_text(c.knobs)) for c, _ in found))
+            tuple(dict.fromkeys(c.made for c, _ in found)) for found in options
+        ]
+        self.cascades = [
+            {choice.made: (choice, call) for choice, call in found if isinstance(choice, Cascade)}
             for found in options
         ]
         self.lengths = [self._lengths(info) for info in infos]
@@ -92,7 +95,7 @@ class _Tabulator:
         info, found = self.infos[place], self.options[place]
         classes = self.classes[place]
         of_class = {cls: at for at, cls in enumerate(classes)}
-        option_class = tuple(of_class[(c.variant, knobs_text(c.knobs))] for c, _ in found)
+        option_class = tuple(of_class[c.made] for c, _ in found)
         index = {device.name: at for at, device in enumerate(self.devices)}
         option_device = tuple(index[c.device] for c, _ in found)
         given = self._given(place)
@@ -173,8 +176,14 @@ class _Tabulator:
         return self._call(before, combo[before])
 
     def _call(self, place: int, cls: int) -> Given:
-        """A step's choice as the statistics know it."""
-        return self.infos[place].context, *self.classes[place][cls]
+        """A step's choice as the statistics know it; of a cascade its last member.
+
+        What was measured under one choice of another step was not under cascades: their answers
+        are nearest to those of the last member.
+        """
+        made = self.classes[place][cls]
+        cascade = self.cascades[place].get(made)
+        return self.infos[place].context, *(made if cascade is None else cascade[0].last.made)
 
     def _rate(self, place: int, combo: Mapping[int, int]) -> Estimate | None:
         """The share of rows its WHEN holds on; None without WHEN."""
@@ -214,18 +223,18 @@ class _Tabulator:
     ) -> tuple[Factor, Estimate | None]:
         """Its factor of the accuracy, filters included, and its quality where it ran."""
         info = self.infos[place]
-        variant, knobs = self.classes[place][cls]
         condition = self._condition(place, combo) if info.when is not None else None
-        quality = self.stats.quality(info.context, variant, knobs, condition)
+        quality = self._quality(place, cls, condition)
         if place in self.owner:
             return _ONE, quality
         mine = self._call(place, cls)
         partner = self.partner[place]
         factor = None
-        if partner is not None:
+        single = self.classes[place][cls] not in self.cascades[place]
+        if partner is not None and single:
             first = self._call(partner, combo[partner])
             factor = dependent(self.stats, first, mine, stands_in=partner in self.owned[place])
-        if factor is None and place in self.partner:
+        if factor is None and place in self.partner and single:
             factor = alone(self.stats, mine)
         factor = factor or self._answer(place, cls, quality, combo)
         kept = self._kept(place)
@@ -269,10 +278,25 @@ class _Tabulator:
 
     def _replaced(self, place: int, combo: Mapping[int, int]) -> Factor:
         """A replaced step's chance of a right answer on the rows where it was not replaced."""
-        variant, knobs = self.classes[place][combo[place]]
-        context = self.infos[place].context
-        quality = self.stats.quality(context, variant, knobs, (context, variant, knobs))
+        quality = self._quality(place, combo[place], self._call(place, combo[place]))
         return self._answer(place, combo[place], quality, combo)
+
+    def _quality(self, place: int, cls: int, condition: Given | None) -> Estimate | None:
+        """The quality of a step's answers, under a condition where it was measured under that.
+
+        A cascade was not: its quality is scaled as that of its last member is under the condition.
+        """
+        context, variant, knobs = self._call(place, cls)
+        known = self.stats.quality(context, variant, knobs, condition)
+        cascade = self.cascades[place].get(self.classes[place][cls])
+        if cascade is None:
+            return known
+        own = cascade[1].quality
+        plain = self.stats.quality(context, variant, knobs)
+        if own is None or known is None or plain is None or not plain.value:
+            return own
+        scaled = own.scaled(min(known.value / plain.value, 1.0 / max(own.value, 1e-9)))
+        return share(scaled)
 
     def _graded(self, place: int, cls: int, quality: Estimate | None) -> Factor:
         """E[q^L]; where the model has no QUALITY, that no element fails; unknown if unmeasured."""
@@ -290,7 +314,7 @@ class _Tabulator:
         failures = [
             call.failure
             for choice, call in self.options[place]
-            if (choice.variant, knobs_text(choice.knobs)) == self.classes[place][cls]
+            if choice.made == self.classes[place][cls]
             and call.failure is not None
             and call.fails > 0.0
         ]
@@ -437,5 +461,4 @@ def _service(call: Call, lengths: Lengths | None, level: float, run: float) -> f
     if not call.points:
         calls = math.ceil(mean_length(lengths) / call.batch)
         return calls * call.seconds.value
-    seconds = service_seconds(call.quantile, call.batch, lengths, level, run, call.fails)
-    return min(seconds, NEVER_SECONDS)
+    return min(call.service_seconds(lengths, level, run), NEVER_SECONDS)

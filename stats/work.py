@@ -10,6 +10,7 @@ from ..errors import RunError
 from ..ir.physical import Choice
 from ..ir.types import ROW
 from .blocks import Block
+from .cascading import CascadesMeasure
 from .decide import Judge
 from .end_to_end import Evaluator, Made, Truth, made, text_of, truth_of
 from .joint_errors import JointErrorsMeasure
@@ -164,6 +165,9 @@ class Work:
                 for choice in self.makers(first):
                     label = f"{second}: errors together with {first} as {choice.variant}"
                     yield at(label, self._together, first, second, choice)
+            for key in keys:
+                if self.step(key).confidence is not None and len(self.makers(key)) > 1:
+                    yield at(f"{key}: cascades", self._cascades, key)
         if self.request.metric is not None and self.request.subject not in keys:
             yield at("end to end", self._end_to_end)
         if self.strategy.early_stop and look < len(self._places) - 1:
@@ -264,6 +268,17 @@ class Work:
                 problem = f"{other.variant} after {choice.variant}: {error.message}"
             if problem is not None:
                 self.notes.append(f"{first} and {second}: {problem}")
+
+    def _cascades(self, look: int, key: str) -> None:
+        """Thresholds of cascades, from answers that are known."""
+        step = self.step(key)
+        if step.metric is None or step.confidence is None:
+            return
+        if self.measure.untruthful(key, step.metric, step.base) is None:
+            level = self.request.aim.confidence or self.strategy.confidence
+            CascadesMeasure(
+                self.measure, key, step.metric, step.base, step.confidence, level
+            ).record(self.makers(key), self.reference)
 
     def _end_to_end(self, look: int) -> None:
         """Accuracy of complete assignments."""
