@@ -21,6 +21,7 @@ from statistics import NormalDist
 
 from ..ir.estimates import Estimate
 from ..ir.record import dataclass
+from ..stats.cascades import CascadeStatistics
 from .compose import Lengths, positive, propagate, share
 from .model import Call, Flow
 
@@ -31,15 +32,14 @@ NORMAL_POINTS = 255
 
 @dataclass(frozen=True)
 class CascadeCall(Call):
-    """A `Call` made of its members'; `reach` is the share of elements of those after the first.
-
-    `loss` and `bound` are `CascadeStatistics.loss` and `.accuracy`.
-    """
+    """A `Call` made of its members'."""
 
     members: tuple[Call, ...] = ()
-    reach: tuple[Estimate, ...] = ()
-    loss: Estimate | None = None
-    bound: Estimate | None = None
+
+    @property
+    def reach(self) -> tuple[Estimate, ...]:
+        """The share of elements that reaches each member after the first."""
+        return () if self.cascade is None else self.cascade.reach
 
     def service_seconds(self, lengths: Lengths | None, level: float, run: float) -> float:
         """The members' one after the other."""
@@ -55,36 +55,34 @@ class CascadeCall(Call):
     def service(self, flow: Flow, level: float) -> Estimate | None:
         """The members' one after the other; None where one is."""
         at = 1.0 - (1.0 - level) / len(self.members)
-        found = [self.members[0].service(flow, at)]
+        found = [member.service(place, at) for member, place in self.parts(flow)]
+        known = [estimate for estimate in found if estimate is not None]
+        return positive(propagate(sum, known)) if len(known) == len(found) else None
+
+    def parts(self, flow: Flow) -> tuple[tuple[Call, Flow], ...]:
+        """The members in their places."""
+        found: list[tuple[Call, Flow]] = [(self.members[0], flow)]
         for member, reach in zip(self.members[1:], self.reach, strict=True):
             if flow.lengths is None:
                 mine = Flow((*flow.run, reach), None, flow.length_n, flow.distinct)
             else:
                 lengths = thinned(flow.lengths, reach.value)
                 mine = Flow(flow.run, lengths, flow.length_n, flow.distinct)
-            found.append(member.service(mine, at))
-        known = [estimate for estimate in found if estimate is not None]
-        return positive(propagate(sum, known)) if len(known) == len(found) else None
+            found.append((member, mine))
+        return tuple(found)
 
 
 def cascade_call(
-    name: tuple[str, str],
-    members: Sequence[Call],
-    reach: Sequence[Estimate],
-    quality: Estimate,
-    loss: Estimate,
-    bound: Estimate | None,
+    name: tuple[str, str], members: Sequence[Call], measured: CascadeStatistics
 ) -> CascadeCall:
     """The call of a cascade.
 
     Args:
         name: `Cascade.made`.
         members: in the order in which they run, all on one device.
-        reach: of the members after the first.
-        quality: of its answers.
-        loss: `CascadeStatistics.loss`.
-        bound: `CascadeStatistics.accuracy`.
+        measured: of these members.
     """
+    reach = measured.reach
     first = members[0]
     variant, knobs = name
     sizes = [first.batch / member.batch for member in members]
@@ -103,14 +101,12 @@ def cascade_call(
         tokens_usd=_total([member.tokens_usd for member in members], reach, ones),
         memory=_sum([member.memory for member in members]),
         load=_sum([member.load for member in members]),
-        quality=quality,
+        quality=measured.quality,
         energy=_total([member.energy for member in members], reach, sizes),
         energy_source=", ".join(sources),
         failure=None if failure is None else share(failure),
+        cascade=measured,
         members=tuple(members),
-        reach=tuple(reach),
-        loss=loss,
-        bound=bound,
     )
 
 

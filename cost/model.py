@@ -17,6 +17,7 @@ from functools import cached_property
 from ..ir.estimates import Cost, Estimate
 from ..ir.models import Device, Variant
 from ..ir.record import dataclass
+from ..stats.cascades import CascadeStatistics
 from . import compose as formula
 from .compose import Lengths, positive, propagate, share
 from .curves import LEVELS, BatchCurve, batch_curve, quantile_at
@@ -32,7 +33,8 @@ class Call:
 
     `seconds` is the mean T(b); `quantiles` its measured (level, seconds); `tokens_usd` USD per
     element, None where a price is declared but token counts are unknown; `energy` J of one call,
-    `energy_source` the counter that told it, or POWER; `failure` the share of elements that fail.
+    `energy_source` the counter that told it, or POWER; `failure` the share of elements that fail;
+    `cascade` what is known of the members together, of a `CascadeCall`.
     """
 
     variant: str
@@ -48,6 +50,7 @@ class Call:
     energy: Estimate | None = None
     energy_source: str = ""
     failure: Estimate | None = None
+    cascade: CascadeStatistics | None = None
 
     @property
     def fails(self) -> float:
@@ -70,6 +73,10 @@ class Call:
     def service_seconds(self, lengths: Lengths | None, level: float, run: float) -> float:
         """A row's time at this call at a level; see `compose.service_seconds`."""
         return formula.service_seconds(self.quantile, self.batch, lengths, level, run, self.fails)
+
+    def parts(self, flow: Flow) -> tuple[tuple[Call, Flow], ...]:
+        """A cascade's members in their places; else nothing."""
+        return ()
 
     def service(self, flow: Flow, level: float) -> Estimate | None:
         """The row's time at this call at `level`, with the quantiles' and the shares' intervals.
@@ -130,7 +137,8 @@ class StageCost:
     """A call in its place. `cost` is per source row; `busy` slot-seconds per source row.
 
     `service` is the row's time at the stage for each latency metric, at the composed level;
-    `factor` what it multiplies the plan's accuracy by, were it alone.
+    `factor` what it multiplies the plan's accuracy by, were it alone. A
+    cascade's has the `members`, in their places.
     """
 
     cost: Cost
@@ -141,6 +149,8 @@ class StageCost:
     run: Estimate | None
     quality: Estimate | None
     energy_source: str = ""
+    cascade: CascadeStatistics | None = None
+    members: tuple[StageCost, ...] = ()
 
 
 class CostModel:
@@ -349,6 +359,8 @@ def stage_cost(
         run,
         quality,
         call.energy_source,
+        call.cascade,
+        tuple(stage_cost(member, place, levels) for member, place in call.parts(flow)),
     )
 
 

@@ -62,10 +62,7 @@ def _sized(
             last.variant, last.knobs, last.batch, last.device, last.replicas, last.version,
             choices[:-1], statistics.thresholds, confidence,
         )  # fmt: skip
-        call = cascade_call(
-            cascade.made, calls, statistics.reach, statistics.quality, statistics.loss,
-            statistics.accuracy,
-        )  # fmt: skip
+        call = cascade_call(cascade.made, calls, statistics)
         if _saves(call):
             yield cascade, call
 

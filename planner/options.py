@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 
-from ..cost.cascade import CascadeCall
 from ..cost.compose import stage_level
 from ..cost.model import LATENCY_LEVELS, Call, CostModel, Unplannable
 from ..errors import PlanError
@@ -106,24 +105,19 @@ class Gather:
                 continue
             for knobs in settings_of(variant):
                 found.extend(self._of_setting(info, variant, knobs, devices))
-        return found if confidence is None else found + self._cascades(info, found, confidence)
+        if confidence is not None:
+            measured = self.model.stats.cascades(info.context, info.model)
+            found += list(cascades(measured, found, confidence))
+        return [option for option in found if self._allowed(info, option[0])]
 
-    def _cascades(
-        self, info: StepInfo, single: Sequence[tuple[Choice, Call]], confidence: str
-    ) -> list[tuple[Choice, Call]]:
-        """The cascades measured of the step whose members are all among its single choices."""
-        found: list[tuple[Choice, Call]] = []
-        measured = self.model.stats.cascades(info.context, info.model)
-        for choice, call in cascades(measured, single, confidence):
-            reason = None if self.allow is None else self.allow(info, choice)
-            if reason is None:
-                found.append((choice, call))
-            else:
-                self._exclude(
-                    info, choice.variant, choice.knobs, choice.device, choice.batch,
-                    "advice", reason,
-                )  # fmt: skip
-        return found
+    def _allowed(self, info: StepInfo, choice: Choice) -> bool:
+        """Is it not ruled out from outside? Members of a cascade may be: it is asked for whole."""
+        reason = None if self.allow is None else self.allow(info, choice)
+        if reason is None:
+            return True
+        variant, knobs, device, batch = choice.made[0], choice.knobs, choice.device, choice.batch
+        self._exclude(info, variant, knobs, device, batch, "advice", reason)
+        return False
 
     def _of_setting(
         self, info: StepInfo, variant: Variant, knobs: Knobs, devices: Sequence[Device]
@@ -155,10 +149,6 @@ class Gather:
 
     def _unfit(self, info: StepInfo, choice: Choice, call: Call) -> tuple[str, str]:
         """Why this choice cannot be planned: ('', '') where it can."""
-        if self.allow is not None:
-            reason = self.allow(info, choice)
-            if reason is not None:
-                return "advice", reason
         if call.fails > 0.0:
             share = f"{choice.variant} failed on {call.fails:.2%} of the elements measured"
             if self.steady:
@@ -189,7 +179,7 @@ class Gather:
                 if code:
                     changed = True
                     self._exclude(
-                        stage.step, choice.variant, choice.knobs, choice.device, choice.batch,
+                        stage.step, choice.made[0], choice.knobs, choice.device, choice.batch,
                         code, reason,
                     )  # fmt: skip
                 else:
@@ -262,8 +252,8 @@ def _assured(call: Call) -> float | None:
     what was picked by a number cannot be judged by it. Of all else, and where no bound is known,
     the point estimate.
     """
-    if isinstance(call, CascadeCall) and call.bound is not None:
-        return call.bound.value
+    if call.cascade is not None and call.cascade.accuracy is not None:
+        return call.cascade.accuracy.value
     return None if call.quality is None else call.quality.value
 
 

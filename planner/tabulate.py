@@ -30,6 +30,7 @@ from ..ir.models import Device, Model
 from ..ir.physical import Cascade, Choice
 from .dependence import alone, dependent, partners
 from .objectives import Needs
+from .occupancy import memory, pace
 from .search.table import StageTable
 from .stage_plan import NEVER_SECONDS, Class, Factor, StagePlan
 from .steps import StepInfo
@@ -381,71 +382,13 @@ class _Tabulator:
                     rows[f"total_{dim}"] = tuple(
                         tuple([count * x for x in entries]) for entries in rows[dim]
                     )
-        rows |= self._memory(calls, len(flows))
+        rows |= memory(calls, self.devices, len(flows), asked=needs.memory)
         if needs.pace or needs.wall:
-            rows |= self._pace(place, calls, by_share(busy))
-        return rows
-
-    def _memory(
-        self, calls: Sequence[Call], blocks: int
-    ) -> dict[str, tuple[tuple[float, ...], ...]]:
-        """Bytes by device: every variant placed on a device is loaded on each of its slots."""
-        found = {}
-        for device in self.devices:
-            if device.memory_bytes is None and not self.needs.memory:
-                continue
-            entries = tuple(
-                [
-                    call.memory.value
-                    if call.memory is not None and call.device.name == device.name
-                    else 0.0
-                    for call in calls
-                ]
+            busy_by_flow = by_share(busy)
+            rows |= pace(
+                place, len(self.infos), calls, self.devices, busy_by_flow, needs, self.rows
             )
-            if any(entries):
-                found[f"memory:{device.name}"] = (entries,) * blocks
-        return found
-
-    def _pace(
-        self, place: int, calls: Sequence[Call], busy: Sequence[Sequence[float]]
-    ) -> dict[str, tuple[tuple[float, ...], ...]]:
-        """Slot-seconds per row by device (÷ slots) and of each stage alone; wall from them.
-
-        A stage calls one batch at a time, so it is no faster than its own slot-seconds; a device
-        is no faster than the sum on it over its slots. Wall = loading + rows × the slowest.
-        """
-        found: dict[str, tuple[tuple[float, ...], ...]] = {}
-        shares: dict[str, list[list[float]]] = {}
-        for device in self.devices:
-            shares[device.name] = [
-                [
-                    b / device.count if call.device.name == device.name else 0.0
-                    for b, call in zip(entries, calls, strict=True)
-                ]
-                for entries in busy
-            ]
-        alone = range(len(self.infos)) if any(d.count > 1 for d in self.devices) else ()
-        if self.needs.pace:
-            for name, blocks in shares.items():
-                found[f"busy:{name}"] = tuple(tuple(entries) for entries in blocks)
-            if alone:
-                found[f"busy@{place}"] = tuple(tuple(entries) for entries in busy)
-        if self.needs.wall and self.rows is not None:
-            rows = self.rows.value
-            loads = [call.load.value if call.load is not None else 0.0 for call in calls]
-
-            def wall(blocks: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
-                return tuple(
-                    tuple([rows * b + load for b, load in zip(entries, loads, strict=True)])
-                    for entries in blocks
-                )
-
-            idle = [[0.0] * len(calls)] * len(busy)
-            for name, blocks in shares.items():
-                found[f"wall:{name}"] = wall(blocks)
-            for other in alone:
-                found[f"wall@{other}"] = wall(busy if other == place else idle)
-        return found
+        return rows
 
 
 _ONE = Factor((), lambda v: 1.0)

@@ -12,6 +12,7 @@ reach(i)   share of elements that member i (1, 2, …) is run on; member 0 runs 
 loss       how much less accurate than its last member it is at most, at the confidence picked at:
            what the thresholds were picked for
 accuracy   its accuracy is at least this, at that confidence; only of two members
+confidence that confidence
 ========== ==================================================================================
 """
 
@@ -51,6 +52,7 @@ class CascadeStatistics:
         loss: at most so much less accurate than the last member; `value` is as measured, `high` the
             one-sided bound the thresholds were picked by.
         accuracy: the bound from below; None where it has more than two members.
+        confidence: of either bound.
     """
 
     members: tuple[Member, ...]
@@ -59,6 +61,7 @@ class CascadeStatistics:
     quality: Estimate
     loss: Estimate
     accuracy: Estimate | None
+    confidence: float
 
 
 def cascade_text(members: Iterable[Member], thresholds: Iterable[float]) -> str:
@@ -92,8 +95,8 @@ def cascade_of(
 ) -> CascadeStatistics | None:
     """A cascade from its statistics by name; None where one that it takes is missing."""
     parsed = parse_cascade(assignment)
-    quality, loss = known.get("quality"), known.get("loss")
-    if parsed is None or quality is None or loss is None:
+    quality, loss, confidence = map(known.get, ("quality", "loss", "confidence"))
+    if parsed is None or quality is None or loss is None or confidence is None:
         return None
     earlier, thresholds = parsed
     reach = [known.get(f"reach({place})") for place in range(1, len(earlier) + 1)]
@@ -101,5 +104,6 @@ def cascade_of(
     if len(measured) < len(reach):
         return None
     return CascadeStatistics(
-        (*earlier, last), thresholds, measured, quality, loss, known.get("accuracy")
-    )
+        (*earlier, last), thresholds, measured, quality, loss, known.get("accuracy"),
+        confidence.value,
+    )  # fmt: skip

@@ -242,7 +242,8 @@ class CascadesMeasure:
         """Keep what was seen, as `cascades` has it."""
         members = [choice.made for choice in kept.chain]
         text = cascade_text(members, kept.thresholds)
-        recorded = {"quality": kept.quality, "loss": kept.loss}
+        level = Interval(self.level, self.level, self.level, kept.loss.n)
+        recorded = {"quality": kept.quality, "loss": kept.loss, "confidence": level}
         recorded |= {f"reach({place})": share for place, share in enumerate(kept.reach, 1)}
         if kept.accuracy is not None:
             recorded["accuracy"] = kept.accuracy

@@ -120,4 +120,17 @@ def pick(paired: Paired, tolerance: float, alpha: float) -> float | None:
             high = middle
         else:
             low = middle + 1
-    return float(candidates[high]) if high < len(candidates) else None
+    if high == len(candidates):
+        return None
+    below = float(candidates[high - 1]) if high else -math.inf
+    return shortest(below, float(candidates[high]))
+
+
+def shortest(above: float, most: float) -> float:
+    """The number of fewest decimals in (above, most]: as a threshold it takes what `most` takes."""
+    for digits in range(18):
+        scale = 10.0**digits
+        rounded = math.floor(most * scale) / scale
+        if above < rounded <= most:
+            return rounded
+    return most

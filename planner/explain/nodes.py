@@ -17,6 +17,8 @@ from ...ir.node import parents
 from ...ir.physical import PhysicalNode, SqlResidual, SqlScan, SqlStep, Stage, StopAfter
 from ...ir.record import dataclass
 from ...ir.types import SqlExpr, quote
+from ...stats.cascades import CascadeStatistics
+from .numbers import interval, quantity
 
 SQL_LENGTH = 300
 """Characters shown of a node's SQL (our choice: three lines)."""
@@ -189,19 +191,35 @@ def _stage(stage: Stage, identity: str, rows: Estimate | None, expected: Expecte
     step = expected.steps.get(stage.step)
     seconds = usd = quality = energy = None
     source = ""
+    if step is not None and step.run is not None:
+        detail.append(f"runs on {step.run.value * 100:.3g} % of the source's rows")
+    if step is not None and step.cascade is not None:
+        place = len(stage.escalation.thresholds) if stage.escalation is not None else 0
+        detail.append(_member_text(step.cascade, place))
+        whole = step.quality if place == len(step.cascade.thresholds) else None
+        step = replace(step.members[place], quality=whole)
     if step is not None:
         quality, source = step.quality, step.energy_source
         if expected.source_rows is not None:
             seconds = times(step.busy, expected.source_rows)
             usd = times(step.cost.cost, expected.source_rows) if step.cost.cost else None
             energy = times(step.cost.energy, expected.source_rows) if step.cost.energy else None
-        if step.run is not None:
-            run = f"{step.run.value * 100:.3g} %"
-            detail.append(f"runs on {run} of the source's rows")
     return ExplainNode(
         identity, "stage", stage.step, tuple(detail), stage.choice, rows, seconds, usd, quality,
         energy=energy, energy_source=source, stale=expected.stale.get(stage.step),
     )  # fmt: skip
+
+
+def _member_text(cascade: CascadeStatistics, place: int) -> str:
+    """Which elements a member of a cascade gets, and which go on from it."""
+    text = "all elements"
+    if place:
+        share = cascade.reach[place - 1]
+        text = f"{quantity(share.value, 'share')} {interval(share, 'share')} of the elements"
+        text += f" (n = {share.n:,})"
+    if place < len(cascade.thresholds):
+        text += f"; on where its confidence is below {cascade.thresholds[place]:.6g}"
+    return f"cascade: {text}"
 
 
 def _with_actuals(node: ExplainNode, ran: NodeActuals, inputs: Estimate | None) -> ExplainNode:
