@@ -105,6 +105,8 @@ def cascade_call(
         energy=_total([member.energy for member in members], reach, sizes),
         energy_source=", ".join(sources),
         failure=None if failure is None else share(failure),
+        precision=measured.bounds.get("precision"),
+        recall=measured.bounds.get("recall"),
         cascade=measured,
         members=tuple(members),
     )

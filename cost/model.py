@@ -34,7 +34,8 @@ class Call:
     `seconds` is the mean T(b); `quantiles` its measured (level, seconds); `tokens_usd` USD per
     element, None where a price is declared but token counts are unknown; `energy` J of one call,
     `energy_source` the counter that told it, or POWER; `failure` the share of elements that fail;
-    `cascade` what is known of the members together, of a `CascadeCall`.
+    `precision` and `recall` of answers that are TRUE or FALSE; `cascade` what is known of the
+    members together, of a `CascadeCall`.
     """
 
     variant: str
@@ -50,6 +51,8 @@ class Call:
     energy: Estimate | None = None
     energy_source: str = ""
     failure: Estimate | None = None
+    precision: Estimate | None = None
+    recall: Estimate | None = None
     cascade: CascadeStatistics | None = None
 
     @property
@@ -149,6 +152,8 @@ class StageCost:
     run: Estimate | None
     quality: Estimate | None
     energy_source: str = ""
+    precision: Estimate | None = None
+    recall: Estimate | None = None
     cascade: CascadeStatistics | None = None
     members: tuple[StageCost, ...] = ()
 
@@ -196,6 +201,8 @@ class CostModel:
         load = stats.load(context, variant, knobs, device)
         quality = stats.quality(context, variant, knobs)
         energies = self._energies(context, variant, knobs, where, means)
+        precision = stats.detection(context, variant, knobs, "precision")
+        recall = stats.detection(context, variant, knobs, "recall")
         found = []
         for size, seconds in zip(means.batches, means.seconds, strict=True):
             points = tuple(
@@ -208,6 +215,7 @@ class CostModel:
                     variant, knobs, size, where, seconds, points, tokens, memory, load, quality,
                     *energies[size],
                     stats.failure(context, variant, knobs, device, size),
+                    precision, recall,
                 )
             )  # fmt: skip
         return tuple(found)
@@ -359,6 +367,8 @@ def stage_cost(
         run,
         quality,
         call.energy_source,
+        call.precision,
+        call.recall,
         call.cascade,
         tuple(stage_cost(member, place, levels) for member, place in call.parts(flow)),
     )

@@ -35,6 +35,10 @@ class StatsProvider(Protocol):
         """Share of right elements where it ran; `given` falls back to the unconditional one."""
         ...
 
+    def detection(self, context: str, variant: str, knobs: str, metric: str) -> Estimate | None:
+        """Precision or recall of a choice, which `metric` says."""
+        ...
+
     def row_quality(self, context: str, variant: str, knobs: str) -> Estimate | None:
         """Share of rows it gets right, measured beside joint errors."""
         ...

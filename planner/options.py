@@ -16,6 +16,7 @@ from ..ir.models import Device, Knobs, Model, Variant, knobs_text
 from ..ir.physical import Choice
 from ..ir.record import dataclass
 from ..ir.slo import Slo
+from ..stats.cascades import BOUNDED
 from .cascades import cascades
 from .explain.numbers import quantity, unit_of
 from .objectives import Needs, asked_levels
@@ -211,8 +212,8 @@ class Gather:
         for constraint in self.slo.constraints:
             if constraint.model != stage.step.model:
                 continue
-            if constraint.metric == "accuracy":
-                value = _assured(call)
+            if constraint.metric in BOUNDED:
+                value = _assured(call, constraint.metric)
             elif constraint.metric in LATENCY_LEVELS:
                 level = LATENCY_LEVELS[constraint.metric]
                 value = call.service_seconds(stage.lengths, level, 1.0)
@@ -245,16 +246,16 @@ class Gather:
         self.excluded.append(Excluded(info.key, variant, knobs, device, batch, code, reason))
 
 
-def _assured(call: Call) -> float | None:
-    """The accuracy that a limit on one model is held against.
+def _assured(call: Call, metric: str) -> float | None:
+    """The accuracy, precision or recall that a limit on one model is held against.
 
-    Of a cascade the bound its threshold was picked by: the threshold is that for the limit, and
-    what was picked by a number cannot be judged by it. Of all else, and where no bound is known,
-    the point estimate.
+    Of a cascade the one-sided bound: the limit picks the threshold, and what was picked by a number
+    cannot be judged by it. Of all else the point estimate, as everywhere without AT CONFIDENCE.
     """
-    if call.cascade is not None and call.cascade.accuracy is not None:
-        return call.cascade.accuracy.value
-    return None if call.quality is None else call.quality.value
+    known = call.quality if metric == "accuracy" else getattr(call, metric)
+    if call.cascade is not None:
+        known = call.cascade.bounds.get(metric)
+    return None if known is None else float(known.value)
 
 
 def analyze_text(info: StepInfo) -> str:

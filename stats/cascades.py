@@ -11,7 +11,8 @@ quality    share (or mean score) of right answers of the cascade
 reach(i)   share of elements that member i (1, 2, …) is run on; member 0 runs on all
 loss       how much less accurate than its last member it is at most, at the confidence picked at:
            what the thresholds were picked for
-accuracy   its accuracy is at least this, at that confidence; only of two members
+accuracy   its accuracy is at least this, at that confidence; likewise precision and recall, where
+           answers are TRUE or FALSE; only of two members
 confidence that confidence
 ========== ==================================================================================
 """
@@ -37,6 +38,9 @@ MAX_CASCADES = 6
 MAX_MEMBERS = 3
 """Members of one cascade (our choice: what a fourth could save is a fraction of a fraction)."""
 
+BOUNDED = ("accuracy", "precision", "recall")
+"""What a limit on the model alone may be on, and a cascade has a bound for."""
+
 _EARLIER = re.compile(r"([^=;]+)=([^(;=]+)\(((?:'(?:[^']|'')*'|[^')])*)\)(?:;|$)")
 
 
@@ -51,8 +55,8 @@ class CascadeStatistics:
         quality: of its answers.
         loss: at most so much less accurate than the last member; `value` is as measured, `high` the
             one-sided bound the thresholds were picked by.
-        accuracy: the bound from below; None where it has more than two members.
-        confidence: of either bound.
+        bounds: on accuracy, precision and recall from below, as far as there are any.
+        confidence: of all bounds.
     """
 
     members: tuple[Member, ...]
@@ -60,7 +64,7 @@ class CascadeStatistics:
     reach: tuple[Estimate, ...]
     quality: Estimate
     loss: Estimate
-    accuracy: Estimate | None
+    bounds: Mapping[str, Estimate]
     confidence: float
 
 
@@ -103,7 +107,7 @@ def cascade_of(
     measured = tuple(share for share in reach if share is not None)
     if len(measured) < len(reach):
         return None
+    bounds = {name: known[name] for name in BOUNDED if name in known}
     return CascadeStatistics(
-        (*earlier, last), thresholds, measured, quality, loss, known.get("accuracy"),
-        confidence.value,
-    )  # fmt: skip
+        (*earlier, last), thresholds, measured, quality, loss, bounds, confidence.value
+    )

@@ -11,7 +11,7 @@ several is not in it: what AT CONFIDENCE promises is proved on held-back rows, a
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -19,31 +19,21 @@ from typing import TYPE_CHECKING
 from ..ir.models import Metric
 from ..ir.physical import Choice
 from ..ir.record import dataclass
-from .blocks import Block
 from .cascades import MAX_CASCADES, MAX_MEMBERS, TOLERANCES, cascade_text
-from .grading import element_counts, truth_for
+from .detection import kept
 from .intervals import LEVEL, Interval, clustered_share
-from .metrics import score
-from .scoring import list_lengths
+from .outcomes import Outcomes, outcomes
 from .sequential import look_level
 from .thresholds import Paired, pick
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from .measure import Measure
+
+MAX_FRONT = 8
+"""Choices looked at as members, evenly along the front (our choice: 28 pairs take a second)."""
 
 LEAST_UNITS = 50
 """Independent units below which no cascade is looked at: no tolerance could be kept on fewer."""
-
-
-@dataclass(frozen=True)
-class Outcomes:
-    """A choice on `n` elements: scores, confidences (infinite where it failed), their units."""
-
-    scores: np.ndarray
-    confidence: np.ndarray
-    units: Sequence[Hashable]
 
 
 @dataclass(frozen=True)
@@ -56,8 +46,8 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A chain of choices with thresholds, and what was seen of it.
+class Found:
+    """A chain of choices with thresholds, and what was seen of it; `bounds` are from below.
 
     `saving` is its price ÷ that of the cheapest single choice as accurate.
     """
@@ -67,7 +57,7 @@ class Kept:
     quality: Interval
     reach: tuple[Interval, ...]
     loss: Interval
-    accuracy: Interval | None
+    bounds: Mapping[str, Interval]
     saving: float = 1.0
 
 
@@ -126,14 +116,17 @@ class CascadesMeasure:
 
     def _found(
         self, candidates: Sequence[Candidate], reference: Mapping[str, Choice]
-    ) -> list[Kept]:
+    ) -> list[Found]:
         """All cascades that save something, chain by chain."""
         front = [
             each
             for place, each in enumerate(candidates)
             if all(before.quality < each.quality for before in candidates[:place])
         ]
-        found: list[Kept] = []
+        if len(front) > MAX_FRONT:
+            step = (len(front) - 1) / (MAX_FRONT - 1)
+            front = [front[round(place * step)] for place in range(MAX_FRONT)]
+        found: list[Found] = []
         for count in range(2, MAX_MEMBERS + 1):
             worth = {each.chain for each in found}
             for members in combinations(front, count):
@@ -148,7 +141,7 @@ class CascadesMeasure:
         members: Sequence[Candidate],
         singles: Sequence[Candidate],
         reference: Mapping[str, Choice],
-    ) -> list[Kept]:
+    ) -> list[Found]:
         """The chain with the thresholds of every tolerance, where that saves something."""
         chain = tuple(member.choice for member in members)
         blocks = [
@@ -156,101 +149,46 @@ class CascadesMeasure:
             for block in self.measure.blocks
             if all(block.evaluator.knows(self.key, {**reference, self.key: c}) for c in chain)
         ]
-        outcomes = [self._outcomes(choice, blocks, reference) for choice in chain]
-        if len(set(outcomes[0].units)) < LEAST_UNITS:
+        seen = [
+            outcomes(
+                self.stage, blocks, {**reference, self.key: choice}, self.metric, self.base,
+                self.confidence,
+            )
+            for choice in chain
+        ]  # fmt: skip
+        if len(set(seen[0].units)) < LEAST_UNITS:
             return []
         # A member that was stopped early ends the pairing at a look: see `look_level`.
         spent = (1.0 - look_level(len(blocks), self.measure.looks)) / (1.0 - LEVEL)
         alpha = (1.0 - self.level) * spent
-        found: dict[tuple[float, ...], Kept] = {}
+        found: dict[tuple[float, ...], Found] = {}
         for tolerance in TOLERANCES:
-            thresholds = picked(outcomes, tolerance, alpha)
+            thresholds = picked(seen, tolerance, alpha)
             if thresholds is None or thresholds in found:
                 continue
-            kept = measured(chain, outcomes, thresholds, alpha)
+            one = measured(chain, seen, thresholds, alpha)
             price = members[0].price + sum(
                 share.value * member.price
-                for share, member in zip(kept.reach, members[1:], strict=True)
+                for share, member in zip(one.reach, members[1:], strict=True)
             )
-            single = next((s.price for s in singles if s.quality >= kept.quality.value), None)
+            single = next((s.price for s in singles if s.quality >= one.quality.value), None)
             saving = price / (single or members[-1].price)
             if saving < 1.0:
-                found[thresholds] = replace(kept, saving=saving)
+                found[thresholds] = replace(one, saving=saving)
         return list(found.values())
 
-    def _outcomes(
-        self, choice: Choice, blocks: Sequence[Block], reference: Mapping[str, Choice]
-    ) -> Outcomes:
-        """A choice on the elements of these blocks."""
-        import numpy as np
-
-        parts = [self._of_block(block, {**reference, self.key: choice}) for block in blocks]
-        if not parts:
-            return Outcomes(np.zeros(0), np.zeros(0), ())
-        scores, confidences, units = zip(*parts, strict=True)
-        return Outcomes(
-            np.concatenate(scores),
-            np.concatenate(confidences),
-            [unit for part in units for unit in part],
-        )
-
-    def _of_block(
-        self, block: Block, assignment: Mapping[str, Choice]
-    ) -> tuple[np.ndarray, np.ndarray, list[Hashable]]:
-        """Scores, confidences and units of a block's elements, in the order of its inputs.
-
-        An element that fails is wrong and, where an earlier member fails, final: it is lost.
-        """
-        import numpy as np
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        stage, evaluator = self.stage, block.evaluator
-        truth = truth_for(evaluator, self.key, assignment, self.metric, self.base, block.labels)
-        assert not isinstance(truth, str)  # `untruthful` was asked before
-        outputs = evaluator.outputs(self.key, assignment)
-        state = evaluator.before(self.key, assignment)
-        failed = np.zeros(evaluator.rows, dtype=bool)
-        failed[list(outputs.failed)] = True
-        places = np.flatnonzero(evaluator.live(stage, state))
-        lengths = element_counts(stage, state.table.take(pa.array(places)))
-        index = pa.array(places)
-        columns = [
-            outputs.columns[stage.produce.index(self.metric.output)].take(index),
-            truth.values.take(index),
-            outputs.columns[stage.produce.index(self.confidence)].take(index),
-        ]
-        unscored = failed[places] | truth.unknown[places]
-        if stage.lists is not None:
-            unscored |= (list_lengths(columns[0]) != lengths) | (
-                list_lengths(columns[1]) != lengths
-            )
-        element_row = np.repeat(np.arange(len(places)), lengths)
-        scorable = pa.array(~unscored)
-        kept = [column.filter(scorable) for column in columns]
-        if stage.lists is not None:
-            kept = [pc.list_flatten(column) for column in kept]
-        where = ~unscored[element_row]
-        scores = np.zeros(len(element_row))
-        scores[where] = score(self.metric, kept[0], kept[1])
-        confidence = np.where(failed[places][element_row], np.inf, np.nan)
-        confidence[where] = kept[2].cast(pa.float64()).to_numpy()
-        names = block.names_of(places)
-        return scores, confidence, [names[row] for row in element_row.tolist()]
-
-    def _record(self, kept: Kept) -> None:
+    def _record(self, found: Found) -> None:
         """Keep what was seen, as `cascades` has it."""
-        members = [choice.made for choice in kept.chain]
-        text = cascade_text(members, kept.thresholds)
-        level = Interval(self.level, self.level, self.level, kept.loss.n)
-        recorded = {"quality": kept.quality, "loss": kept.loss, "confidence": level}
-        recorded |= {f"reach({place})": share for place, share in enumerate(kept.reach, 1)}
-        if kept.accuracy is not None:
-            recorded["accuracy"] = kept.accuracy
+        members = [choice.made for choice in found.chain]
+        text = cascade_text(members, found.thresholds)
+        level = Interval(self.level, self.level, self.level, found.loss.n)
+        recorded = {"quality": found.quality, "loss": found.loss, "confidence": level}
+        recorded |= {f"reach({place})": share for place, share in enumerate(found.reach, 1)}
+        recorded |= found.bounds
         for statistic, interval in recorded.items():
             self.measure.record.add(
                 self.stage.context, "cascade", statistic, interval,
-                choice=kept.chain[-1], assignment=text,
+                choice=found.chain[-1], assignment=text,
             )  # fmt: skip
 
 
@@ -263,17 +201,14 @@ def paired(earlier: Outcomes, last: Outcomes, *, whole: bool = False) -> Paired:
     return Paired(earlier.confidence, better, always, earlier.units)
 
 
-def picked(
-    outcomes: Sequence[Outcomes], tolerance: float, alpha: float
-) -> tuple[float, ...] | None:
+def picked(seen: Sequence[Outcomes], tolerance: float, alpha: float) -> tuple[float, ...] | None:
     """Thresholds that lose at most the tolerance against the last member, at level alpha.
 
     Each for its share of both; None where a member would never answer.
     """
-    count = len(outcomes) - 1
+    count = len(seen) - 1
     found = [
-        pick(paired(earlier, outcomes[-1]), tolerance / count, alpha / count)
-        for earlier in outcomes[:-1]
+        pick(paired(earlier, seen[-1]), tolerance / count, alpha / count) for earlier in seen[:-1]
     ]
     known = tuple(threshold for threshold in found if threshold is not None)
     return known if len(known) == count else None
@@ -281,39 +216,41 @@ def picked(
 
 def measured(
     chain: tuple[Choice, ...],
-    outcomes: Sequence[Outcomes],
+    seen: Sequence[Outcomes],
     thresholds: tuple[float, ...],
     alpha: float,
-) -> Kept:
+) -> Found:
     """What the paired outcomes say of a chain with these thresholds."""
     import numpy as np
 
-    last, units = outcomes[-1], outcomes[0].units
+    last, units = seen[-1], seen[0].units
     open_ = np.ones(len(last.scores), dtype=bool)
     scores = np.zeros(len(last.scores))
     reach = []
-    for earlier, threshold in zip(outcomes, thresholds, strict=False):
+    for earlier, threshold in zip(seen, thresholds, strict=False):
         taken = open_ & (earlier.confidence >= threshold)
         scores[taken] = earlier.scores[taken]
         open_ &= ~taken
         reach.append(clustered_share(open_.astype(float).tolist(), units))
     scores[open_] = last.scores[open_]
-    pairs = [paired(earlier, last) for earlier in outcomes[:-1]]
+    pairs = [paired(earlier, last) for earlier in seen[:-1]]
     bound = sum(
         pair.upper(threshold, alpha / len(pairs))
         for pair, threshold in zip(pairs, thresholds, strict=True)
     )
     lost = float((last.scores - scores).mean())
     count = len(pairs[0].counts)
-    accuracy = None
+    bounds: dict[str, float] = {}
     if len(pairs) == 1:
-        least = 1.0 - paired(outcomes[0], last, whole=True).upper(thresholds[0], alpha)
-        accuracy = Interval(least, least, 1.0, count)
-    return Kept(
+        least = 1.0 - paired(seen[0], last, whole=True).upper(thresholds[0], alpha)
+        bounds["accuracy"] = least
+        if last.answered is not None:
+            bounds |= kept(seen[0], last, thresholds[0], alpha)
+    return Found(
         chain,
         thresholds,
         clustered_share(scores.tolist(), units),
         tuple(reach),
         Interval(max(lost, 0.0), 0.0, max(bound, lost, 0.0), count),
-        accuracy,
+        {name: Interval(least, least, 1.0, count) for name, least in bounds.items()},
     )

@@ -101,6 +101,15 @@ class Statistics:
         prior = self._priors.get(variant, {}).get("quality")
         return None if prior is None else Estimate(prior, 0.0, 1.0, 0, "prior")
 
+    def detection(self, context: str, variant: str, knobs: str, metric: str) -> Estimate | None:
+        """Precision or recall of a choice, which `metric` says."""
+        for subject in _subjects(context, variant):
+            key: Key = (metric, "mean", variant, knobs, None, None, None, "")
+            found = self._newest.estimate(subject, key)
+            if found is not None:
+                return found
+        return None
+
     def row_quality(self, context: str, variant: str, knobs: str) -> Estimate | None:
         """Share of rows a step gets right, all elements of it; measured beside joint errors."""
         key = ("row_quality", "mean", variant, knobs, None, None, None, "")

@@ -73,13 +73,18 @@ class Paired:
 
         return np.bincount(self.unit_of)
 
+    @property
+    def independent(self) -> bool:
+        """Is every element a unit of its own?"""
+        return bool((self.counts == 1).all())
+
     @cached_property
     def binomial(self) -> bool:
         """Are the units' losses 0 or 1 whatever the threshold? The same test then serves all."""
         import numpy as np
 
         values = np.concatenate([self.loss, self.always, self.loss + self.always])
-        return bool((self.counts == 1).all() and np.isin(values, (0.0, 1.0)).all())
+        return self.independent and bool(np.isin(values, (0.0, 1.0)).all())
 
     def losses(self, threshold: float) -> np.ndarray:
         """Mean loss of every unit at a threshold; an unknown confidence is never taken."""

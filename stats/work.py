@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product, zip_longest
 
 from ..errors import RunError
+from ..ir.models import Metric
 from ..ir.physical import Choice
 from ..ir.types import ROW
 from .blocks import Block
 from .cascading import CascadesMeasure
 from .decide import Judge
+from .detection import record_detection
 from .end_to_end import Evaluator, Made, Truth, made, text_of, truth_of
 from .joint_errors import JointErrorsMeasure
 from .ladder import Policy, frugal
@@ -19,6 +21,7 @@ from .lineage import Chain, chain
 from .measure import Measure
 from .meter import Meter
 from .observation import Observation
+from .outcomes import is_boolean
 from .prefixes import Recall
 from .recorder import Recorder
 from .request import Pick, ProfiledStep, Request
@@ -166,8 +169,11 @@ class Work:
                     label = f"{second}: errors together with {first} as {choice.variant}"
                     yield at(label, self._together, first, second, choice)
             for key in keys:
-                if self.step(key).confidence is not None and len(self.makers(key)) > 1:
-                    yield at(f"{key}: cascades", self._cascades, key)
+                metric = self.step(key).metric
+                if metric is not None and is_boolean(self.chain.stage(key), metric):
+                    yield at(f"{key}: precision and recall", self._detection, key, metric)
+                if metric is not None and len(self.makers(key)) > 1:
+                    yield at(f"{key}: cascades", self._cascades, key, metric)
         if self.request.metric is not None and self.request.subject not in keys:
             yield at("end to end", self._end_to_end)
         if self.strategy.early_stop and look < len(self._places) - 1:
@@ -269,16 +275,21 @@ class Work:
             if problem is not None:
                 self.notes.append(f"{first} and {second}: {problem}")
 
-    def _cascades(self, look: int, key: str) -> None:
+    def _detection(self, look: int, key: str, metric: Metric) -> None:
+        """Precision and recall, from answers that are known."""
+        base = self.step(key).base
+        if self.measure.untruthful(key, metric, base) is None:
+            for choice in self.makers(key):
+                record_detection(self.measure, key, choice, self.reference, metric, base)
+
+    def _cascades(self, look: int, key: str, metric: Metric) -> None:
         """Thresholds of cascades, from answers that are known."""
-        step = self.step(key)
-        if step.metric is None or step.confidence is None:
+        base, confidence = self.step(key).base, self.step(key).confidence
+        if confidence is None or self.measure.untruthful(key, metric, base) is not None:
             return
-        if self.measure.untruthful(key, step.metric, step.base) is None:
-            level = self.request.aim.confidence or self.strategy.confidence
-            CascadesMeasure(
-                self.measure, key, step.metric, step.base, step.confidence, level
-            ).record(self.makers(key), self.reference)
+        level = self.request.aim.confidence or self.strategy.confidence
+        found = CascadesMeasure(self.measure, key, metric, base, confidence, level)
+        found.record(self.makers(key), self.reference)
 
     def _end_to_end(self, look: int) -> None:
         """Accuracy of complete assignments."""

@@ -61,6 +61,9 @@ class FakeStats:
     def cascades(self, context, model):
         return ()
 
+    def detection(self, context, variant, knobs, metric):
+        return None
+
     def partners(self, context):
         return tuple(dict.fromkeys(one[0] for one, other in self.joints if other[0] == context))
 

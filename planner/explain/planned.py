@@ -9,7 +9,7 @@ from ...cost.model import StageCost
 from ...ir.estimates import Cost, Estimate
 from ...ir.models import knobs_text
 from ...ir.physical import Cascade, Choice, PhysicalPlan
-from ...ir.slo import UNITS, Constraint, Slo
+from ...ir.slo import OF_ANSWERS, UNITS, Constraint, Slo
 from .numbers import digits, quantity, unit_of
 
 
@@ -123,8 +123,10 @@ def reached(candidate: Candidate, constraint: Constraint) -> Estimate | None:
 
 
 def of_step(step: StageCost, metric: str) -> Estimate | None:
-    """A step's own metric; its accuracy is that of its answers."""
-    return step.quality if metric == "accuracy" else _metric(step.cost, metric)
+    """A step's own metric; its accuracy, precision and recall are those of its answers."""
+    if metric in OF_ANSWERS:
+        return step.quality if metric == "accuracy" else getattr(step, metric)
+    return _metric(step.cost, metric)
 
 
 def _metric(cost: Cost, metric: str) -> Estimate | None:
