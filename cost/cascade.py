@@ -136,6 +136,24 @@ def _sum(parts: Sequence[Estimate | None]) -> Estimate | None:
     return positive(propagate(sum, known)) if len(known) == len(parts) else None
 
 
+def between(call: Call, first: Estimate | None, last: Estimate | None) -> Estimate | None:
+    """A share measured under a cascade's first and last member, but not under the cascade.
+
+    As far from the last one's as the cascade's quality is, on the way to the first one's (our
+    choice: what follows from answers, such as a check that fails, follows from the wrong ones). The
+    last one's where the first one's is not known.
+    """
+    if first is None or last is None or call.quality is None or not isinstance(call, CascadeCall):
+        return last
+    ends = [call.members[0].quality, call.members[-1].quality]
+    known = [end for end in ends if end is not None]
+    if len(known) < 2 or known[0].value >= known[1].value:
+        return last
+    worst, best = (end.value for end in known)
+    part = min(1.0, max(0.0, (best - call.quality.value) / (best - worst)))
+    return share(propagate(lambda v: v[1] + part * (v[0] - v[1]), [first, last]))
+
+
 @lru_cache(maxsize=512)
 def thinned(lengths: Lengths, reach: float) -> Lengths:
     """Lengths of the lists of which every element is kept with probability `reach`.

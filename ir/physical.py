@@ -65,12 +65,15 @@ class Cascade(Choice):
 
     @property
     def made(self) -> tuple[str, str]:
-        """The path through its members as one name, e.g. `m.tiny() 0.93 m.mlp`; its last knobs."""
-        path = "".join(
-            "{}({}) {!r} ".format(*member.made, threshold)
-            for member, threshold in zip(self.earlier, self.thresholds, strict=True)
-        )
-        return path + self.variant, knobs_text(self.knobs)
+        """The path through its members, as assignment texts have it, and the last one's knobs.
+
+        `m.tiny();0.93=m.mlp`: every member stands behind a `=` and before a bracket.
+        """
+        path, lead = "", ""
+        for member, threshold in zip(self.earlier, self.thresholds, strict=True):
+            path += "{}{}({});".format(lead, *member.made)
+            lead = f"{threshold!r}="
+        return f"{path}{lead}{self.variant}", knobs_text(self.knobs)
 
     def __str__(self) -> str:
         parts = [

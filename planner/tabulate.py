@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from ..cost.cascade import between
 from ..cost.compose import (
     Lengths,
     co2_grams,
@@ -19,7 +20,6 @@ from ..cost.compose import (
     energy_joules,
     instead_factor,
     mean_length,
-    share,
     stage_level,
     when_factor,
 )
@@ -180,22 +180,38 @@ class _Tabulator:
         """A step's choice as the statistics know it; of a cascade its last member.
 
         What was measured under one choice of another step was not under cascades: their answers
-        are nearest to those of the last member.
+        are nearest to those of the last member. Rates and qualities are better told: `between`.
         """
-        made = self.classes[place][cls]
-        cascade = self.cascades[place].get(made)
-        return self.infos[place].context, *(made if cascade is None else cascade[0].last.made)
+        cascade = self._cascade(place, cls)
+        made = self.classes[place][cls] if cascade is None else cascade[0].last.made
+        return self.infos[place].context, *made
 
     def _rate(self, place: int, combo: Mapping[int, int]) -> Estimate | None:
         """The share of rows its WHEN holds on; None without WHEN."""
         info = self.infos[place]
         if info.when is None:
             return None
-        rate = self.stats.rate(info.context, self._condition(place, combo))
+        rate = self._conditional_rate(place, combo)
         if rate is None:
             self.notes.append(f"{info.key}: WHEN rate unknown, taken as 1 (an upper bound)")
             return UNKNOWN_RATE
         return rate
+
+    def _conditional_rate(self, place: int, combo: Mapping[int, int]) -> Estimate | None:
+        """The share under the choice that conditions it; of a cascade between its members'."""
+        context, condition = self.infos[place].context, self._condition(place, combo)
+        if condition is not None:
+            before = self.place[self.infos[place].given or ""]
+            cascade = self._cascade(before, combo[before])
+            if cascade is not None:
+                return between(
+                    cascade[1],
+                    *(
+                        self.stats.rate(context, (condition[0], *member.made))
+                        for member in _ends(cascade[0])
+                    ),
+                )
+        return self.stats.rate(context, condition)
 
     def _kept(self, place: int) -> tuple[Estimate, ...]:
         """The selectivities of the filters below."""
@@ -231,7 +247,7 @@ class _Tabulator:
         mine = self._call(place, cls)
         partner = self.partner[place]
         factor = None
-        single = self.classes[place][cls] not in self.cascades[place]
+        single = self._cascade(place, cls) is None
         if partner is not None and single:
             first = self._call(partner, combo[partner])
             factor = dependent(self.stats, first, mine, stands_in=partner in self.owned[place])
@@ -283,21 +299,24 @@ class _Tabulator:
         return self._answer(place, combo[place], quality, combo)
 
     def _quality(self, place: int, cls: int, condition: Given | None) -> Estimate | None:
-        """The quality of a step's answers, under a condition where it was measured under that.
-
-        A cascade was not: its quality is scaled as that of its last member is under the condition.
-        """
+        """The quality of a step's answers, under a condition where it was measured under that."""
         context, variant, knobs = self._call(place, cls)
-        known = self.stats.quality(context, variant, knobs, condition)
-        cascade = self.cascades[place].get(self.classes[place][cls])
+        cascade = self._cascade(place, cls)
         if cascade is None:
-            return known
-        own = cascade[1].quality
-        plain = self.stats.quality(context, variant, knobs)
-        if own is None or known is None or plain is None or not plain.value:
-            return own
-        scaled = own.scaled(min(known.value / plain.value, 1.0 / max(own.value, 1e-9)))
-        return share(scaled)
+            return self.stats.quality(context, variant, knobs, condition)
+        if condition is None:
+            return cascade[1].quality
+        own = condition == (context, variant, knobs)  # where no later step replaced its answer
+
+        def under(member: Choice) -> Estimate | None:
+            given = (context, *member.made) if own else condition
+            return self.stats.quality(context, *member.made, given)
+
+        return between(cascade[1], *map(under, _ends(cascade[0])))
+
+    def _cascade(self, place: int, cls: int) -> tuple[Cascade, Call] | None:
+        """The cascade of a class, and a call of it; None where it is a single choice."""
+        return self.cascades[place].get(self.classes[place][cls])
 
     def _graded(self, place: int, cls: int, quality: Estimate | None) -> Factor:
         """E[q^L]; where the model has no QUALITY, that no element fails; unknown if unmeasured."""
@@ -392,6 +411,11 @@ class _Tabulator:
 
 
 _ONE = Factor((), lambda v: 1.0)
+
+
+def _ends(cascade: Cascade) -> tuple[Choice, Choice]:
+    """Its first and its last member."""
+    return cascade.members[0], cascade.last
 
 
 def _loss(factor: Factor) -> float:

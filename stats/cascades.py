@@ -28,12 +28,12 @@ from ..ir.record import dataclass
 Member = tuple[str, str]
 """Variant and knobs text."""
 
-TOLERANCES = (0.002, 0.005, 0.01, 0.02, 0.05)
+TOLERANCES = (0.005, 0.01, 0.02, 0.05)
 """Losses of accuracy against the last member for which thresholds are picked (our choice: below the
 first, a sample of a thousand rows shows nothing; past the last, another variant does better)."""
 
-MAX_CASCADES = 6
-"""Chains of members kept of one step (our choice: each has up to five pairs of thresholds)."""
+MAX_CASCADES = 4
+"""Chains of members kept of one step (our choice: each for up to four tolerances)."""
 
 MAX_MEMBERS = 3
 """Members of one cascade (our choice: what a fourth could save is a fraction of a fraction)."""

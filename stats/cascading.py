@@ -17,7 +17,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from ..ir.models import Metric
-from ..ir.physical import Choice
+from ..ir.physical import Cascade, Choice
 from ..ir.record import dataclass
 from .cascades import MAX_CASCADES, MAX_MEMBERS, TOLERANCES, cascade_text
 from .detection import kept
@@ -89,18 +89,35 @@ class CascadesMeasure:
         self.level = level
         self.stage = measure.chain.stage(key)
 
-    def record(self, choices: Sequence[Choice], reference: Mapping[str, Choice]) -> None:
-        """Record the cascades worth having of these choices, the other steps as in `reference`."""
+    def record(
+        self, choices: Sequence[Choice], reference: Mapping[str, Choice]
+    ) -> tuple[Cascade, ...]:
+        """Record the cascades worth having of these choices, the other steps as in `reference`.
+
+        Returns:
+            What was recorded, what saves most first.
+        """
         if self.confidence not in self.stage.produce:
-            return
+            return ()
         kept = self._found(self._candidates(choices), reference)
         best: dict[tuple[Choice, ...], float] = {}
         for each in kept:
             best[each.chain] = min(each.saving, best.get(each.chain, each.saving))
         chains = sorted(best, key=best.__getitem__)[:MAX_CASCADES]
-        for each in kept:
-            if each.chain in chains:
-                self._record(each)
+        worth = sorted(
+            (each for each in kept if each.chain in chains), key=lambda each: each.saving
+        )
+        for each in worth:
+            self._record(each)
+        return tuple(self._cascade(each) for each in worth)
+
+    def _cascade(self, found: Found) -> Cascade:
+        """As a choice."""
+        *earlier, last = found.chain
+        return Cascade(
+            last.variant, last.knobs, last.batch, last.device, last.replicas, last.version,
+            tuple(earlier), found.thresholds, self.confidence,
+        )  # fmt: skip
 
     def _candidates(self, choices: Sequence[Choice]) -> list[Candidate]:
         """Those timed and scored, the cheapest first."""

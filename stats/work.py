@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain as chain_of
 from itertools import product, zip_longest
 
 from ..errors import RunError
 from ..ir.models import Metric
-from ..ir.physical import Choice
+from ..ir.physical import Cascade, Choice
 from ..ir.types import ROW
 from .blocks import Block
 from .cascading import CascadesMeasure
@@ -61,6 +62,7 @@ class Work:
         self.reference = {stage.step: stage.choice for stage in self.chain.stages}
         self.broken: set[tuple[str, Made]] = set()
         self.plans: dict[Plan, Series] = {}
+        self.cascades: dict[str, tuple[Cascade, ...]] = {}
         self._source = meter.scan(self.chain.scan).sort_by(ROW)
         self._batches: dict[tuple[str, Made], int] = {}
         self._truths: dict[int, Truth | None] = {}
@@ -289,7 +291,7 @@ class Work:
             return
         level = self.request.aim.confidence or self.strategy.confidence
         found = CascadesMeasure(self.measure, key, metric, base, confidence, level)
-        found.record(self.makers(key), self.reference)
+        self.cascades[key] = found.record(self.makers(key), self.reference)
 
     def _end_to_end(self, look: int) -> None:
         """Accuracy of complete assignments."""
@@ -303,13 +305,44 @@ class Work:
             plan = tuple((key, made(choice)) for key, choice in assignment.items())
             if plan in self.verdicts.plans_done:
                 continue
-            try:
-                self.plans[plan] = self.measure.accuracy(
-                    self.request.subject, assignment, metric, self._known_truth
-                )
-            except RunError as error:
-                self.meter.check()
-                self.notes.append(f"end to end: {text_of(assignment)}: {error.message}")
+            scored = self._scored(assignment, metric)
+            if scored is not None:
+                self.plans[plan] = scored
+        for assignment in self._cascaded():
+            self._scored(assignment, metric)
+
+    def _scored(self, assignment: Mapping[str, Choice], metric: Metric) -> Series | None:
+        """A complete assignment's accuracy; None where it cannot run, which is noted."""
+        try:
+            return self.measure.accuracy(
+                self.request.subject, assignment, metric, self._known_truth
+            )
+        except RunError as error:
+            self.meter.check()
+            self.notes.append(f"end to end: {text_of(assignment)}: {error.message}")
+            return None
+
+    def _cascaded(self) -> Iterator[Mapping[str, Choice]]:
+        """Complete assignments with one cascade: their answers are put together from known ones.
+
+        The cascades that save most first, as many as there are single assignments at most; none
+        with a choice that was stopped, which would have to be run on the rows it was spared.
+        """
+        open_ = {
+            key: [choice for choice in self.makers(key) if self.undecided(key, choice)]
+            for key in self.reference
+        }
+        left = MAX_ASSIGNMENTS
+        by_step = [[(key, each) for each in found] for key, found in self.cascades.items()]
+        for key, cascade in filter(None, chain_of.from_iterable(zip_longest(*by_step))):
+            if any((key, made(m)) in self.verdicts.choices for m in cascade.members):
+                continue
+            others = [[cascade] if other == key else open_[other] for other in self.reference]
+            if math.prod(map(len, others)) > left:
+                return
+            left -= math.prod(map(len, others))
+            for combination in product(*others):
+                yield dict(zip(self.reference, combination, strict=True))
 
     def _truth(self, block: Block) -> Truth | None:
         """What is right end to end on a block's rows."""

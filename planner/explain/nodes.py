@@ -12,7 +12,7 @@ from typing import assert_never, cast
 
 from ...cost.model import StageCost
 from ...ir.estimates import Estimate, weakest
-from ...ir.explain import ExplainNode, NodeActuals, QError
+from ...ir.explain import CascadeMember, ExplainNode, NodeActuals, QError
 from ...ir.node import parents
 from ...ir.physical import PhysicalNode, SqlResidual, SqlScan, SqlStep, Stage, StopAfter
 from ...ir.record import dataclass
@@ -193,11 +193,12 @@ def _stage(stage: Stage, identity: str, rows: Estimate | None, expected: Expecte
     source = ""
     if step is not None and step.run is not None:
         detail.append(f"runs on {step.run.value * 100:.3g} % of the source's rows")
+    member = None
     if step is not None and step.cascade is not None:
-        place = len(stage.escalation.thresholds) if stage.escalation is not None else 0
-        detail.append(_member_text(step.cascade, place))
-        whole = step.quality if place == len(step.cascade.thresholds) else None
-        step = replace(step.members[place], quality=whole)
+        member = _member(stage, step.cascade)
+        detail.append(_member_text(member))
+        whole = step.quality if member.threshold is None else None
+        step = replace(step.members[member.place], quality=whole)
     if step is not None:
         quality, source = step.quality, step.energy_source
         if expected.source_rows is not None:
@@ -206,19 +207,29 @@ def _stage(stage: Stage, identity: str, rows: Estimate | None, expected: Expecte
             energy = times(step.cost.energy, expected.source_rows) if step.cost.energy else None
     return ExplainNode(
         identity, "stage", stage.step, tuple(detail), stage.choice, rows, seconds, usd, quality,
-        energy=energy, energy_source=source, stale=expected.stale.get(stage.step),
+        energy=energy, energy_source=source, stale=expected.stale.get(stage.step), cascade=member,
     )  # fmt: skip
 
 
-def _member_text(cascade: CascadeStatistics, place: int) -> str:
-    """Which elements a member of a cascade gets, and which go on from it."""
-    text = "all elements"
-    if place:
-        share = cascade.reach[place - 1]
+def _member(stage: Stage, cascade: CascadeStatistics) -> CascadeMember:
+    """A stage's place in its cascade."""
+    place = 0 if stage.escalation is None else len(stage.escalation.thresholds)
+    return CascadeMember(
+        place,
+        len(cascade.members),
+        cascade.thresholds[place] if place < len(cascade.thresholds) else None,
+        cascade.reach[place - 1] if place else None,
+    )
+
+
+def _member_text(member: CascadeMember) -> str:
+    """Which elements it gets, and which go on from it."""
+    text, share = "all elements", member.reach
+    if share is not None:
         text = f"{quantity(share.value, 'share')} {interval(share, 'share')} of the elements"
         text += f" (n = {share.n:,})"
-    if place < len(cascade.thresholds):
-        text += f"; on where its confidence is below {cascade.thresholds[place]:.6g}"
+    if member.threshold is not None:
+        text += f"; on where its confidence is below {member.threshold:.6g}"
     return f"cascade: {text}"
 
 
