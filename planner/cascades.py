@@ -1,11 +1,11 @@
 """Cascades as options of a step: those measured, with batch sizes, on every device that has all.
 
 A cascade's members run on one device (our choice: a stage of the plan has one). Each runs at a
-batch size of its own; to keep options few, all run at the largest size measured that is not larger
-than the cascade's, which goes through the sizes of its first member, the one that all elements
-reach. With `stats.cascades.MAX_CASCADES` chains of at most five sets of thresholds, a step has at
-most thirty cascades per device and batch size; those no cheaper than their last member alone are
-left out here, too.
+batch size of its own, the largest measured that is not larger than the cascade's; to keep options
+few, that goes through the sizes 1, 4, 16, … and the largest of its first member, the one that all
+elements reach. With `stats.cascades.MAX_CASCADES` chains of at most four sets of thresholds, a step
+has at most sixteen cascades per device and batch size; what is no cheaper than the last member
+alone is left out here, too.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ def _sized(
     statistics: CascadeStatistics, members: Sequence[_Single], confidence: str
 ) -> Iterator[tuple[Cascade, CascadeCall]]:
     """One cascade on one device, at every batch size of its first member."""
+    largest = max(members[0])
     for batch in members[0]:
+        if batch != largest and batch.bit_length() % 2 == 0:
+            continue
         picked = [
             sizes[max((size for size in sizes if size <= batch), default=min(sizes))]
             for sizes in members
