@@ -324,6 +324,7 @@ def _profiled_step(session: Session, info: StepInfo, base: Mapping[str, Choice])
         base=base.get(info.key),
         given=info.given,
         instead_of=info.instead_of,
+        confidence=model.confidence if model is not None else None,
     )
 
 

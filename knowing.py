@@ -130,15 +130,15 @@ def stale_notes(
     session: Session, stages: Sequence[Stage], stale: Mapping[str, str]
 ) -> Iterator[str]:
     """What to run where statistics that a plan rests on may no longer hold."""
-    subjects: dict[str, list[str]] = {}
+    subjects: dict[str, dict[str, None]] = {}
     for stage in stages:
         if stage.step in stale:
-            subjects.setdefault(stage.context.split(".")[0], []).append(stage.step)
+            subjects.setdefault(stage.context.split(".")[0], {})[stage.step] = None
     for subject, found in subjects.items():
         kind = "PIPELINE" if session.catalog.pipeline(subject) is not None else "MODEL"
         yield (
-            f"statistics of {', '.join(found)} are stale ({stale[found[0]]}) and used all the "
-            f"same: run ANALYZE {kind} {subject} USING (…)"
+            f"statistics of {', '.join(found)} are stale ({stale[next(iter(found))]}) and used all "
+            f"the same: run ANALYZE {kind} {subject} USING (…)"
         )
 
 

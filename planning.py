@@ -239,7 +239,8 @@ class Run:
         session, query = self._planned.session, self._query
         catalog = session.catalog
         number = catalog.begin_run("query", self._planned.bound.text)
-        variants = {choice.variant for choice in query.chosen.choices.values()}
+        choices = query.chosen.choices.values()
+        variants = {member.variant for choice in choices for member in choice.members}
         made = made_of(session, number, variants)
         plan = catalog.record_plan(
             query.physical.fingerprint,
@@ -391,7 +392,8 @@ def _placed_here(session: Session, query: PlannedQuery) -> None:
     """
     devices = {device.name: device for device in session.devices()}
     variants = {variant.full_name: variant for variant in session.catalog.variants()}
-    for key, choice in query.chosen.choices.items():
+    placed = [(key, m) for key, c in query.chosen.choices.items() for m in c.members]
+    for key, choice in placed:
         why = misplaced(variants[choice.variant], devices[choice.device])
         if why is not None:
             raise RunError(

@@ -145,8 +145,9 @@ class Prover:
             [
                 text_of(chosen),
                 *(
-                    f"{key}@{choice.version}:{_artefact(self._session, choice.variant)}"
+                    f"{key}@{member.version}:{_artefact(self._session, member.variant)}"
                     for key, choice in sorted(chosen.items())
+                    for member in choice.members
                 ),
             ]
         )

@@ -17,6 +17,7 @@ from functools import cached_property
 from ..ir.estimates import Cost, Estimate
 from ..ir.models import Device, Variant
 from ..ir.record import dataclass
+from ..stats.cascades import CascadeStatistics
 from . import compose as formula
 from .compose import Lengths, positive, propagate, share
 from .curves import LEVELS, BatchCurve, batch_curve, quantile_at
@@ -32,7 +33,9 @@ class Call:
 
     `seconds` is the mean T(b); `quantiles` its measured (level, seconds); `tokens_usd` USD per
     element, None where a price is declared but token counts are unknown; `energy` J of one call,
-    `energy_source` the counter that told it, or POWER; `failure` the share of elements that fail.
+    `energy_source` the counter that told it, or POWER; `failure` the share of elements that fail;
+    `precision` and `recall` of answers that are TRUE or FALSE; `cascade` what is known of the
+    members together, of a `CascadeCall`.
     """
 
     variant: str
@@ -48,6 +51,9 @@ class Call:
     energy: Estimate | None = None
     energy_source: str = ""
     failure: Estimate | None = None
+    precision: Estimate | None = None
+    recall: Estimate | None = None
+    cascade: CascadeStatistics | None = None
 
     @property
     def fails(self) -> float:
@@ -66,6 +72,40 @@ class Call:
     def quantile(self, level: float) -> float:
         """Seconds of one call at a level."""
         return quantile_at(self.points, level)
+
+    def service_seconds(self, lengths: Lengths | None, level: float, run: float) -> float:
+        """A row's time at this call at a level; see `compose.service_seconds`."""
+        return formula.service_seconds(self.quantile, self.batch, lengths, level, run, self.fails)
+
+    def parts(self, flow: Flow) -> tuple[tuple[Call, Flow], ...]:
+        """A cascade's members in their places; else nothing."""
+        return ()
+
+    def service(self, flow: Flow, level: float) -> Estimate | None:
+        """The row's time at this call at `level`, with the quantiles' and the shares' intervals.
+
+        None where more rows fail than the level leaves out. Failures widen the interval where some
+        were seen: that none was seen on few rows would make every upper end infinite.
+        """
+        count = len(flow.run)
+        known = [level_ for level_, _ in self.quantiles]
+        seen = [self.failure] if self.failure is not None and self.fails > 0.0 else []
+
+        def seconds(v: Sequence[float]) -> float:
+            points = list(zip(known, v[count:], strict=False))
+            return formula.service_seconds(
+                lambda at: quantile_at(points, at),
+                self.batch,
+                flow.lengths,
+                level,
+                math.prod(v[:count]),
+                v[-1] if seen else 0.0,
+            )
+
+        parts = [*flow.run, *(estimate for _, estimate in self.quantiles), *seen]
+        if math.isinf(seconds([part.value for part in parts])):
+            return None
+        return positive(propagate(seconds, parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +140,8 @@ class StageCost:
     """A call in its place. `cost` is per source row; `busy` slot-seconds per source row.
 
     `service` is the row's time at the stage for each latency metric, at the composed level;
-    `factor` what it multiplies the plan's accuracy by, were it alone.
+    `factor` what it multiplies the plan's accuracy by, were it alone. A
+    cascade's has the `members`, in their places.
     """
 
     cost: Cost
@@ -111,6 +152,10 @@ class StageCost:
     run: Estimate | None
     quality: Estimate | None
     energy_source: str = ""
+    precision: Estimate | None = None
+    recall: Estimate | None = None
+    cascade: CascadeStatistics | None = None
+    members: tuple[StageCost, ...] = ()
 
 
 class CostModel:
@@ -156,6 +201,8 @@ class CostModel:
         load = stats.load(context, variant, knobs, device)
         quality = stats.quality(context, variant, knobs)
         energies = self._energies(context, variant, knobs, where, means)
+        precision = stats.detection(context, variant, knobs, "precision")
+        recall = stats.detection(context, variant, knobs, "recall")
         found = []
         for size, seconds in zip(means.batches, means.seconds, strict=True):
             points = tuple(
@@ -168,6 +215,7 @@ class CostModel:
                     variant, knobs, size, where, seconds, points, tokens, memory, load, quality,
                     *energies[size],
                     stats.failure(context, variant, knobs, device, size),
+                    precision, recall,
                 )
             )  # fmt: skip
         return tuple(found)
@@ -292,7 +340,7 @@ def stage_cost(
     service = {
         name: estimate
         for name, level in levels.items()
-        if call.points and (estimate := _service(call, flow, level)) is not None
+        if call.points and (estimate := call.service(flow, level)) is not None
     }
     run = share(propagate(math.prod, flow.run)) if flow.run else None
     accuracy = None
@@ -319,6 +367,10 @@ def stage_cost(
         run,
         quality,
         call.energy_source,
+        call.precision,
+        call.recall,
+        call.cascade,
+        tuple(stage_cost(member, place, levels) for member, place in call.parts(flow)),
     )
 
 
@@ -341,30 +393,3 @@ def _inverse(busy: Estimate) -> Estimate | None:
         return None
     high = math.inf if busy.low <= 0.0 else 1.0 / busy.low
     return Estimate(1.0 / busy.value, 1.0 / busy.high, high, busy.n, "modelled", busy.at)
-
-
-def _service(call: Call, flow: Flow, level: float) -> Estimate | None:
-    """The row's time at this stage at `level`, with the quantiles' and the shares' intervals.
-
-    None where more rows fail than the level leaves out. Failures widen the interval where some were
-    seen: that none was seen on few rows would make every upper end infinite.
-    """
-    count = len(flow.run)
-    known = [level_ for level_, _ in call.quantiles]
-    seen = [call.failure] if call.failure is not None and call.fails > 0.0 else []
-
-    def seconds(v: Sequence[float]) -> float:
-        points = list(zip(known, v[count:], strict=False))
-        return formula.service_seconds(
-            lambda at: quantile_at(points, at),
-            call.batch,
-            flow.lengths,
-            level,
-            math.prod(v[:count]),
-            v[-1] if seen else 0.0,
-        )
-
-    parts = [*flow.run, *(estimate for _, estimate in call.quantiles), *seen]
-    if math.isinf(seconds([part.value for part in parts])):
-        return None
-    return positive(propagate(seconds, parts))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from ..ir.estimates import Estimate
+from ..stats.cascades import CascadeStatistics
 from ..stats.dependence import JointErrors
 
 Given = tuple[str, str, str]
@@ -34,6 +35,10 @@ class StatsProvider(Protocol):
         """Share of right elements where it ran; `given` falls back to the unconditional one."""
         ...
 
+    def detection(self, context: str, variant: str, knobs: str, metric: str) -> Estimate | None:
+        """Precision or recall of a choice, which `metric` says."""
+        ...
+
     def row_quality(self, context: str, variant: str, knobs: str) -> Estimate | None:
         """Share of rows it gets right, measured beside joint errors."""
         ...
@@ -44,6 +49,10 @@ class StatsProvider(Protocol):
 
     def joint(self, first: Given, second: Given) -> JointErrors | None:
         """How two choices, of an earlier and a later step, err together."""
+        ...
+
+    def cascades(self, context: str, model: str) -> tuple[CascadeStatistics, ...]:
+        """The cascades measured of a step, else of its model."""
         ...
 
     def failure(

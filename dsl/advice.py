@@ -1,6 +1,7 @@
 """Plan advice: the text that EXPLAIN prints and takes back.
 
     VARIANT(classify forest trees=500) BATCH(classify 64) DEVICE(classify cpu)
+    CASCADE(classify tiny 0.93 forest trees=500) BATCH(classify 512 64)
 
 The first word inside the brackets names a step: its context (`read_amount.digits`) or a unique
 suffix of it (`digits`). Which step that is, the planner decides; here is only the syntax.
@@ -15,16 +16,24 @@ from ..ir.record import dataclass
 from .diagnostics import nearest
 from .problems import one_of, problem
 
-KINDS = ("VARIANT", "BATCH", "DEVICE")
+KINDS = ("VARIANT", "CASCADE", "BATCH", "DEVICE")
 
 _VALUE = r"'(?:[^']|'')*'|[^\s()',]+"
 _ITEM = re.compile(rf"\s*(?P<kind>\w+)\s*\((?P<inside>(?:{_VALUE}|[\s,])*)\)", re.DOTALL)
 _WORD = re.compile(rf"(?P<knob>[\w$]+)\s*:?=\s*(?P<setting>{_VALUE})|(?P<word>{_VALUE})")
 
 
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+_CASCADE = re.compile(r"vk*(?:t?vk*)+")
+"""A cascade's words by kind: variants, their knobs, thresholds between them (or any threshold)."""
+
+
 @dataclass(frozen=True)
 class AdviceRef:
-    """One item of an advice string: `VARIANT(step name [knob=value …])`, `BATCH(step n)`, …."""
+    """One item of an advice string: `VARIANT(step name [knob=value …])`, `BATCH(step n)`, ….
+
+    `values` are the words after the step, knobs as `knob=value`.
+    """
 
     kind: str
     step: str
@@ -73,12 +82,32 @@ def _item(found: re.Match[str], offset: int) -> AdviceRef:
     plain = [word for word in words if "=" not in word]
     wanted = {
         "VARIANT": "a step, a variant and its knobs: VARIANT(step name knob=value)",
-        "BATCH": "a step and a batch size: BATCH(step 64)",
+        "CASCADE": "a step, variants and the thresholds between them: CASCADE(step tiny 0.93 big)",
+        "BATCH": "a step and a batch size, or one for each member of a cascade: BATCH(step 64)",
         "DEVICE": "a step and a device: DEVICE(step cpu)",
     }[kind]
-    right = len(plain) == 2 and words[:2] == plain and (kind == "VARIANT" or len(words) == 2)
-    if right and kind == "BATCH":
-        right = plain[1].isdecimal() and int(plain[1]) > 0
-    if not right:
+    if not _reads(kind, words, plain):
         raise problem("OC0112", f"{kind} takes {wanted}", span=span, label="cannot be read")
     return AdviceRef(kind, words[0], tuple(words[1:]), found.group().strip())
+
+
+def _reads(kind: str, words: list[str], plain: list[str]) -> bool:
+    """Are these the words of such an item? The first names the step; `plain` are not knobs."""
+    if len(plain) < 2 or words[:2] != plain[:2]:
+        return False
+    match kind:
+        case "VARIANT":
+            return len(plain) == 2
+        case "CASCADE":
+            return _CASCADE.fullmatch("".join(map(_kind, words[1:]))) is not None
+        case "BATCH":
+            return words == plain and all(w.isdecimal() and int(w) > 0 for w in plain[1:])
+        case _:
+            return len(words) == 2
+
+
+def _kind(word: str) -> str:
+    """`k`nob, `t`hreshold or `v`ariant."""
+    if "=" in word:
+        return "k"
+    return "t" if _NUMBER.fullmatch(word) else "v"

@@ -26,7 +26,7 @@ from .environment import Environment, Failure
 from .failures import cancelled, row_failed
 from .relational import StepWorker, only_selects, scan, stop_after
 from .residual import Shared, Spool, residual
-from .service import ServiceTimes, joint
+from .service import ServiceTimes, by_step
 from .stages import StageWorker
 from .state import RowsFailed, RunState, derived_columns, finishing_nodes
 
@@ -122,14 +122,13 @@ class Execution:
         """How long single rows took at the stages, waiting left out."""
         meters = self._state.telemetry.stages
         stages = tuple(stage for stage in self._plan.stages if stage in meters)
+        groups: dict[str, list[int]] = {}
+        for place, stage in enumerate(stages):
+            groups.setdefault(stage.step, []).append(place)
         samples = [meters[stage].service for stage in stages]
         sources = {_source(stage) for stage in stages}
         same = len(sources) == 1 and None not in sources
-        return ServiceTimes(
-            tuple(stage.step for stage in stages),
-            joint(samples) if same else None,
-            tuple(sample.seconds for sample in samples),
-        )
+        return ServiceTimes(tuple(groups), *by_step(samples, list(groups.values()), same=same))
 
     @property
     def rows_done(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,13 +73,17 @@ def merged(
     found = reused.found
     if found is None:
         return [list(columns)], moved
-    order = np.empty(len(reused.keys), np.int64)
-    order[found.positions] = np.arange(len(found.positions))
-    order[called] = len(found.positions) + np.arange(len(called))
+    return [interleaved(found.positions, found.outputs, called, columns)], moved
+
+
+def interleaved(
+    positions: Rows, known: Sequence[pa.Array], called: Rows, computed: Sequence[Column]
+) -> list[Column]:
+    """Columns of `n` elements, from those known at `positions` and those computed at `called`."""
+    order = np.empty(len(positions) + len(called), np.int64)
+    order[positions] = np.arange(len(positions))
+    order[called] = len(positions) + np.arange(len(called))
     indices = pa.array(order)
     return [
-        [
-            pa.concat_arrays([old, new]).take(indices)
-            for old, new in zip(found.outputs, columns, strict=True)
-        ]
-    ], moved
+        pa.concat_arrays([old, new]).take(indices) for old, new in zip(known, computed, strict=True)
+    ]

@@ -98,6 +98,26 @@ def joint(samples: Sequence[ServiceSample]) -> NDArray[np.float64]:
     return found
 
 
+def by_step(
+    samples: Sequence[ServiceSample], steps: Sequence[Sequence[int]], *, same: bool
+) -> tuple[NDArray[np.float64] | None, tuple[Seconds, ...]]:
+    """`ServiceTimes.together` and `.alone`: of several stages of one step (a cascade's) their sum.
+
+    `steps` are positions among the samples; `same`: all stages see the same rows.
+    """
+    together = None
+    if same:
+        times = joint(samples)
+        together = np.stack([times[:, list(places)].sum(axis=1) for places in steps], axis=1)
+    alone = tuple(
+        samples[places[0]].seconds
+        if len(places) == 1
+        else joint([samples[place] for place in places]).sum(axis=1)
+        for places in steps
+    )
+    return together, alone
+
+
 def row_seconds(
     elements: Elements,
     positions: Rows,

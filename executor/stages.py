@@ -21,6 +21,7 @@ from .channels import Stream
 from .chunks import Chunk, ChunkSizer, Mask, join_batches, with_nulls
 from .elements import Elements, elements_of
 from .environment import Failure
+from .escalation import Escalated, escalate
 from .failures import TimeoutReason
 from .lanes import Lane, WideLane, lane_for
 from .reuse import Reuse, merged, reuse
@@ -43,6 +44,7 @@ class Waiting:
 
     chunk: Chunk
     elements: Elements
+    escalated: Escalated | None = None
     reused: Reuse | None = None
     taken: int = 0
     done: int = 0
@@ -137,20 +139,27 @@ class StageWorker:
     def _admit(self, chunk: Chunk, elements: Elements) -> None:
         meter = self._meter
         meter.rows_in += len(chunk)
+        escalated = escalate(self._stage, chunk, elements)
+        if escalated is None:
+            self._note_inputs(elements)
+        reused = None
+        if self._cache is not None:
+            reused = reuse(elements, self._cache)
+            meter.cache_hits = (meter.cache_hits or 0) + reused.hits
+        self._waiting.append(Waiting(chunk, elements, escalated, reused))
+        self._buffered += elements.count
+        self._waiting_rows += len(chunk)
+        self._waiting_bytes += chunk.batch.nbytes
+
+    def _note_inputs(self, elements: Elements) -> None:
+        """Count what comes to the call; of a cascade its first member sees it."""
+        meter = self._meter
         meter.when_rows += elements.when_rows
         meter.when_true += elements.when_true
         if self._stage.lists is not None:
             lengths, counts = np.unique(elements.lengths, return_counts=True)
             for length, count in zip(lengths.tolist(), counts.tolist(), strict=True):
                 meter.lengths[length] += count
-        reused = None
-        if self._cache is not None:
-            reused = reuse(elements, self._cache)
-            meter.cache_hits = (meter.cache_hits or 0) + reused.hits
-        self._waiting.append(Waiting(chunk, elements, reused))
-        self._buffered += elements.count
-        self._waiting_rows += len(chunk)
-        self._waiting_bytes += chunk.batch.nbytes
 
     def _too_much_waits(self) -> bool:
         return self._waiting_rows > MAX_WAITING_ROWS or self._waiting_bytes > MAX_WAITING_BYTES
@@ -238,6 +247,9 @@ class StageWorker:
         drawn = sample.drawn(rows)
         if len(drawn):
             called = None if waiting.reused is None else waiting.reused.called
+            if waiting.escalated is not None:
+                mine = waiting.escalated.called
+                called = mine if called is None else mine[called]
             batch = max(1, self._stage.choice.batch)
             times = row_seconds(waiting.elements, drawn, waiting.answered, batch, called)
             sample.add(rows[drawn], times)
@@ -254,6 +266,8 @@ class StageWorker:
                 failed,
                 first_only=self._state.on_error == "fail",
             )
+        if waiting.escalated is not None:
+            answers, failed = waiting.escalated.merged(answers, self._values, failed)
         outputs = elements.outputs(answers, self._types)
         batch = _append(chunk.batch, self._stage, self._types, outputs)
         reasons = dict(elements.failed)

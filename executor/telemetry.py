@@ -320,7 +320,7 @@ def _of_stage(stage: Stage, meter: StageMeter, at: datetime) -> list[Observation
         for name, q in (("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99)):
             seen = quantile_interval(meter.latencies, q)
             found.append(measured("latency", name, seen, batch=choice.batch))
-    if meter.elements:
+    if meter.elements and stage.escalation is None:  # unsure elements stand for no others
         n = meter.elements
         share = meter.failed_elements / n
         ends = wilson(meter.failed_elements, n)

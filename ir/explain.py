@@ -52,6 +52,20 @@ class QError:
 
 
 @dataclass(frozen=True)
+class CascadeMember:
+    """A call's place in a cascade: the `place`-th of `members`, counted from 0.
+
+    It gets the share `reach` of the elements (None: all of them), and what it is less sure of than
+    `threshold` goes on to the next (None: it is the last).
+    """
+
+    place: int
+    members: int
+    threshold: float | None
+    reach: Estimate | None
+
+
+@dataclass(frozen=True)
 class ExplainNode:
     """One node of the plan; `id` is unique, a shared node is listed once and referred to by id.
 
@@ -81,6 +95,7 @@ class ExplainNode:
     energy_source: str = ""
     q_energy: QError | None = None
     stale: str | None = None
+    cascade: CascadeMember | None = None
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,76 @@ class Choice(Value):
     replicas: int = 1
     version: int = 1
 
+    @property
+    def members(self) -> tuple[Choice, ...]:
+        """The choices that run: itself, or a cascade's."""
+        return (self,)
+
+    @property
+    def made(self) -> tuple[str, str]:
+        """What decides its answers: variant and knobs text."""
+        return self.variant, knobs_text(self.knobs)
+
     def __str__(self) -> str:
         knobs = f" ({knobs_text(self.knobs)})" if self.knobs else ""
         return f"{self.variant}{knobs}, batch {self.batch}, {self.device}"
+
+
+class Cascade(Choice):
+    """A cheap choice first, and the next one for the elements that it is unsure of.
+
+    `earlier` are the members before the last, cheapest first; what `Choice` has is the last
+    member's. An element goes on from `earlier[i]` where its output `confidence` is below
+    `thresholds[i]`, or unknown.
+    """
+
+    earlier: tuple[Choice, ...] = ()
+    thresholds: tuple[float, ...] = ()
+    confidence: str = ""
+
+    @property
+    def last(self) -> Choice:
+        """The member that answers what all others are unsure of."""
+        return Choice(
+            self.variant, self.knobs, self.batch, self.device, self.replicas, self.version
+        )
+
+    @property
+    def members(self) -> tuple[Choice, ...]:
+        """All of them, in the order in which they run."""
+        return (*self.earlier, self.last)
+
+    @property
+    def made(self) -> tuple[str, str]:
+        """The path through its members, as assignment texts have it, and the last one's knobs.
+
+        `m.tiny();0.93=m.mlp`: every member stands behind a `=` and before a bracket.
+        """
+        path, lead = "", ""
+        for member, threshold in zip(self.earlier, self.thresholds, strict=True):
+            path += "{}{}({});".format(lead, *member.made)
+            lead = f"{threshold!r}="
+        return f"{path}{lead}{self.variant}", knobs_text(self.knobs)
+
+    def __str__(self) -> str:
+        parts = [
+            f"{member} below {threshold:g} then"
+            for member, threshold in zip(self.earlier, self.thresholds, strict=True)
+        ]
+        return " ".join([*parts, str(self.last)])
+
+
+class Escalation(Value):
+    """Which elements a later member of a cascade gets, and what answers the others.
+
+    Those that all members before are unsure of: each one's confidence (an input column) is below
+    its threshold, NULL or NaN. The others keep the answers so far, in the input columns `answers`,
+    pairwise with the outputs; outputs beyond them are NULL there.
+    """
+
+    confidences: tuple[str, ...]
+    thresholds: tuple[float, ...]
+    answers: tuple[str, ...]
 
 
 class SqlScan(Node):
@@ -60,7 +127,8 @@ class Stage(Node):
     `args` name input columns holding the arguments; `when` names a BOOLEAN input column (NULL is
     false). The outputs are added behind the input's columns; `produce` are the model's output
     names, pairwise with `outputs` (pruned outputs are not there). `step` is the stable name of the
-    call in this plan (its first output column's step), used in EXPLAIN and ADVICE.
+    call in this plan (its first output column's step), used in EXPLAIN and ADVICE. A cascade is a
+    chain of stages of one `step`, a member each; `escalation` says what comes to the later ones.
     """
 
     input: PhysicalNode
@@ -73,6 +141,7 @@ class Stage(Node):
     choice: Choice
     lists: tuple[bool, ...] | None = None
     when: str | None = None
+    escalation: Escalation | None = None
 
     @property
     def schema(self) -> Schema:

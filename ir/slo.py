@@ -10,14 +10,17 @@ LOWER_IS_BETTER = frozenset(
         "energy", "total_energy", "co2", "memory", "wall",
     }
 )  # fmt: skip
-HIGHER_IS_BETTER = frozenset({"accuracy", "throughput"})
+OF_ANSWERS = frozenset({"accuracy", "precision", "recall"})
+"""Shares of answers; precision and recall are of one model that answers TRUE or FALSE."""
+HIGHER_IS_BETTER = frozenset({*OF_ANSWERS, "throughput"})
 METRICS = LOWER_IS_BETTER | HIGHER_IS_BETTER
 """Built-in metrics; a user-defined one is written `custom('name')`."""
 
 UNITS = {
     "cost": "USD", "total_cost": "USD", "latency_p50": "s", "latency_p95": "s",
     "latency_p99": "s", "ttft_p95": "s", "tpot_p95": "s", "energy": "J", "total_energy": "J",
-    "co2": "g", "memory": "B", "wall": "s", "accuracy": "", "throughput": "/s",
+    "co2": "g", "memory": "B", "wall": "s", "accuracy": "", "precision": "",
+    "recall": "", "throughput": "/s",
 }  # fmt: skip
 """The base unit of each metric, in which `Constraint.limit` stands."""
 

@@ -13,23 +13,23 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from ..ir.models import Scalar, scalar_text
-from ..ir.physical import Choice
+from ..ir.physical import Cascade, Choice
 from ..ir.record import dataclass
-from .explain.advice import matching_keys
+from .explain.advice import cascade_words, matching_keys
 from .problem import Allow, PlanProblem
 from .steps import StepInfo
 
 Outcome = Literal["matched", "not matched", "impossible"]
-_ORDER = ("VARIANT", "DEVICE", "BATCH")
+_ORDER = ("VARIANT", "CASCADE", "DEVICE", "BATCH")
 """Items are applied in this order: batch sizes are measured per variant and device."""
 
 
 class Item(Protocol):
-    """An item as it was read: `VARIANT`, `BATCH` or `DEVICE`, a step, and what it asks for."""
+    """An item as it was read: its kind, a step, and what it asks for."""
 
     @property
     def kind(self) -> str:
-        """`VARIANT`, `BATCH` or `DEVICE`."""
+        """`VARIANT`, `CASCADE`, `BATCH` or `DEVICE`."""
         ...
 
     @property
@@ -39,7 +39,9 @@ class Item(Protocol):
 
     @property
     def values(self) -> tuple[str, ...]:
-        """A variant and `knob=value` items, a batch size, or a device."""
+        """A variant and `knob=value` items, such members of a cascade with thresholds between them,
+        batch sizes, or a device.
+        """
         ...
 
     @property
@@ -122,19 +124,53 @@ def narrow(
 
 def fits(choice: Choice, item: Item) -> bool:
     """Does a choice agree with an item? Knobs that the item does not name may be anything."""
-    first, *rest = item.values
     match item.kind:
         case "VARIANT":
-            knobs = dict(choice.knobs)
-            named = (text.partition("=") for text in rest)
-            return names_variant(choice.variant, first) and all(
-                name.strip(" :") in knobs and same_value(knobs[name.strip(" :")], value.strip())
-                for name, _, value in named
-            )
+            return not isinstance(choice, Cascade) and _is_variant(choice, item.values)
+        case "CASCADE":
+            return isinstance(choice, Cascade) and _is_cascade(choice, item.values)
         case "BATCH":
-            return first.isdecimal() and choice.batch == int(first)
+            sizes = [str(member.batch) for member in choice.members]
+            return sizes[: len(item.values)] == [*item.values]
         case _:
-            return choice.device == first
+            return choice.device == item.values[0]
+
+
+def _is_variant(choice: Choice, words: Sequence[str]) -> bool:
+    """Is it the variant the first word names, with the knobs that the others do?"""
+    first, *rest = words
+    knobs = dict(choice.knobs)
+    named = (text.partition("=") for text in rest)
+    return names_variant(choice.variant, first) and all(
+        name.strip(" :") in knobs and same_value(knobs[name.strip(" :")], value.strip())
+        for name, _, value in named
+    )
+
+
+def _is_cascade(choice: Cascade, words: Sequence[str]) -> bool:
+    """Are its members and thresholds those named? A threshold left out may be any."""
+    members: list[list[str]] = []
+    thresholds: dict[int, str] = {}
+    for word in words:
+        if "=" in word:
+            members[-1].append(word)
+        elif _is_number(word):
+            thresholds[len(members) - 1] = word
+        else:
+            members.append([word])
+    return len(members) == len(choice.members) and all(
+        (place not in thresholds or float(thresholds[place]) == choice.thresholds[place])
+        and _is_variant(member, named)
+        for place, (member, named) in enumerate(zip(choice.members, members, strict=True))
+    )
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def names_variant(full_name: str, text: str) -> bool:
@@ -173,7 +209,25 @@ def _why(key: str, item: Item, left: Sequence[Choice], excluded: Excluded) -> st
             full = first if "." in first else f"{model}.{first}"
             return excluded(key, full) or f"{key} has no variant {full}"
         case "BATCH":
-            sizes = sorted({choice.batch for choice in left})
+            sizes = sorted({choice.members[0].batch for choice in left})
             return f"measured batch sizes are {', '.join(map(str, sizes))}"
+        case "CASCADE":
+            return _why_no_cascade(key, item, [c for c in left if isinstance(c, Cascade)])
         case _:
             return f"it can run on {', '.join(sorted({choice.device for choice in left}))}"
+
+
+def _why_no_cascade(key: str, item: Item, left: Sequence[Cascade]) -> str:
+    """Which thresholds there are of these members, else which members, else why there are none."""
+    if not left:
+        return (
+            f"no cascade is measured of {key}: ANALYZE measures those that pay, of models with "
+            "QUALITY and CONFIDENCE"
+        )
+    members = [word for word in item.values if not _is_number(word)]
+    same = [choice for choice in left if _is_cascade(choice, members)]
+    known = dict.fromkeys(
+        cascade_words(choice) if same else ", ".join(m.variant for m in choice.members)
+        for choice in same or left
+    )
+    return f"those measured are {'; '.join(known)}"

@@ -136,7 +136,7 @@ def _limiting(problem: PlanProblem, constraint: Constraint) -> tuple[str, ...]:
         for choice, call in zip(stage.choices, stage.calls, strict=True):
             if call.quality is not None:
                 known = best.get(stage.step.key, (0.0, ""))
-                best[stage.step.key] = max(known, (call.quality.value, choice.variant))
+                best[stage.step.key] = max(known, (call.quality.value, choice.made[0]))
     if not best:
         return ()
     key = min(best, key=lambda step: best[step][0])

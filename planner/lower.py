@@ -32,10 +32,12 @@ from ..ir.logical import (
     each_of,
     model_call,
 )
-from ..ir.models import Model
+from ..ir.models import Model, output_field
 from ..ir.node import parents
 from ..ir.physical import (
+    Cascade,
     Choice,
+    Escalation,
     PhysicalNode,
     PhysicalPlan,
     SqlResidual,
@@ -45,7 +47,7 @@ from ..ir.physical import (
     StopAfter,
 )
 from ..ir.record import dataclass
-from ..ir.types import FAILED, ROW, NamedExpr, Schema, SqlExpr, column, field_named, names
+from ..ir.types import FAILED, ROW, Field, NamedExpr, Schema, SqlExpr, column, field_named, names
 from . import sql as text
 from .columns import demand, is_column, passed
 from .steps import keys
@@ -230,8 +232,35 @@ class _Lowering:
             lists=lists,
             when=when[0].name if when else None,
         )
+        stage = self.cascade(stage)
         wanted = self.wanted(node)
         return stage if stage.schema == wanted else SqlStep(stage, _through(wanted))
+
+    def cascade(self, stage: Stage) -> Stage:
+        """A stage for every member of a cascade, the answers so far under names of their own.
+
+        All but the last add their confidence, whether anybody else reads it or not.
+        """
+        choice = stage.choice
+        if not isinstance(choice, Cascade):
+            return stage
+        kind = output_field(self.models[stage.model], choice.confidence).type
+        kind = f"{kind}[]" if stage.lists is not None else kind
+        below, escalation = stage.input, None
+        confidences: tuple[str, ...] = ()
+        for place, member in enumerate(choice.earlier):
+            answers = tuple(Field(f"{f.name}#{place}", f.type) for f in stage.outputs)
+            sure = Field(f"{stage.step}.sure#{place}", kind)
+            below = stage.replace(
+                input=below,
+                outputs=(*answers, sure),
+                produce=(*stage.produce, choice.confidence),
+                choice=member,
+                escalation=escalation,
+            )
+            confidences += (sure.name,)
+            escalation = Escalation(confidences, choice.thresholds[: place + 1], names(answers))
+        return stage.replace(input=below, choice=choice.last, escalation=escalation)
 
 
 def _arguments(

@@ -15,7 +15,7 @@ from ..errors import PlanError
 from ..ir.estimates import Estimate
 from ..ir.models import Device
 from ..ir.record import dataclass
-from ..ir.slo import HIGHER_IS_BETTER, Constraint, Slo
+from ..ir.slo import HIGHER_IS_BETTER, OF_ANSWERS, Constraint, Slo
 from .search.table import Goal, Limit, Scale, StageTable
 
 PLANNED = frozenset(
@@ -50,7 +50,8 @@ def needs_of(slo: Slo, rows: Estimate | None) -> Needs:
         PlanError: a metric or a direction that cannot be planned, or a total without row count.
     """
     for constraint in slo.constraints:
-        _check(constraint.metric, rows)
+        if constraint.model is None or constraint.metric not in OF_ANSWERS:
+            _check(constraint.metric, rows)
         lower = constraint.metric not in HIGHER_IS_BETTER
         if (constraint.operator == "<=") != lower:
             raise PlanError(
@@ -59,7 +60,7 @@ def needs_of(slo: Slo, rows: Estimate | None) -> Needs:
                 hint=f"write {constraint.metric} {'<=' if lower else '>='} …",
             )
         if constraint.model is not None and constraint.metric not in {
-            "accuracy", "cost", "energy", "co2", *LATENCY_LEVELS,
+            *OF_ANSWERS, "cost", "energy", "co2", *LATENCY_LEVELS,
         }:  # fmt: skip
             raise PlanError(
                 f"{constraint.metric} cannot be constrained for one model", code="OC0311"
@@ -130,7 +131,7 @@ def limits_of(
     """Every constraint that options alone do not settle, and the devices' memory."""
     found = []
     for place, constraint in enumerate(slo.constraints):
-        if constraint.model is not None and constraint.metric in {"accuracy", *LATENCY_LEVELS}:
+        if constraint.model is not None and constraint.metric in {*OF_ANSWERS, *LATENCY_LEVELS}:
             continue
         terms = dims_of(constraint.metric, devices, tables)
         if constraint.model is not None:

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 
-from ..cost.compose import service_seconds, stage_level
+from ..cost.compose import stage_level
 from ..cost.model import LATENCY_LEVELS, Call, CostModel, Unplannable
 from ..errors import PlanError
 from ..ir.models import Device, Knobs, Model, Variant, knobs_text
 from ..ir.physical import Choice
 from ..ir.record import dataclass
 from ..ir.slo import Slo
+from ..stats.cascades import BOUNDED
+from .cascades import cascades
 from .explain.numbers import quantity, unit_of
 from .objectives import Needs, asked_levels
 from .stage_plan import NEVER_SECONDS, StagePlan
@@ -89,9 +91,13 @@ class Gather:
         self.notes: list[str] = []
 
     def options(
-        self, info: StepInfo, variants: Iterable[Variant], devices: Sequence[Device]
+        self,
+        info: StepInfo,
+        variants: Iterable[Variant],
+        devices: Sequence[Device],
+        confidence: str | None = None,
     ) -> list[tuple[Choice, Call]]:
-        """Every plannable choice of a step."""
+        """Every plannable choice of a step; cascades where its model has that `confidence`."""
         found: list[tuple[Choice, Call]] = []
         for variant in variants:
             if variant.full_name in self.unavailable:
@@ -100,7 +106,19 @@ class Gather:
                 continue
             for knobs in settings_of(variant):
                 found.extend(self._of_setting(info, variant, knobs, devices))
-        return found
+        if confidence is not None:
+            measured = self.model.stats.cascades(info.context, info.model)
+            found += list(cascades(measured, found, confidence))
+        return [option for option in found if self._allowed(info, option[0])]
+
+    def _allowed(self, info: StepInfo, choice: Choice) -> bool:
+        """Is it not ruled out from outside? Members of a cascade may be: it is asked for whole."""
+        reason = None if self.allow is None else self.allow(info, choice)
+        if reason is None:
+            return True
+        variant, knobs, device, batch = choice.made[0], choice.knobs, choice.device, choice.batch
+        self._exclude(info, variant, knobs, device, batch, "advice", reason)
+        return False
 
     def _of_setting(
         self, info: StepInfo, variant: Variant, knobs: Knobs, devices: Sequence[Device]
@@ -132,10 +150,6 @@ class Gather:
 
     def _unfit(self, info: StepInfo, choice: Choice, call: Call) -> tuple[str, str]:
         """Why this choice cannot be planned: ('', '') where it can."""
-        if self.allow is not None:
-            reason = self.allow(info, choice)
-            if reason is not None:
-                return "advice", reason
         if call.fails > 0.0:
             share = f"{choice.variant} failed on {call.fails:.2%} of the elements measured"
             if self.steady:
@@ -166,7 +180,7 @@ class Gather:
                 if code:
                     changed = True
                     self._exclude(
-                        stage.step, choice.variant, choice.knobs, choice.device, choice.batch,
+                        stage.step, choice.made[0], choice.knobs, choice.device, choice.batch,
                         code, reason,
                     )  # fmt: skip
                 else:
@@ -198,13 +212,11 @@ class Gather:
         for constraint in self.slo.constraints:
             if constraint.model != stage.step.model:
                 continue
-            if constraint.metric == "accuracy":
-                value = None if call.quality is None else call.quality.value
+            if constraint.metric in BOUNDED:
+                value = _assured(call, constraint.metric)
             elif constraint.metric in LATENCY_LEVELS:
                 level = LATENCY_LEVELS[constraint.metric]
-                value = service_seconds(
-                    call.quantile, call.batch, stage.lengths, level, 1.0, call.fails
-                )
+                value = call.service_seconds(stage.lengths, level, 1.0)
             else:
                 continue
             soft = (constraint.soft or 0.0) * constraint.limit
@@ -232,6 +244,18 @@ class Gather:
         reason: str,
     ) -> None:
         self.excluded.append(Excluded(info.key, variant, knobs, device, batch, code, reason))
+
+
+def _assured(call: Call, metric: str) -> float | None:
+    """The accuracy, precision or recall that a limit on one model is held against.
+
+    Of a cascade the one-sided bound: the limit picks the threshold, and what was picked by a number
+    cannot be judged by it. Of all else the point estimate, as everywhere without AT CONFIDENCE.
+    """
+    known = call.quality if metric == "accuracy" else getattr(call, metric)
+    if call.cascade is not None:
+        known = call.cascade.bounds.get(metric)
+    return None if known is None else float(known.value)
 
 
 def analyze_text(info: StepInfo) -> str:

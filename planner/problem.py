@@ -146,7 +146,10 @@ def build_problem(
     needs = needs_of(slo, rows)
     model = CostModel(stats, {d.name: d for d in devices}, _by_name(variants))
     gather = Gather(model, needs, slo, unavailable or {}, allow, steady=steady)
-    calls = [gather.options(info, variants.get(info.model, ()), devices) for info in infos]
+    calls = [
+        gather.options(info, variants.get(info.model, ()), devices, models[info.model].confidence)
+        for info in infos
+    ]
     for info, found in zip(infos, calls, strict=True):
         if not found:
             raise nothing_left(info, gather)
@@ -216,32 +219,35 @@ def _end_to_end(
     if len(subjects) != 1:
         return {}
     order = sorted(range(len(stages)), key=keys.__getitem__)
+    labels = [stage.class_texts for stage in stages]
     found: dict[Assignment, Mapping[str, Estimate]] = {}
     for text, metrics in stats.end_to_end(subjects.pop()).items():
-        classes = _classes_of(text, stages, order)
+        classes = _classes_of(text, keys, labels, order)
         if classes is not None:
             found[classes] = metrics
     return found
 
 
-def _classes_of(text: str, stages: Sequence[StagePlan], order: Sequence[int]) -> Assignment | None:
+def _classes_of(
+    text: str, keys: Sequence[str], labels: Sequence[Sequence[str]], order: Sequence[int]
+) -> Assignment | None:
     """The classes an assignment text names, if it names exactly this plan's steps.
 
     Texts may hold `;` inside quotes, so classes are matched one after the other, longest first.
     """
-    classes = [0] * len(stages)
+    classes = [0] * len(keys)
     rest = text
     for at, place in enumerate(order):
-        stage = stages[place]
+        key, mine = keys[place], labels[place]
         best = -1
-        for cls, label in enumerate(stage.class_texts):
-            head = f"{stage.step.key}={label}" + (";" if at < len(order) - 1 else "")
-            if rest.startswith(head) and (best < 0 or len(label) > len(stage.class_texts[best])):
+        for cls, label in enumerate(mine):
+            head = f"{key}={label}" + (";" if at < len(order) - 1 else "")
+            if rest.startswith(head) and (best < 0 or len(label) > len(mine[best])):
                 best = cls
         if best < 0:
             return None
         classes[place] = best
-        rest = rest[len(f"{stage.step.key}={stage.class_texts[best]};") :]
+        rest = rest[len(f"{key}={mine[best]};") :]
     return tuple(classes) if not rest else None
 
 

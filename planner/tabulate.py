@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from ..cost.cascade import between
 from ..cost.compose import (
     Lengths,
     co2_grams,
@@ -19,17 +20,17 @@ from ..cost.compose import (
     energy_joules,
     instead_factor,
     mean_length,
-    service_seconds,
     stage_level,
     when_factor,
 )
 from ..cost.model import Call, Flow, run_floats
 from ..cost.provider import Given, StatsProvider
 from ..ir.estimates import Estimate
-from ..ir.models import Device, Model, knobs_text
-from ..ir.physical import Choice
+from ..ir.models import Device, Model
+from ..ir.physical import Cascade, Choice
 from .dependence import alone, dependent, partners
 from .objectives import Needs
+from .occupancy import memory, pace
 from .search.table import StageTable
 from .stage_plan import NEVER_SECONDS, Class, Factor, StagePlan
 from .steps import StepInfo
@@ -73,7 +74,10 @@ class _Tabulator:
         self.devices, self.needs, self.rows, self.notes = devices, needs, rows, notes
         self.place = {info.key: at for at, info in enumerate(infos)}
         self.classes: list[tuple[Class, ...]] = [
-            tuple(dict.fromkeys((c.variant, knobs_text(c.knobs)) for c, _ in found))
+            tuple(dict.fromkeys(c.made for c, _ in found)) for found in options
+        ]
+        self.cascades = [
+            {choice.made: (choice, call) for choice, call in found if isinstance(choice, Cascade)}
             for found in options
         ]
         self.lengths = [self._lengths(info) for info in infos]
@@ -92,7 +96,7 @@ class _Tabulator:
         info, found = self.infos[place], self.options[place]
         classes = self.classes[place]
         of_class = {cls: at for at, cls in enumerate(classes)}
-        option_class = tuple(of_class[(c.variant, knobs_text(c.knobs))] for c, _ in found)
+        option_class = tuple(of_class[c.made] for c, _ in found)
         index = {device.name: at for at, device in enumerate(self.devices)}
         option_device = tuple(index[c.device] for c, _ in found)
         given = self._given(place)
@@ -173,19 +177,41 @@ class _Tabulator:
         return self._call(before, combo[before])
 
     def _call(self, place: int, cls: int) -> Given:
-        """A step's choice as the statistics know it."""
-        return self.infos[place].context, *self.classes[place][cls]
+        """A step's choice as the statistics know it; of a cascade its last member.
+
+        What was measured under one choice of another step was not under cascades: their answers
+        are nearest to those of the last member. Rates and qualities are better told: `between`.
+        """
+        cascade = self._cascade(place, cls)
+        made = self.classes[place][cls] if cascade is None else cascade[0].last.made
+        return self.infos[place].context, *made
 
     def _rate(self, place: int, combo: Mapping[int, int]) -> Estimate | None:
         """The share of rows its WHEN holds on; None without WHEN."""
         info = self.infos[place]
         if info.when is None:
             return None
-        rate = self.stats.rate(info.context, self._condition(place, combo))
+        rate = self._conditional_rate(place, combo)
         if rate is None:
             self.notes.append(f"{info.key}: WHEN rate unknown, taken as 1 (an upper bound)")
             return UNKNOWN_RATE
         return rate
+
+    def _conditional_rate(self, place: int, combo: Mapping[int, int]) -> Estimate | None:
+        """The share under the choice that conditions it; of a cascade between its members'."""
+        context, condition = self.infos[place].context, self._condition(place, combo)
+        if condition is not None:
+            before = self.place[self.infos[place].given or ""]
+            cascade = self._cascade(before, combo[before])
+            if cascade is not None:
+                return between(
+                    cascade[1],
+                    *(
+                        self.stats.rate(context, (condition[0], *member.made))
+                        for member in _ends(cascade[0])
+                    ),
+                )
+        return self.stats.rate(context, condition)
 
     def _kept(self, place: int) -> tuple[Estimate, ...]:
         """The selectivities of the filters below."""
@@ -214,18 +240,18 @@ class _Tabulator:
     ) -> tuple[Factor, Estimate | None]:
         """Its factor of the accuracy, filters included, and its quality where it ran."""
         info = self.infos[place]
-        variant, knobs = self.classes[place][cls]
         condition = self._condition(place, combo) if info.when is not None else None
-        quality = self.stats.quality(info.context, variant, knobs, condition)
+        quality = self._quality(place, cls, condition)
         if place in self.owner:
             return _ONE, quality
         mine = self._call(place, cls)
         partner = self.partner[place]
         factor = None
-        if partner is not None:
+        single = self._cascade(place, cls) is None
+        if partner is not None and single:
             first = self._call(partner, combo[partner])
             factor = dependent(self.stats, first, mine, stands_in=partner in self.owned[place])
-        if factor is None and place in self.partner:
+        if factor is None and place in self.partner and single:
             factor = alone(self.stats, mine)
         factor = factor or self._answer(place, cls, quality, combo)
         kept = self._kept(place)
@@ -269,10 +295,28 @@ class _Tabulator:
 
     def _replaced(self, place: int, combo: Mapping[int, int]) -> Factor:
         """A replaced step's chance of a right answer on the rows where it was not replaced."""
-        variant, knobs = self.classes[place][combo[place]]
-        context = self.infos[place].context
-        quality = self.stats.quality(context, variant, knobs, (context, variant, knobs))
+        quality = self._quality(place, combo[place], self._call(place, combo[place]))
         return self._answer(place, combo[place], quality, combo)
+
+    def _quality(self, place: int, cls: int, condition: Given | None) -> Estimate | None:
+        """The quality of a step's answers, under a condition where it was measured under that."""
+        context, variant, knobs = self._call(place, cls)
+        cascade = self._cascade(place, cls)
+        if cascade is None:
+            return self.stats.quality(context, variant, knobs, condition)
+        if condition is None:
+            return cascade[1].quality
+        own = condition == (context, variant, knobs)  # where no later step replaced its answer
+
+        def under(member: Choice) -> Estimate | None:
+            given = (context, *member.made) if own else condition
+            return self.stats.quality(context, *member.made, given)
+
+        return between(cascade[1], *map(under, _ends(cascade[0])))
+
+    def _cascade(self, place: int, cls: int) -> tuple[Cascade, Call] | None:
+        """The cascade of a class, and a call of it; None where it is a single choice."""
+        return self.cascades[place].get(self.classes[place][cls])
 
     def _graded(self, place: int, cls: int, quality: Estimate | None) -> Factor:
         """E[q^L]; where the model has no QUALITY, that no element fails; unknown if unmeasured."""
@@ -290,7 +334,7 @@ class _Tabulator:
         failures = [
             call.failure
             for choice, call in self.options[place]
-            if (choice.variant, knobs_text(choice.knobs)) == self.classes[place][cls]
+            if choice.made == self.classes[place][cls]
             and call.failure is not None
             and call.fails > 0.0
         ]
@@ -357,74 +401,21 @@ class _Tabulator:
                     rows[f"total_{dim}"] = tuple(
                         tuple([count * x for x in entries]) for entries in rows[dim]
                     )
-        rows |= self._memory(calls, len(flows))
+        rows |= memory(calls, self.devices, len(flows), asked=needs.memory)
         if needs.pace or needs.wall:
-            rows |= self._pace(place, calls, by_share(busy))
-        return rows
-
-    def _memory(
-        self, calls: Sequence[Call], blocks: int
-    ) -> dict[str, tuple[tuple[float, ...], ...]]:
-        """Bytes by device: every variant placed on a device is loaded on each of its slots."""
-        found = {}
-        for device in self.devices:
-            if device.memory_bytes is None and not self.needs.memory:
-                continue
-            entries = tuple(
-                [
-                    call.memory.value
-                    if call.memory is not None and call.device.name == device.name
-                    else 0.0
-                    for call in calls
-                ]
+            busy_by_flow = by_share(busy)
+            rows |= pace(
+                place, len(self.infos), calls, self.devices, busy_by_flow, needs, self.rows
             )
-            if any(entries):
-                found[f"memory:{device.name}"] = (entries,) * blocks
-        return found
-
-    def _pace(
-        self, place: int, calls: Sequence[Call], busy: Sequence[Sequence[float]]
-    ) -> dict[str, tuple[tuple[float, ...], ...]]:
-        """Slot-seconds per row by device (÷ slots) and of each stage alone; wall from them.
-
-        A stage calls one batch at a time, so it is no faster than its own slot-seconds; a device
-        is no faster than the sum on it over its slots. Wall = loading + rows × the slowest.
-        """
-        found: dict[str, tuple[tuple[float, ...], ...]] = {}
-        shares: dict[str, list[list[float]]] = {}
-        for device in self.devices:
-            shares[device.name] = [
-                [
-                    b / device.count if call.device.name == device.name else 0.0
-                    for b, call in zip(entries, calls, strict=True)
-                ]
-                for entries in busy
-            ]
-        alone = range(len(self.infos)) if any(d.count > 1 for d in self.devices) else ()
-        if self.needs.pace:
-            for name, blocks in shares.items():
-                found[f"busy:{name}"] = tuple(tuple(entries) for entries in blocks)
-            if alone:
-                found[f"busy@{place}"] = tuple(tuple(entries) for entries in busy)
-        if self.needs.wall and self.rows is not None:
-            rows = self.rows.value
-            loads = [call.load.value if call.load is not None else 0.0 for call in calls]
-
-            def wall(blocks: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
-                return tuple(
-                    tuple([rows * b + load for b, load in zip(entries, loads, strict=True)])
-                    for entries in blocks
-                )
-
-            idle = [[0.0] * len(calls)] * len(busy)
-            for name, blocks in shares.items():
-                found[f"wall:{name}"] = wall(blocks)
-            for other in alone:
-                found[f"wall@{other}"] = wall(busy if other == place else idle)
-        return found
+        return rows
 
 
 _ONE = Factor((), lambda v: 1.0)
+
+
+def _ends(cascade: Cascade) -> tuple[Choice, Choice]:
+    """Its first and its last member."""
+    return cascade.members[0], cascade.last
 
 
 def _loss(factor: Factor) -> float:
@@ -437,5 +428,4 @@ def _service(call: Call, lengths: Lengths | None, level: float, run: float) -> f
     if not call.points:
         calls = math.ceil(mean_length(lengths) / call.batch)
         return calls * call.seconds.value
-    seconds = service_seconds(call.quantile, call.batch, lengths, level, run, call.fails)
-    return min(seconds, NEVER_SECONDS)
+    return min(call.service_seconds(lengths, level, run), NEVER_SECONDS)

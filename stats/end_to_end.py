@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ..ir.models import Metric, knobs_text
-from ..ir.physical import Choice, SqlStep, Stage
+from ..ir.models import Metric
+from ..ir.physical import Cascade, Choice, SqlStep, Stage
 from ..ir.record import dataclass
 from ..ir.types import ROW, NamedExpr, SqlExpr
+from .cascade_outputs import combined
 from .lineage import Chain
 from .observation import assignment_text
 from .prefixes import Recall
@@ -107,7 +108,7 @@ class State:
 
 def made(choice: Choice) -> Made:
     """The part of a choice that decides what comes out."""
-    return choice.variant, knobs_text(choice.knobs)
+    return choice.made
 
 
 def text_of(assignment: Mapping[str, Choice]) -> str:
@@ -151,8 +152,10 @@ class Evaluator:
         return int(self.source.num_rows)
 
     def set_batch(self, key: str, choice: Choice, batch: int) -> None:
-        """Use this batch size when evaluating the choice."""
-        self._batches[key, made(choice)] = batch
+        """Use this batch size when evaluating the choice; a cascade's members have their own."""
+        for member in choice.members:
+            size = batch if member is choice or member.batch <= 1 else member.batch
+            self._batches[key, made(member)] = size
 
     def before(self, key: str, assignment: Mapping[str, Choice]) -> State:
         """The table a stage reads; stages it does not depend on do not run and give NULL."""
@@ -231,9 +234,33 @@ class Evaluator:
         key = self._key(stage, assignment, self.chain.ancestors[stage.step])
         found = self._outputs.get(key)
         if found is None:
-            found = self._run(stage, assignment, state)
+            choice = assignment[stage.step]
+            if isinstance(choice, Cascade):
+                found = self._cascade(stage, choice, assignment, state)
+            else:
+                found = self._run(stage, assignment, state)
             self._outputs[key] = found
         return found
+
+    def _cascade(
+        self, stage: Stage, choice: Cascade, assignment: Mapping[str, Choice], state: State
+    ) -> Outputs:
+        """What a cascade answers, put together from its members' answers on all rows.
+
+        That runs later members on more than they would get, but their answers are shared by all
+        cascades and single choices, and do not depend on what else is in a batch.
+        """
+        members = [
+            self._stage(stage, {**assignment, stage.step: member}, state)
+            for member in choice.members
+        ]
+        columns, failed = combined(
+            [(member.columns, member.failed) for member in members],
+            choice.thresholds,
+            stage.produce.index(choice.confidence),
+            each=stage.lists is not None,
+        )
+        return Outputs(columns, failed)
 
     def _key(
         self, stage: Stage, assignment: Mapping[str, Choice], below: frozenset[str]

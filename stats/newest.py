@@ -15,7 +15,7 @@ from .observation import Observation
 SHARES = frozenset(
     {
         *("quality", "row_quality", "joint_errors", "failure", "rate", "distinct", "accuracy"),
-        "length",
+        *("length", "cascade", "precision", "recall"),
     }
 )
 """Metrics whose values are shares in [0, 1]."""

@@ -38,6 +38,10 @@ class Observation:
                                      every element of it is, or where the step did not run
     joint_errors both_right, …       see `stats/dependence.py`; `given` is the first step and
                                      `assignment` its choice
+    precision  mean                  share of TRUE answers that are right; recall: share of what is
+                                     TRUE that is answered so
+    cascade    quality, reach(1), …  see `stats/cascades.py`; `variant` is the last member and
+                                     `assignment` the others with their thresholds
     accuracy   mean                  end to end, of the `assignment`
     cost       mean                  end to end, USD per row; latency_p50/p95/p99 likewise
     ========== ===================== ==========================================================

@@ -147,7 +147,7 @@ def test_candidate(
         bound = clopper_pearson_lower(count, len(units), alpha)
         accepted = binomial_tail(count, len(units), threshold) <= alpha
     else:
-        bound = _betting_bound(units, alpha)
+        bound = betting_bound(units, alpha)
         accepted = bool(units) and log_capital(units, threshold) >= -math.log(alpha)
     # The bound is found by iteration; here it is known exactly on which side of it this one lies.
     bound = max(bound, threshold) if accepted else min(bound, math.nextafter(threshold, 0.0))
@@ -198,7 +198,7 @@ def log_capital(
     return max(0.0, float(capital.max(initial=0.0)))
 
 
-def _betting_bound(units: Sequence[float], alpha: float) -> float:
+def betting_bound(units: Sequence[float], alpha: float) -> float:
     """The largest mean the bets refute at level alpha, rounded down."""
     if not units:
         return 0.0

@@ -26,6 +26,7 @@ class ProfiledStep:
         base: the BASE variant's choice, the truth where no label is given.
         given: key of the step whose choice its WHEN depends on.
         instead_of: keys of the steps whose answers it replaces where it runs.
+        confidence: the output that carries the model's confidence; None where it has none.
     """
 
     key: str
@@ -33,6 +34,7 @@ class ProfiledStep:
     base: Choice | None = None
     given: str | None = None
     instead_of: tuple[str, ...] = ()
+    confidence: str | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 from ..ir.estimates import Estimate
 from ..ir.models import ExtendedStatistics, Prior, Variant
+from .cascades import CascadeStatistics, cascade_of
 from .dependence import CELLS, JointErrors, names_pair
 from .intervals import wilson
 from .newest import Key, Newest, alike
@@ -100,6 +101,15 @@ class Statistics:
         prior = self._priors.get(variant, {}).get("quality")
         return None if prior is None else Estimate(prior, 0.0, 1.0, 0, "prior")
 
+    def detection(self, context: str, variant: str, knobs: str, metric: str) -> Estimate | None:
+        """Precision or recall of a choice, which `metric` says."""
+        for subject in _subjects(context, variant):
+            key: Key = (metric, "mean", variant, knobs, None, None, None, "")
+            found = self._newest.estimate(subject, key)
+            if found is not None:
+                return found
+        return None
+
     def row_quality(self, context: str, variant: str, knobs: str) -> Estimate | None:
         """Share of rows a step gets right, all elements of it; measured beside joint errors."""
         key = ("row_quality", "mean", variant, knobs, None, None, None, "")
@@ -132,6 +142,45 @@ class Statistics:
             return None
         whole = (cells[0], cells[1], cells[2], cells[3]) if len(cells) == len(CELLS) else None
         return JointErrors(name, whole, at("second_if_first"), together)
+
+    def cascades(self, context: str, model: str) -> tuple[CascadeStatistics, ...]:
+        """The cascades measured of a step, else of its model.
+
+        Those of the newest ANALYZE that measured any, without those whose first and last members
+        were measured again since: that ANALYZE kept other thresholds, or found none.
+        """
+        for subject in _subjects(context, model):
+            index = self._newest.rows(subject)
+            rows = {key: row for key, row in index.items() if key[0] == "cascade"}
+            if not rows:
+                continue
+            run = max(rows.values(), key=self._newest.preference).run
+            groups: dict[tuple[str, str, str], dict[str, Estimate]] = {}
+            for key, row in rows.items():
+                estimate = self._newest.estimate(subject, key)
+                if row.run == run and key[2] is not None and estimate is not None:
+                    groups.setdefault((key[7], key[2], key[3]), {})[key[1]] = estimate
+            made = [
+                cascade_of(text, (variant, knobs), known)
+                for (text, variant, knobs), known in groups.items()
+            ]
+            return tuple(
+                each
+                for each in made
+                if each is not None
+                and any(
+                    self._run_of_quality(subject, *each.members[end]) in (None, run)
+                    for end in (0, -1)
+                )
+            )
+        return ()
+
+    def _run_of_quality(self, subject: str, variant: str, knobs: str) -> int | None:
+        """The ANALYZE that a choice's quality is from; None where none measured it."""
+        row = self._newest.rows(subject).get(
+            ("quality", "mean", variant, knobs, None, None, None, "")
+        )
+        return None if row is None else row.run
 
     def failure(
         self, context: str, variant: str, knobs: str, device: str, batch: int | None = None

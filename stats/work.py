@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain as chain_of
 from itertools import product, zip_longest
 
 from ..errors import RunError
-from ..ir.physical import Choice
+from ..ir.models import Metric
+from ..ir.physical import Cascade, Choice
 from ..ir.types import ROW
 from .blocks import Block
+from .cascading import CascadesMeasure
 from .decide import Judge
+from .detection import record_detection
 from .end_to_end import Evaluator, Made, Truth, made, text_of, truth_of
 from .joint_errors import JointErrorsMeasure
 from .ladder import Policy, frugal
@@ -18,6 +22,7 @@ from .lineage import Chain, chain
 from .measure import Measure
 from .meter import Meter
 from .observation import Observation
+from .outcomes import is_boolean
 from .prefixes import Recall
 from .recorder import Recorder
 from .request import Pick, ProfiledStep, Request
@@ -57,6 +62,7 @@ class Work:
         self.reference = {stage.step: stage.choice for stage in self.chain.stages}
         self.broken: set[tuple[str, Made]] = set()
         self.plans: dict[Plan, Series] = {}
+        self.cascades: dict[str, tuple[Cascade, ...]] = {}
         self._source = meter.scan(self.chain.scan).sort_by(ROW)
         self._batches: dict[tuple[str, Made], int] = {}
         self._truths: dict[int, Truth | None] = {}
@@ -164,6 +170,12 @@ class Work:
                 for choice in self.makers(first):
                     label = f"{second}: errors together with {first} as {choice.variant}"
                     yield at(label, self._together, first, second, choice)
+            for key in keys:
+                metric = self.step(key).metric
+                if metric is not None and is_boolean(self.chain.stage(key), metric):
+                    yield at(f"{key}: precision and recall", self._detection, key, metric)
+                if metric is not None and len(self.makers(key)) > 1:
+                    yield at(f"{key}: cascades", self._cascades, key, metric)
         if self.request.metric is not None and self.request.subject not in keys:
             yield at("end to end", self._end_to_end)
         if self.strategy.early_stop and look < len(self._places) - 1:
@@ -265,6 +277,22 @@ class Work:
             if problem is not None:
                 self.notes.append(f"{first} and {second}: {problem}")
 
+    def _detection(self, look: int, key: str, metric: Metric) -> None:
+        """Precision and recall, from answers that are known."""
+        base = self.step(key).base
+        if self.measure.untruthful(key, metric, base) is None:
+            for choice in self.makers(key):
+                record_detection(self.measure, key, choice, self.reference, metric, base)
+
+    def _cascades(self, look: int, key: str, metric: Metric) -> None:
+        """Thresholds of cascades, from answers that are known."""
+        base, confidence = self.step(key).base, self.step(key).confidence
+        if confidence is None or self.measure.untruthful(key, metric, base) is not None:
+            return
+        level = self.request.aim.confidence or self.strategy.confidence
+        found = CascadesMeasure(self.measure, key, metric, base, confidence, level)
+        self.cascades[key] = found.record(self.makers(key), self.reference)
+
     def _end_to_end(self, look: int) -> None:
         """Accuracy of complete assignments."""
         metric = self.request.metric
@@ -277,13 +305,44 @@ class Work:
             plan = tuple((key, made(choice)) for key, choice in assignment.items())
             if plan in self.verdicts.plans_done:
                 continue
-            try:
-                self.plans[plan] = self.measure.accuracy(
-                    self.request.subject, assignment, metric, self._known_truth
-                )
-            except RunError as error:
-                self.meter.check()
-                self.notes.append(f"end to end: {text_of(assignment)}: {error.message}")
+            scored = self._scored(assignment, metric)
+            if scored is not None:
+                self.plans[plan] = scored
+        for assignment in self._cascaded():
+            self._scored(assignment, metric)
+
+    def _scored(self, assignment: Mapping[str, Choice], metric: Metric) -> Series | None:
+        """A complete assignment's accuracy; None where it cannot run, which is noted."""
+        try:
+            return self.measure.accuracy(
+                self.request.subject, assignment, metric, self._known_truth
+            )
+        except RunError as error:
+            self.meter.check()
+            self.notes.append(f"end to end: {text_of(assignment)}: {error.message}")
+            return None
+
+    def _cascaded(self) -> Iterator[Mapping[str, Choice]]:
+        """Complete assignments with one cascade: their answers are put together from known ones.
+
+        The cascades that save most first, as many as there are single assignments at most; none
+        with a choice that was stopped, which would have to be run on the rows it was spared.
+        """
+        open_ = {
+            key: [choice for choice in self.makers(key) if self.undecided(key, choice)]
+            for key in self.reference
+        }
+        left = MAX_ASSIGNMENTS
+        by_step = [[(key, each) for each in found] for key, found in self.cascades.items()]
+        for key, cascade in filter(None, chain_of.from_iterable(zip_longest(*by_step))):
+            if any((key, made(m)) in self.verdicts.choices for m in cascade.members):
+                continue
+            others = [[cascade] if other == key else open_[other] for other in self.reference]
+            if math.prod(map(len, others)) > left:
+                return
+            left -= math.prod(map(len, others))
+            for combination in product(*others):
+                yield dict(zip(self.reference, combination, strict=True))
 
     def _truth(self, block: Block) -> Truth | None:
         """What is right end to end on a block's rows."""

@@ -58,6 +58,12 @@ class FakeStats:
     def row_quality(self, context, variant, knobs):
         return self.rows_right.get((context, variant, knobs))
 
+    def cascades(self, context, model):
+        return ()
+
+    def detection(self, context, variant, knobs, metric):
+        return None
+
     def partners(self, context):
         return tuple(dict.fromkeys(one[0] for one, other in self.joints if other[0] == context))
 

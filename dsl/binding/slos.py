@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ...errors import Span
-from ...ir.slo import HIGHER_IS_BETTER, METRICS, UNITS, Constraint, Objective, Slo
+from ...ir.models import output_field
+from ...ir.slo import HIGHER_IS_BETTER, METRICS, OF_ANSWERS, UNITS, Constraint, Objective, Slo
 from .. import ast
 from ..diagnostics import nearest
 from ..units import NUMBER, SHARE, described
@@ -15,6 +16,8 @@ _PER_TOKEN = frozenset({"cost", "latency_p50", "latency_p95", "latency_p99", "en
 
 _OF_A_MODEL = METRICS - {"wall", "total_cost", "total_energy"}
 """Metrics one model has by itself; the others are a whole query's."""
+
+_OF_TRUE_OR_FALSE = OF_ANSWERS - {"accuracy"}
 
 
 def bind_slo(
@@ -51,6 +54,8 @@ def bind_objective(ref: ast.ObjectiveRef) -> Objective:
         BindError: OC0216, no such metric; OC0217, the wrong direction.
     """
     name = _metric(ref.metric)
+    if name in _OF_TRUE_OR_FALSE:
+        raise problem("OC0217", f"{name} is a limit's, not an objective's", ref.span)
     better = name in HIGHER_IS_BETTER
     if better != ref.maximize:
         word = "MAXIMIZE" if better else "MINIMIZE"
@@ -78,12 +83,14 @@ def bind_constraint(ref: ast.ConstraintRef, catalog: CatalogView) -> Constraint:
         raise problem(
             "OC0217", f"{metric} is a query's, not one model's", ref.span, hint=f"write {metric}"
         )
+    if metric in _OF_TRUE_OR_FALSE:
+        _check_true_or_false(ref, metric, model, catalog)
     if ref.per_token and metric not in _PER_TOKEN:
         raise problem("OC0217", f"{metric} cannot be PER TOKEN", ref.span)
     _check_unit(ref, metric)
-    if metric == "accuracy" and not 0 <= ref.limit.value <= 1:
+    if metric in OF_ANSWERS and not 0 <= ref.limit.value <= 1:
         raise problem(
-            "OC0217", "accuracy lies between 0 and 1", ref.limit.span, label="a share of rows"
+            "OC0217", f"{metric} lies between 0 and 1", ref.limit.span, label="a share of rows"
         )
     if metric not in HIGHER_IS_BETTER and ref.limit.value < 0:
         raise problem(
@@ -100,6 +107,29 @@ def bind_constraint(ref: ast.ConstraintRef, catalog: CatalogView) -> Constraint:
         _soft(ref),
         ref.per_token,
     )
+
+
+def _check_true_or_false(
+    ref: ast.ConstraintRef, metric: str, model: str | None, catalog: CatalogView
+) -> None:
+    """Precision and recall are of one model, whose answers are TRUE or FALSE."""
+    declared = None if model is None else catalog.model(model)
+    if declared is None:
+        raise problem(
+            "OC0217",
+            f"{metric} is one model's, not a query's",
+            ref.span,
+            hint=f"write {metric}(model)",
+        )
+    scored = declared.quality
+    kind = None if scored is None else output_field(declared, scored.output).type
+    if scored is None or kind != "BOOLEAN" or scored.name != "exact_match":
+        raise problem(
+            "OC0217",
+            f"{metric} is of answers that are TRUE or FALSE",
+            ref.span,
+            label=f"{declared.name} declares no QUALITY exact_match of a BOOLEAN",
+        )
 
 
 def accuracy_asked(ref: ast.SloRef | None, slo: Slo) -> Span | None:

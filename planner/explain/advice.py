@@ -1,7 +1,8 @@
 """A plan as ADVICE: `VARIANT(digits classify.forest trees=100) BATCH(digits 64) …`.
 
 Steps are named by the shortest suffix of their key that names no other step. Given back, the advice
-gives the same plan: it fixes all there is to choose.
+gives the same plan: it fixes all there is to choose. A cascade has `CASCADE(digits classify.tiny
+0.93 classify.mlp)` for VARIANT and a batch size for each of its members.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from ...ir.models import scalar_text
-from ...ir.physical import Choice
+from ...ir.physical import Cascade, Choice
 
 
 def advice_text(choices: Mapping[str, Choice]) -> str:
@@ -17,11 +18,27 @@ def advice_text(choices: Mapping[str, Choice]) -> str:
     items = []
     for key, choice in choices.items():
         step = short_key(key, choices)
-        knobs = "".join(f" {name}={scalar_text(value)}" for name, value in choice.knobs)
-        items.append(f"VARIANT({step} {choice.variant}{knobs})")
-        items.append(f"BATCH({step} {choice.batch})")
+        if isinstance(choice, Cascade):
+            items.append(f"CASCADE({step} {cascade_words(choice)})")
+        else:
+            items.append(f"VARIANT({step} {_words(choice)})")
+        items.append(f"BATCH({step} {' '.join(str(member.batch) for member in choice.members)})")
         items.append(f"DEVICE({step} {choice.device})")
     return " ".join(items)
+
+
+def cascade_words(choice: Cascade) -> str:
+    """`classify.tiny 0.93 classify.forest trees=500`: members, a threshold between any two."""
+    words = [
+        f"{_words(member)} {threshold!r}"
+        for member, threshold in zip(choice.earlier, choice.thresholds, strict=True)
+    ]
+    return " ".join([*words, _words(choice.last)])
+
+
+def _words(choice: Choice) -> str:
+    """A variant and its knobs."""
+    return choice.variant + "".join(f" {name}={scalar_text(value)}" for name, value in choice.knobs)
 
 
 def short_key(key: str, keys: Collection[str]) -> str:

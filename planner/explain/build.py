@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
 from datetime import datetime
 
@@ -14,7 +14,7 @@ from ...ir.types import SqlExpr
 from .advice import advice_text
 from .flips import flips
 from .nodes import Expected, explain_nodes
-from .numbers import percent
+from .numbers import percent, quantity
 from .planned import (
     Candidate,
     Planned,
@@ -101,7 +101,7 @@ def explain(planned: Planned, context: Context, ran: Ran | None = None) -> Expla
         advice_report=context.advice_report,
         why_not=context.why_not,
         steps=context.steps,
-        notes=(*_composed(chosen), *context.notes),
+        notes=(*_composed(chosen), *_cascaded(chosen), *context.notes),
         fingerprint=planned.physical.fingerprint,
         planning_seconds=context.planning_seconds,
         actual_totals=ran.totals if ran else None,
@@ -114,6 +114,18 @@ def explain(planned: Planned, context: Context, ran: Ran | None = None) -> Expla
 def _composed(chosen: Candidate) -> tuple[str, ...]:
     """Where the accuracy comes from."""
     return () if chosen.composition is None else (f"accuracy: {chosen.composition}",)
+
+
+def _cascaded(chosen: Candidate) -> Iterator[str]:
+    """What the thresholds of its cascades were picked for."""
+    for key, step in chosen.steps.items():
+        if step.cascade is not None:
+            loss, last = step.cascade.loss, step.cascade.members[-1]
+            yield (
+                f"{key}: at most {quantity(loss.high, 'share')} less accurate than {last[0]} "
+                f"alone, at confidence {step.cascade.confidence:g} "
+                f"({quantity(loss.value, 'share')} measured, n = {loss.n:,})"
+            )
 
 
 def objective_text(objective: Objective) -> str:

@@ -11,7 +11,15 @@ import math
 from datetime import datetime
 
 from ...ir.estimates import Cost, Estimate
-from ...ir.explain import ExplainNode, Explanation, NodeActuals, PlanSummary, QError, Verdict
+from ...ir.explain import (
+    CascadeMember,
+    ExplainNode,
+    Explanation,
+    NodeActuals,
+    PlanSummary,
+    QError,
+    Verdict,
+)
 from ...ir.physical import Choice
 
 FORMAT = "octans-explain"
@@ -156,6 +164,18 @@ def _node(node: ExplainNode) -> Json:
         },
         "marks": list(node.marks),
         "stale": node.stale,
+        "cascade": _member(node.cascade),
+    }
+
+
+def _member(member: CascadeMember | None) -> Json:
+    if member is None:
+        return None
+    return {
+        "place": member.place,
+        "members": member.members,
+        "threshold": member.threshold,
+        "reach": _estimate(member.reach),
     }
 
 

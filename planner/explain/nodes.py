@@ -12,11 +12,13 @@ from typing import assert_never, cast
 
 from ...cost.model import StageCost
 from ...ir.estimates import Estimate, weakest
-from ...ir.explain import ExplainNode, NodeActuals, QError
+from ...ir.explain import CascadeMember, ExplainNode, NodeActuals, QError
 from ...ir.node import parents
 from ...ir.physical import PhysicalNode, SqlResidual, SqlScan, SqlStep, Stage, StopAfter
 from ...ir.record import dataclass
 from ...ir.types import SqlExpr, quote
+from ...stats.cascades import CascadeStatistics
+from .numbers import interval, quantity
 
 SQL_LENGTH = 300
 """Characters shown of a node's SQL (our choice: three lines)."""
@@ -189,19 +191,46 @@ def _stage(stage: Stage, identity: str, rows: Estimate | None, expected: Expecte
     step = expected.steps.get(stage.step)
     seconds = usd = quality = energy = None
     source = ""
+    if step is not None and step.run is not None:
+        detail.append(f"runs on {step.run.value * 100:.3g} % of the source's rows")
+    member = None
+    if step is not None and step.cascade is not None:
+        member = _member(stage, step.cascade)
+        detail.append(_member_text(member))
+        whole = step.quality if member.threshold is None else None
+        step = replace(step.members[member.place], quality=whole)
     if step is not None:
         quality, source = step.quality, step.energy_source
         if expected.source_rows is not None:
             seconds = times(step.busy, expected.source_rows)
             usd = times(step.cost.cost, expected.source_rows) if step.cost.cost else None
             energy = times(step.cost.energy, expected.source_rows) if step.cost.energy else None
-        if step.run is not None:
-            run = f"{step.run.value * 100:.3g} %"
-            detail.append(f"runs on {run} of the source's rows")
     return ExplainNode(
         identity, "stage", stage.step, tuple(detail), stage.choice, rows, seconds, usd, quality,
-        energy=energy, energy_source=source, stale=expected.stale.get(stage.step),
+        energy=energy, energy_source=source, stale=expected.stale.get(stage.step), cascade=member,
     )  # fmt: skip
+
+
+def _member(stage: Stage, cascade: CascadeStatistics) -> CascadeMember:
+    """A stage's place in its cascade."""
+    place = 0 if stage.escalation is None else len(stage.escalation.thresholds)
+    return CascadeMember(
+        place,
+        len(cascade.members),
+        cascade.thresholds[place] if place < len(cascade.thresholds) else None,
+        cascade.reach[place - 1] if place else None,
+    )
+
+
+def _member_text(member: CascadeMember) -> str:
+    """Which elements it gets, and which go on from it."""
+    text, share = "all elements", member.reach
+    if share is not None:
+        text = f"{quantity(share.value, 'share')} {interval(share, 'share')} of the elements"
+        text += f" (n = {share.n:,})"
+    if member.threshold is not None:
+        text += f"; on where its confidence is below {member.threshold:.6g}"
+    return f"cascade: {text}"
 
 
 def _with_actuals(node: ExplainNode, ran: NodeActuals, inputs: Estimate | None) -> ExplainNode:

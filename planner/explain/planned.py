@@ -8,8 +8,8 @@ from typing import Protocol
 from ...cost.model import StageCost
 from ...ir.estimates import Cost, Estimate
 from ...ir.models import knobs_text
-from ...ir.physical import Choice, PhysicalPlan
-from ...ir.slo import UNITS, Constraint, Slo
+from ...ir.physical import Cascade, Choice, PhysicalPlan
+from ...ir.slo import OF_ANSWERS, UNITS, Constraint, Slo
 from .numbers import digits, quantity, unit_of
 
 
@@ -123,8 +123,10 @@ def reached(candidate: Candidate, constraint: Constraint) -> Estimate | None:
 
 
 def of_step(step: StageCost, metric: str) -> Estimate | None:
-    """A step's own metric; its accuracy is that of its answers."""
-    return step.quality if metric == "accuracy" else _metric(step.cost, metric)
+    """A step's own metric; its accuracy, precision and recall are those of its answers."""
+    if metric in OF_ANSWERS:
+        return step.quality if metric == "accuracy" else getattr(step, metric)
+    return _metric(step.cost, metric)
 
 
 def _metric(cost: Cost, metric: str) -> Estimate | None:
@@ -150,9 +152,15 @@ def misses(candidate: Candidate, slo: Slo) -> tuple[Constraint, ...]:
 
 
 def short_choice(choice: Choice) -> str:
-    """`classify.forest (trees := 100) · batch 64 · cpu`."""
-    knobs = f" ({knobs_text(choice.knobs)})" if choice.knobs else ""
-    return f"{choice.variant}{knobs} · batch {choice.batch} · {choice.device}"
+    """`classify.forest (trees := 100) · batch 64 · cpu`; a cascade's members in their order."""
+    parts = []
+    for member in choice.members:
+        knobs = f" ({knobs_text(member.knobs)})" if member.knobs else ""
+        parts.append(f"{member.variant}{knobs} · batch {member.batch}")
+    if isinstance(choice, Cascade):
+        for place, threshold in enumerate(choice.thresholds, 1):
+            parts[place] = f"below {threshold:g} {parts[place]}"
+    return f"{', '.join(parts)} · {choice.device}"
 
 
 def differences(other: Candidate, chosen: Candidate) -> tuple[str, ...]:
@@ -162,12 +170,13 @@ def differences(other: Candidate, chosen: Candidate) -> tuple[str, ...]:
         theirs = other.choices.get(key)
         if theirs is None or theirs == mine:
             continue
-        if (theirs.variant, theirs.knobs) != (mine.variant, mine.knobs):
+        if theirs.made != mine.made:
             found.append(f"{key}: {short_choice(theirs)} instead of {short_choice(mine)}")
             continue
         parts = []
-        if theirs.batch != mine.batch:
-            parts.append(f"batch {theirs.batch} instead of {mine.batch}")
+        sizes, own = (" ".join(str(m.batch) for m in c.members) for c in (theirs, mine))
+        if sizes != own:
+            parts.append(f"batch {sizes} instead of {own}")
         if theirs.device != mine.device:
             parts.append(f"on {theirs.device} instead of {mine.device}")
         found.append(f"{key}: {', '.join(parts) or short_choice(theirs)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
@@ -62,7 +63,8 @@ def bullets(items: Sequence[str], columns: int, *, number: bool = False) -> list
 
 def advice_lines(advice: str) -> list[str]:
     """A line for each step; given back with its line breaks it means the same."""
-    return ["VARIANT(" + part.rstrip() for part in clean(advice).split("VARIANT(") if part]
+    parts = re.split(r"(?<=\)) (?=VARIANT\(|CASCADE\()", clean(advice))
+    return [part.rstrip() for part in parts if part]
 
 
 def verdict_text(verdict: Verdict) -> str:

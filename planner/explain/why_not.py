@@ -56,7 +56,10 @@ def why_not(
 
 
 def _fits(choice: Choice, variant: str, knobs: Knobs) -> bool:
-    return choice.variant == variant and set(knobs) <= set(choice.knobs)
+    """Is it this variant, by itself or as a member of a cascade?"""
+    return any(
+        member.variant == variant and set(knobs) <= set(member.knobs) for member in choice.members
+    )
 
 
 def _answer(problem: PlanProblem, chosen: Candidate, key: str, variant: str, knobs: Knobs) -> str:
