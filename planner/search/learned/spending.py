@@ -40,7 +40,8 @@ class Bill:
         """To profile the plans on their first `` `m` `` rows."""
         new = np.maximum(rows - self.known, 0.0)
         new = np.where(self.untimed, np.maximum(new, RETIME_ROWS), new)
-        return (new * self.per_row + np.where(new > 0, self.load, 0.0)).sum(axis=0)
+        total: np.ndarray = (new * self.per_row + np.where(new > 0, self.load, 0.0)).sum(axis=0)
+        return total
 
 
 @dataclass
