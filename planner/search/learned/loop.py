@@ -24,6 +24,7 @@ from ....ir.slo import Slo
 from ..protocol import Assignment, Candidate, Evaluation, Proposal, Space
 from . import candidates
 from .acquisition import Beliefs, improvement
+from .end_to_end import EndToEnd
 from .features import Encoding, features
 from .operators import Composition, tell_histories
 from .prior import Prior
@@ -108,6 +109,7 @@ class LearnedSearch:
         self._sizes = [stage.size for stage in self._stages]
         self._rng = np.random.default_rng(seed)
         self._composition = Composition(space, self._stages)
+        self._dims = self._composition if self.settings.composition else EndToEnd(self._stages)
         self._quality = QualitySurrogate(space, self._stages, self.settings.encoding)
         self._spending = Spending(space, self._stages, self._composition)
         self._seen: dict[Assignment, Seen] = {}
@@ -152,6 +154,8 @@ class LearnedSearch:
         for place, values in enumerate(evaluation.stages):
             self._composition.add(place, plan[place], values)
         self._composition.refit()
+        if isinstance(self._dims, EndToEnd):
+            self._dims.add(plan, evaluation.metrics)
         classes = tuple(self._classes(np.array([plan]))[0].tolist())
         self._profiled[plan] = classes
         known = self._seen.get(classes)
@@ -225,7 +229,7 @@ class LearnedSearch:
         means, variances = [], []
         for outcome in self.outcomes:
             mean, variance = (
-                self._loss(plans) if outcome == LOSS else self._composition.predict(outcome, plans)
+                self._loss(plans) if outcome == LOSS else self._dims.predict(outcome, plans)
             )
             means.append(mean)
             variances.append(variance)

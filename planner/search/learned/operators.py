@@ -105,7 +105,7 @@ class Operator:
         return mean + centre, variance
 
 
-def _parts(stage: StageFeatures) -> np.ndarray:
+def option_parts(stage: StageFeatures) -> np.ndarray:
     """`` `c x m x m` ``, in the order of `DEFAULTS`, without the noise."""
 
     def same(values: np.ndarray) -> np.ndarray:
@@ -155,7 +155,7 @@ class Composition:
         found = self.operators.get((stage, dim))
         if found is None:
             if stage not in self._parts:
-                self._parts[stage] = _parts(self.stages[stage])
+                self._parts[stage] = option_parts(self.stages[stage])
             size = self.stages[stage].size
             found = Operator(
                 self._parts[stage],
