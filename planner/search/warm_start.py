@@ -24,7 +24,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ...ir.record import dataclass
 from ...stats.histories import History, Option, SeenPlan, Signature
@@ -49,19 +49,6 @@ MATURE = 0.95
 """Share of the own model from which on histories are left out."""
 ITERATIONS = 2
 """Of Weisfeiler-Lehman: a stage with what is two calls around it."""
-
-
-class Prior(Protocol):
-    """What a search knows of quality before its own model does."""
-
-    def update(self, assignments: np.ndarray, losses: np.ndarray, variances: np.ndarray) -> None:
-        """All the query has seen so far: `n x stages`, -log accuracy and its variance `n`."""
-
-    def predict(self, assignments: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-        """Mean and variance of -log accuracy, `n` each; None: nothing to say."""
-
-    def dims(self, stage: int) -> Mapping[str, np.ndarray]:
-        """Dim → value of each of the stage's options in histories, nan where unknown."""
 
 
 def signature_of(space: Space) -> Signature:
@@ -215,7 +202,7 @@ class _Known:
 
 
 class WarmStart:
-    """A `Prior` from histories; the same seed gives the same weights."""
+    """What a search takes as its prior; the same seed gives the same weights."""
 
     def __init__(self, space: Space, histories: Sequence[History], seed: int = 0) -> None:
         """Take those histories that share a model with the space and saw two plans or more."""
