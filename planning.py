@@ -31,6 +31,7 @@ from .plain import write
 from .planner.advice import Report
 from .planner.explain.advice import advice_text
 from .planner.explain.build import Context, Ran, explain
+from .planner.explain.thinned import thinning
 from .planner.explain.why_not import why_not
 from .planner.format import format_plan
 from .planner.optimize import InfeasibleSlo, PlannedQuery, Promise, optimize
@@ -171,7 +172,9 @@ class Planned:
             guarantees=guarantees,
             alternatives=options.alternatives,
             planning_seconds=query.seconds,
-            steps=_trace(query) if options.steps else (),
+            steps=(*_trace(query), *thinning(query.searched, query.problem))
+            if options.steps
+            else (),
             why_not=tuple(
                 line
                 for asked in options.why_not

@@ -26,6 +26,7 @@ from .audits import Audits
 from .definitions import D, Definitions, Kind
 from .derivations import Derivations
 from .freshness import Freshness
+from .histories import Histories
 from .history import History, Json, Status
 from .observations import ObservationLog
 from .samples import Role, Samples
@@ -68,6 +69,7 @@ class Catalog:
         self._samples = Samples(shared.store)
         self._history = shared.history
         self.derivations = Derivations(shared.definitions, shared.artefacts, self._samples)
+        self.histories = Histories(shared.store)
         self._views = Views(shared.store, shared.definitions)
         self._frames: dict[str, object] = {}
         self._prelude: dict[str, str] = {}

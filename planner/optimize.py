@@ -36,7 +36,7 @@ from .problem import Allow, Excluded, Missing, PlanProblem, build_problem
 from .rewrite import TraceEntry, rewrite
 from .rules import RuleContext
 from .search.exact import Solution, solve
-from .search.frontier import frontier
+from .search.frontier import Frontier, frontier
 from .search.table import Assignment, Goal, Limit, Problem
 from .sql import source_sql
 from .steps import StepInfo
@@ -83,7 +83,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class PlannedQuery:
-    """The chosen plan and what it was chosen from."""
+    """The chosen plan and what it was chosen from; `searched` is the frontier as it was found."""
 
     logical: LogicalNode
     physical: PhysicalPlan
@@ -97,6 +97,7 @@ class PlannedQuery:
     advice: tuple[Report, ...]
     proof: Proof | None
     seconds: float
+    searched: Frontier
 
     @property
     def missing(self) -> tuple[Missing, ...]:
@@ -179,6 +180,7 @@ def optimize(
         advice=reports,
         proof=proof,
         seconds=time.perf_counter() - start,
+        searched=ends,
     )
 
 

@@ -160,6 +160,18 @@ def test_the_formats_tell_the_same(session):
     assert document["steps"]
 
 
+def test_steps_say_which_plans_of_the_frontier_were_thinned_and_by_which(session):
+    lines = json.loads(text_of(session, "FORMAT json, STEPS"))["steps"]
+    (counted,) = [line for line in lines if "thinned: one kept stands for each" in line]
+    thinned = [line for line in lines if line.startswith("thinned ")]
+    number = int(re.search(r"plans, ([\d,]+) thinned", counted)[1].replace(",", ""))
+    assert number > 0
+    assert len(thinned) == min(number, 10) + (number > 10)
+    for line in thinned[:10]:
+        assert re.search(r", for which stands .*: (.* % more|no worse anywhere)$", line)
+    assert not any("frontier:" in line for line in session.explain(QUERY).steps)
+
+
 def test_the_runner_up_and_flips_come_from_other_plans(session):
     plan = session.explain(QUERY)
     assert plan.runner_up is not None

@@ -26,7 +26,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from operator import le
 
 from ...ir.record import dataclass
 from .dual import flatten
@@ -36,6 +35,7 @@ from .labels import Effort, Label, dominate, extend, vector_of
 from .prepare import layout, undominated
 from .single import RELATIVE, Search
 from .table import Assignment, Goal, Limit, Problem
+from .thin import ratio, thin, worse
 
 OBJECTIVES = ("cost", "latency_p95", "loss")
 """The objectives, all to be small."""
@@ -59,11 +59,21 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Dropped:
+    """A plan of the front left out: the point `by` is at most `factor` times as large anywhere."""
+
+    point: Point
+    by: Point
+    factor: float
+
+
+@dataclass(frozen=True)
 class Frontier:
     """No plan is better than some point by more than 1 + `epsilon` in every objective.
 
     `points` ascend by the first objective. `ends` are exact: for each objective the plan that is
-    best in it, ties broken by the other objectives' order.
+    best in it, ties broken by the other objectives' order. `dropped` are the plans thinned at the
+    end, with what stands for each.
     """
 
     objectives: tuple[str, ...]
@@ -71,6 +81,7 @@ class Frontier:
     ends: tuple[Point, ...]
     epsilon: float
     effort: Effort
+    dropped: tuple[Dropped, ...] = ()
 
 
 def frontier(
@@ -98,36 +109,18 @@ def frontier(
     points = [*points, *ends]
     order = undominated(range(len(points)), [point.values for point in points])
     front = sorted((points[at] for at in order), key=lambda point: point.values)
-    front, lost = _thinned(front, ends, (1.0 + epsilon) / factor)
-    return Frontier(tuple(objectives), tuple(front), tuple(ends), factor * lost - 1.0, effort)
-
-
-def _thinned(
-    front: Sequence[Point], ends: Sequence[Point], room: float
-) -> tuple[list[Point], float]:
-    """The points left when each within `room` of a kept one goes, and the factor this loses.
-
-    The ends stay. What is left is what a person, or a later search, looks at.
-    """
-    kept = list(dict.fromkeys(ends))
-    known = set(kept)
-    room = max(room, 1.0)
-    lost = 1.0
-    for point in front:
-        if point in known:
-            continue
-        enough = tuple([value * room for value in point.values])
-        near = next((other for other in kept if all(map(le, other.values, enough))), None)
-        if near is None:
-            kept.append(point)
-        else:
-            lost = max(lost, _worse(near, point))
-    return sorted(kept, key=lambda point: point.values), lost
-
-
-def _worse(point: Point, than: Point) -> float:
-    """The largest factor by which a point's values exceed another's."""
-    return max(map(_ratio, point.values, than.values))
+    # What is left is what a person, or a later search, looks at; the ends stay.
+    front = list(dict.fromkeys([*ends, *front]))
+    always = len(dict.fromkeys(ends))
+    thinned = thin([point.values for point in front], max((1.0 + epsilon) / factor, 1.0), always)
+    return Frontier(
+        tuple(objectives),
+        tuple(sorted((front[at] for at in thinned.kept), key=lambda point: point.values)),
+        tuple(ends),
+        factor * thinned.lost - 1.0,
+        effort,
+        tuple(Dropped(front[at], front[by], lost) for at, by, lost in thinned.dropped),
+    )
 
 
 def _labels(
@@ -146,7 +139,7 @@ def _labels(
     floors = Floors(free)
     for known in sorted(free.measured, key=lambda m: floors.bound(m, objectives[0])):
         floor = Point((), tuple(floors.bound(known, dim) for dim in objectives))
-        near = min((_worse(other, floor) for other in found), default=math.inf)
+        near = min((worse(other.values, floor.values) for other in found), default=math.inf)
         if near <= 1.0 + epsilon:
             factor = max(factor, near)
             continue
@@ -251,18 +244,11 @@ class _Corners:
         floor = (least, *tight)
         return min(
             (
-                max(_ratio(value, base) for value, base in zip(point.values, floor, strict=True))
+                max(ratio(value, base) for value, base in zip(point.values, floor, strict=True))
                 for point in self.points.values()
             ),
             default=math.inf,
         )
-
-
-def _ratio(value: float, base: float) -> float:
-    """How many times as large as `base`, at least 1."""
-    if value <= base:
-        return 1.0
-    return value / base if base > 0.0 else math.inf
 
 
 def _boxes(
@@ -296,7 +282,7 @@ def _halves(
     low: tuple[float, ...], high: tuple[float, ...]
 ) -> list[tuple[tuple[float, ...], tuple[float, ...]]]:
     """The box cut at the geometric mean of its longest side."""
-    sides = [_ratio(b, a if a > 0.0 else b * 1e-6) for a, b in zip(low, high, strict=True)]
+    sides = [ratio(b, a if a > 0.0 else b * 1e-6) for a, b in zip(low, high, strict=True)]
     at = max(range(len(sides)), key=sides.__getitem__)
     middle = high[at] / math.sqrt(sides[at])
     return [

@@ -1,0 +1,153 @@
+"""Histories of searches in the catalog: found by what they are made of, then read.
+
+A structural index of three columns (models, variants, devices) decides which histories are read at
+all; the rest is one deflated JSON text each.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Sequence
+from typing import Any, cast
+
+from ..ir.models import Knobs
+from ..ir.physical import Choice
+from ..stats.histories import History, Option, SeenPlan, Signature
+from .store import Store, now
+
+SHORTLIST = 30
+"""Histories read for one query: three times the ten it is warmed by, so that rank agreement has
+something to choose from (our choice)."""
+
+
+class Histories:
+    """All histories of one file."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def add(self, histories: Sequence[History]) -> tuple[int, ...]:
+        """Keep these; their numbers.
+
+        Raises:
+            CatalogError: OC0504, the file cannot be written.
+        """
+        if not histories:
+            return ()
+        with self._store.exclusive() as cursor:
+            row = cursor.execute(
+                "SELECT coalesce(max(id), 0) FROM octans_internal.histories"
+            ).fetchone()
+            assert row is not None
+            numbers = tuple(range(row[0] + 1, row[0] + 1 + len(histories)))
+            at = now()
+            cursor.executemany(
+                "INSERT INTO octans_internal.histories VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [
+                    [
+                        number,
+                        at,
+                        sorted(one.signature.models),
+                        sorted(one.signature.variants),
+                        sorted(one.signature.devices),
+                        len(one.plans),
+                        encoded(one),
+                    ]
+                    for number, one in zip(numbers, histories, strict=True)
+                ],
+            )
+        return numbers
+
+    def similar(self, signature: Signature, most: int = SHORTLIST) -> tuple[History, ...]:
+        """Those that share most, latest first among equals; none that shares no model."""
+        with self._store.cursor() as cursor:
+            found = cursor.execute(
+                _FIND,
+                [
+                    sorted(signature.models),
+                    sorted(signature.variants),
+                    sorted(signature.devices),
+                    most,
+                ],
+            ).fetchall()
+        return self.load([number for (number,) in found])
+
+    def load(self, numbers: Sequence[int]) -> tuple[History, ...]:
+        """These, in this order; those not there are left out."""
+        if not numbers:
+            return ()
+        marks = ", ".join("?" * len(numbers))
+        with self._store.cursor() as cursor:
+            rows = cursor.execute(
+                f"SELECT id, body FROM octans_internal.histories WHERE id IN ({marks})",
+                list(numbers),
+            ).fetchall()
+        bodies = dict(rows)
+        return tuple(decoded(bodies[number]) for number in numbers if number in bodies)
+
+
+def _jaccard(column: str, place: int) -> str:
+    """Shared ÷ all, of a column and a parameter (0 where both are empty)."""
+    shared = f"len(list_intersect({column}, ${place}::VARCHAR[]))"
+    return f"{shared} / greatest(1, len({column}) + len(${place}::VARCHAR[]) - {shared})"
+
+
+_FIND = f"""
+WITH near AS (
+    SELECT id FROM octans_internal.histories
+    WHERE list_has_any(models, $1::VARCHAR[])
+    ORDER BY {_jaccard("models", 1)} DESC, id DESC
+    LIMIT 10 * $4::BIGINT
+)
+SELECT id FROM octans_internal.histories SEMI JOIN near USING (id)
+ORDER BY {_jaccard("models", 1)} + {_jaccard("variants", 2)} + {_jaccard("devices", 3)} DESC,
+    id DESC
+LIMIT $4::BIGINT
+"""
+# Variants are many: they are compared only where the models are nearest.
+
+
+def encoded(history: History) -> bytes:
+    """A history as it is stored: names once, places after that."""
+    signature = history.signature
+    body = {
+        "stages": signature.stages,
+        "edges": signature.edges,
+        "variants": sorted(signature.variants),
+        "devices": sorted(signature.devices),
+        "slo": history.slo,
+        "options": [[_option(option) for option in stage] for stage in history.options],
+        "plans": [[*p.options, p.n, p.mean, p.variance] for p in history.plans],
+    }
+    return zlib.compress(json.dumps(body, allow_nan=False, separators=(",", ":")).encode())
+
+
+def _option(option: Option) -> list[object]:
+    choice = option.choice
+    knobs = [[name, value] for name, value in choice.knobs]
+    return [choice.variant, knobs, choice.batch, choice.device, choice.replicas,
+            choice.version, dict(option.dims)]  # fmt: skip
+
+
+def decoded(body: bytes) -> History:
+    """The history that was stored."""
+    read = cast("dict[str, Any]", json.loads(zlib.decompress(body)))
+    width = len(read["stages"])
+    return History(
+        Signature(
+            tuple(read["stages"]),
+            tuple((parent, stage) for parent, stage in read["edges"]),
+            frozenset(read["variants"]),
+            frozenset(read["devices"]),
+        ),
+        read["slo"],
+        tuple(tuple(_read_option(option) for option in stage) for stage in read["options"]),
+        tuple(SeenPlan(tuple(plan[:width]), *plan[width:]) for plan in read["plans"]),
+    )
+
+
+def _read_option(option: Sequence[Any]) -> Option:
+    variant, knobs, batch, device, replicas, version, dims = option
+    named = cast(Knobs, tuple((name, value) for name, value in knobs))
+    return Option(Choice(variant, named, batch, device, replicas, version), dims)

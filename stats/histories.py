@@ -1,0 +1,66 @@
+"""Histories of searches: which plans a query profiled, and what was seen of each.
+
+A search of another query over shared models starts from them. Options are kept by name, since
+another query's places mean nothing here; dims are kept by option, quality by plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+
+from ..ir.physical import Choice
+from ..ir.record import dataclass
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a space of plans is made of.
+
+    Attributes:
+        stages: the model of each, in topological order.
+        edges: (parent, stage) places; stages that read the query's rows have no parent.
+        variants: full names of all that could have been chosen.
+        devices: likewise.
+    """
+
+    stages: tuple[str, ...]
+    edges: tuple[tuple[int, int], ...]
+    variants: frozenset[str]
+    devices: frozenset[str]
+
+    @property
+    def models(self) -> frozenset[str]:
+        """Those called."""
+        return frozenset(self.stages)
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option that was profiled: `dims` are the means of its stage's values per row."""
+
+    choice: Choice
+    dims: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SeenPlan:
+    """A plan that was profiled on `n` rows: the mean and variance of its score.
+
+    `options` are places in the `History.options` of each stage.
+    """
+
+    options: tuple[int, ...]
+    n: int
+    mean: float
+    variance: float
+
+
+@dataclass(frozen=True)
+class History:
+    """One search: `options` by stage are those profiled, `slo` its text."""
+
+    signature: Signature
+    slo: str
+    options: tuple[tuple[Option, ...], ...]
+    plans: tuple[SeenPlan, ...]

@@ -1,0 +1,192 @@
+"""Warm start: histories that rank well lead, those that do not are left out, names decide."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from octans.catalog_db.catalog import Catalog
+from octans.ir.physical import Choice
+from octans.planner.search.history_model import HistoryModel
+from octans.planner.search.protocol import SOURCE, Evaluation, Space, StageOptions
+from octans.planner.search.warm_start import (
+    WarmStart,
+    history_of,
+    signature_of,
+    similarity,
+    structure_kernel,
+)
+
+MODELS = ("detect", "classify", "describe")
+VARIANTS = 6
+
+
+def space(order=range(VARIANTS), models=MODELS):
+    stages = tuple(
+        StageOptions(
+            model,
+            tuple(Choice(f"{model}.v{v}", (("k", v % 2),), 8, "cpu") for v in order),
+            (place - 1 if place else SOURCE,),
+        )
+        for place, model in enumerate(models)
+    )
+    return Space(stages, ("cost",), (), ("cpu",))
+
+
+def accuracy(assignment, order=range(VARIANTS), sign=1.0):
+    """A loss additive in what the variants are called, whatever place they have."""
+    names = [list(order)[o] for o in assignment]
+    worth = [0.02, 0.10, 0.05, 0.17, 0.01, 0.13]
+    total = sum(worth[name] * (1 + stage / 2) for stage, name in enumerate(names))
+    return float(np.exp(-total if sign > 0 else total - 0.8))
+
+
+def evaluations(plans, order=range(VARIANTS), sign=1.0, rows=400, seed=0):
+    generator = np.random.default_rng(seed)
+    found = []
+    for plan in plans:
+        scores = generator.random(rows) < accuracy(plan, order, sign)
+        stages = tuple({"cost": 1.0 + list(order)[o]} for o in plan)
+        found.append(Evaluation(tuple(plan), [float(s) for s in scores], stages, {}, 1.0, 0.0))
+    return found
+
+
+def plans(n, seed):
+    everything = list(itertools.product(range(VARIANTS), repeat=len(MODELS)))
+    picked = np.random.default_rng(seed).choice(len(everything), n, replace=False)
+    return [everything[at] for at in picked]
+
+
+def history(order=range(VARIANTS), sign=1.0, seed=1):
+    return history_of(space(order), "MINIMIZE cost", evaluations(plans(60, seed), order, sign))
+
+
+def seen(n, seed):
+    chosen = plans(n, seed)
+    true = np.array([-np.log(accuracy(plan)) for plan in chosen])
+    noise = np.full(n, 0.015**2)
+    losses = true + np.random.default_rng(seed).normal(0.0, 0.015, n)
+    return np.array(chosen), losses, noise
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_an_inverted_history_has_no_weight_after_eight_plans(seed):
+    warm = WarmStart(space(), [history(sign=-1.0)], seed)
+    assert warm.predict(np.zeros((1, 3), int)) is not None  # nothing seen speaks against it yet
+    warm.update(*seen(8, seed))
+    assert sum(member.weight for member in warm.members) == 0.0
+    assert warm.predict(np.zeros((1, 3), int)) is None
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_good_history_leads_among_inverted_ones(seed):
+    good = history(order=(3, 1, 0, 5, 2, 4))  # the same variants in other places
+    warm = WarmStart(space(), [*(history(sign=-1.0, seed=s) for s in range(9)), good], seed)
+    chosen = seen(8, seed)
+    warm.update(*chosen)
+    assert [member.place for member in warm.members if member.weight > 0] == [9]
+    assert warm.members[0].weight > 0.5
+    everything = np.array(list(itertools.product(range(VARIANTS), repeat=3)))
+    mean, variance = warm.predict(everything)
+    true = np.array([-np.log(accuracy(plan)) for plan in everything])
+    assert np.corrcoef(mean, true)[0, 1] > 0.95
+    assert (variance > 0).all()
+
+
+def test_the_own_model_takes_over():
+    """Of a history that is only half right, less is left the more is seen."""
+    half = history_of(
+        space(),
+        "",
+        [
+            one
+            for plan in plans(80, 5)
+            for one in evaluations([plan], sign=1.0 if plan[0] < 3 else -1.0, seed=plan[1])
+        ],
+    )
+    warm = WarmStart(space(), [half])
+    shares = []
+    for n in (8, 40, 120):
+        warm.update(*seen(n, 3))
+        shares.append(warm.own_weight)
+    assert shares[-1] > 0.9
+    assert shares[0] <= shares[-1]
+
+
+def test_what_a_history_never_saw_has_its_mean_and_a_wider_variance():
+    known = WarmStart(space(), [history()])
+    there, far = known.predict(np.array([[0, 0, 0]]))
+    more = space((*range(VARIANTS), 7, 8, 9))
+    fresh = WarmStart(more, [history()])
+    mean, variance = fresh.predict(np.array([[7, 8, 8], [0, 0, 0]]))
+    losses = [loss for plan in plans(60, 1) for loss in [-np.log(accuracy(plan))]]
+    assert mean[0] == pytest.approx(np.mean(losses), abs=0.1)
+    assert variance[0] > 3 * variance[1]
+    assert mean[1] == pytest.approx(there[0])
+    assert variance[1] == pytest.approx(far[0])
+
+
+def test_dims_come_by_the_very_option():
+    warm = WarmStart(space((4, 0, 9)), [history()])
+    assert list(warm.dims(1)["cost"][:2]) == [5.0, 1.0]
+    assert np.isnan(warm.dims(1)["cost"][2])
+
+
+def test_nothing_in_common_is_nothing_to_say():
+    warm = WarmStart(space(models=("a", "b", "c")), [history()])
+    assert warm.members == ()
+    assert warm.predict(np.zeros((1, 3), int)) is None
+    assert warm.dims(0) == {}
+    warm.update(*seen(8, 0))
+    assert warm.predict(np.zeros((1, 3), int)) is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 25), st.integers(0, 10_000), st.floats(1e-6, 0.1))
+def test_the_two_ways_to_predict_agree_and_weights_are_shares(n, seed, noise):
+    generator = np.random.default_rng(seed)
+    chosen = generator.integers(0, 5, (n, 3, 2)) + 10 * np.arange(6).reshape(3, 2)
+    model = HistoryModel(chosen, generator.random(n), np.full(n, noise))
+    asked = generator.integers(0, 7, (9, 3, 2)) + 10 * np.arange(6).reshape(3, 2)
+    mean, variance = model.predict(asked)
+    joint, covariance = model.joint(asked)
+    assert mean == pytest.approx(joint)
+    assert variance == pytest.approx(np.maximum(np.diag(covariance), 1e-12), abs=1e-9)
+    assert np.linalg.eigvalsh(covariance).min() > -1e-8
+
+
+@pytest.mark.parametrize("n", [4, 8, 15])
+def test_weights_and_the_own_share_add_to_one_and_follow_from_the_seed(n):
+    histories = [history(seed=1), history(sign=-1.0), history(seed=2)]
+    one, other = WarmStart(space(), histories, 7), WarmStart(space(), histories, 7)
+    for warm in (one, other):
+        warm.update(*seen(n, n))
+    assert sum(m.weight for m in one.members) + one.own_weight == pytest.approx(1.0)
+    assert one.members == other.members
+
+
+def test_structure_is_symmetric_and_most_like_itself():
+    chain, swapped = signature_of(space()), signature_of(space(models=MODELS[::-1]))
+    other = signature_of(space(models=("detect", "read", "describe")))
+    assert structure_kernel(chain, chain) == pytest.approx(1.0)
+    assert similarity(chain, chain) == pytest.approx(1.0)
+    for one in (swapped, other):
+        assert structure_kernel(chain, one) == pytest.approx(structure_kernel(one, chain))
+        assert 0.0 < structure_kernel(chain, one) < 1.0
+    assert similarity(chain, swapped) > similarity(chain, other)
+
+
+def test_the_catalog_keeps_histories_and_finds_those_that_share_most(tmp_path):
+    near = history()
+    apart = history_of(space(models=("x", "y", "z")), "", [])
+    partly = history_of(space(models=("detect", "y", "z")), "", evaluations(plans(5, 0)))
+    path = tmp_path / "c.duckdb"
+    with Catalog.open(path) as catalog:
+        assert catalog.histories.add([apart, partly, near]) == (1, 2, 3)
+    with Catalog.open(path) as catalog:
+        found = catalog.histories.similar(signature_of(space()))
+        assert found == (near, partly)
+        assert catalog.histories.similar(signature_of(space()), most=1) == (near,)
+        assert catalog.histories.load([3, 1, 99]) == (near, apart)
+        assert catalog.histories.add([near]) == (4,)
