@@ -18,14 +18,7 @@ from .ir.logical import LogicalNode
 from .ir.physical import SqlScan
 from .ir.record import dataclass
 from .ir.slo import Constraint
-from .knowing import (
-    estimated_rows,
-    knowledge,
-    misplaced,
-    stale_notes,
-    stale_steps,
-    statistics,
-)
+from .knowing import estimated_rows, knowledge, misplaced, stale_notes, stale_steps, statistics
 from .measured import emitted, latencies
 from .plain import write
 from .planner.advice import Report
@@ -172,9 +165,7 @@ class Planned:
             guarantees=guarantees,
             alternatives=options.alternatives,
             planning_seconds=query.seconds,
-            steps=(*_trace(query), *thinning(query.searched, query.problem))
-            if options.steps
-            else (),
+            steps=_steps(query) if options.steps else (),
             why_not=tuple(
                 line
                 for asked in options.why_not
@@ -429,13 +420,14 @@ def _missing(missing: Sequence[Missing]) -> tuple[str, ...]:
     return tuple(str(one) for one in missing)
 
 
-def _trace(query: PlannedQuery) -> tuple[str, ...]:
-    """What each rule did."""
-    return tuple(
+def _steps(query: PlannedQuery) -> tuple[str, ...]:
+    """What each rule did, and what the search thinned."""
+    rules = (
         f"{entry.rule}: {entry.outcome} ({entry.seconds * 1e3:.2f} ms)"
         + (f"\n{format_plan(entry.plan)}" if entry.outcome == "applied" else "")
         for entry in query.trace
     )
+    return (*rules, *thinning(query.searched, query.problem))
 
 
 def _point(value: float, n: int) -> Estimate:

@@ -1,0 +1,147 @@
+"""What a learned search knows: everything told, both surrogates, and what was spent."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..protocol import Assignment, Evaluation, Space
+from .acquisition import Beliefs
+from .end_to_end import EndToEnd
+from .features import features
+from .operators import Composition, tell_histories
+from .prior import Prior
+from .quality import QualitySurrogate, Seen, seen
+from .settings import LOSS, Asked, Settings
+from .spending import PROFILE, Bill, Spending
+
+OVERHEAD_SECONDS = 0.05
+"""What a proposal takes beside profiling, added to its price: a free one is not infinitely good."""
+
+
+class Knowledge:
+    """Of one space.
+
+    Attributes:
+        told: every evaluation, in order.
+        seen: by classes, the scores on most rows.
+        profiled: by plan, its classes.
+    """
+
+    def __init__(self, space: Space, asked: Asked, settings: Settings, prior: Prior | None) -> None:
+        self.space, self.asked, self.prior = space, asked, prior
+        self._stages = features(space)
+        self._composition = Composition(space, self._stages)
+        self._dims = self._composition if settings.composition else EndToEnd(self._stages)
+        self._quality = QualitySurrogate(space, self._stages, settings.encoding)
+        self._spending = Spending(space, self._stages, self._composition)
+        self.told: list[Evaluation] = []
+        self.seen: dict[Assignment, Seen] = {}
+        self.profiled: dict[Assignment, Assignment] = {}
+        self._profiling = 0.0
+        if prior is not None:
+            tell_histories(self._composition, prior)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Options of every stage."""
+        return [stage.size for stage in self._stages]
+
+    @property
+    def plans(self) -> np.ndarray:
+        """`` `n x stages` ``, the plans profiled."""
+        return np.array(list(self.profiled)).reshape(-1, len(self._stages))
+
+    @property
+    def spent(self) -> float:
+        """Seconds of profiling and of proposals so far."""
+        return self._profiling + OVERHEAD_SECONDS * len(self.told)
+
+    def learn(self, evaluation: Evaluation) -> None:
+        """A plan was profiled."""
+        plan = evaluation.assignment
+        self.told.append(evaluation)
+        self._profiling += evaluation.seconds
+        self._spending.add(evaluation)
+        for place, values in enumerate(evaluation.stages):
+            self._composition.add(place, plan[place], values)
+        self._composition.refit()
+        if isinstance(self._dims, EndToEnd):
+            self._dims.add(plan, evaluation.metrics)
+        classes = tuple(self.classes_of(np.array([plan]))[0].tolist())
+        self.profiled[plan] = classes
+        known = self.seen.get(classes)
+        if known is None or len(evaluation.scores) > known.rows:
+            self.seen[classes] = seen(classes, evaluation.scores)
+        self._learn()
+
+    def bill(self, plans: np.ndarray) -> Bill:
+        """What profiling `` `m x stages` `` plans takes."""
+        return self._spending.bill(plans)
+
+    def beliefs(self, plans: np.ndarray) -> Beliefs:
+        """What is believed of `` `m x stages` `` plans, an outcome a column."""
+        means, variances = [], []
+        for outcome in self.asked.outcomes:
+            mean, variance = (
+                self._loss(plans) if outcome == LOSS else self._dims.predict(outcome, plans)
+            )
+            means.append(mean)
+            variances.append(variance)
+        return Beliefs(
+            np.stack(means, axis=1),
+            np.stack(variances, axis=1),
+            self.asked.limits,
+            self.asked.goal,
+        )
+
+    def _loss(self, plans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """-log accuracy."""
+        mean, variance = self._quality.predict(self.classes_of(plans))
+        return mean + self._prior_loss(plans), variance
+
+    def _prior_loss(self, plans: np.ndarray) -> np.ndarray:
+        """Losses before anything is seen: composed from the statistics, or from histories."""
+        if self.prior is not None:
+            told = self.prior.predict(plans)
+            if told is not None:
+                return told[0]
+        total = np.full(len(plans), 0.0)
+        for place, stage in enumerate(self.space.stages):
+            known = stage.known.get(LOSS)
+            if known is not None:
+                values = np.array([np.nan if v is None else v for v in known])
+                middle = 0.0 if np.isnan(values).all() else float(np.nanmean(values))
+                total += np.where(np.isnan(values), middle, values)[plans[:, place]]
+        return total
+
+    def classes_of(self, plans: np.ndarray) -> np.ndarray:
+        """The class of every stage's option, `` `m x stages` ``."""
+        return np.stack(
+            [s.option_class[plans[:, place]] for place, s in enumerate(self._stages)], axis=1
+        )
+
+    def _learn(self) -> None:
+        """Condition the quality surrogate on all plans profiled."""
+        data = list(self.seen.values())
+        examples = {classes: plan for plan, classes in self.profiled.items()}
+        plans = np.array([examples[one.classes] for one in data])
+        if self.prior is not None:
+            losses = np.array([one.loss for one in data])
+            spread = np.array([one.graded * math.expm1(one.loss) / one.rows for one in data])
+            self.prior.update(plans, losses, spread)
+        self._quality.speeds(
+            [
+                np.array([self._composition.operator(p, PROFILE).moments()[0][own].mean()
+                          for own in stage.class_options])
+                for p, stage in enumerate(self._stages)
+            ]
+        )  # fmt: skip
+        self._quality.learn(data, self._prior_loss(plans))
+
+    def rows_seen(self, plans: np.ndarray) -> np.ndarray:
+        """Rows on which the plans' classes were seen."""
+        classes = map(tuple, self.classes_of(plans).tolist())
+        found = (self.seen.get(one) for one in classes)
+        return np.array([0 if one is None else one.rows for one in found])

@@ -1,0 +1,131 @@
+"""What profiling a plan a step further is worth: what it may lead to, and its price."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .acquisition import Beliefs, improvement
+from .knowledge import OVERHEAD_SECONDS, Knowledge
+from .settings import LOSS, Asked, Settings
+from .spending import Bill
+
+DIM_NOISE = 0.0004
+"""Variance of the log of a measured dim (our choice: 2 %)."""
+HORIZONS = (1, 4, 16, 64)
+"""Times the rows of a step up to which its worth is judged."""
+
+
+class Worth:
+    """By what is known, for a sample of so many rows."""
+
+    def __init__(self, known: Knowledge, asked: Asked, settings: Settings, rows: int) -> None:
+        self.known, self.asked, self.settings, self.rows = known, asked, settings, rows
+
+    def steps(self, plans: np.ndarray, best: float | None) -> tuple[np.ndarray, np.ndarray]:
+        """Log of what a step of profiling each plan is worth, and the rows to profile it on.
+
+        A step leads to the rows that the plan's classes were seen on (only its times are new) or
+        to `growth` times as many. What it is worth is what it may lead to at its best horizon, per
+        second up to there: a plan is not dropped because a first block alone cannot prove it.
+        """
+        beliefs = self.known.beliefs(plans)
+        done = self.known.rows_seen(plans)
+        timed = np.array([plan in self.known.profiled for plan in map(tuple, plans.tolist())])
+        bill = self.known.bill(plans)
+        first = np.full(len(plans), min(self.settings.first_rows, self.rows))
+        more = np.minimum(np.ceil(done * self.settings.growth), self.rows).astype(int)
+        steps = [
+            (np.where(done > 0, done, self._thorough(bill, first)), ~timed),
+            (self._thorough(bill, more), (done > 0) & (more > done)),
+        ]
+        values, worths = [], []
+        for rows, possible in steps:
+            value, worth = self._ahead(bill, beliefs, done, rows, best)
+            values.append(np.where(possible, value, -np.inf))
+            worths.append(np.where(possible, worth, -np.inf))
+        least = np.max(values) + math.log(self.settings.least)
+        worths = [
+            np.where(value >= least, worth, -np.inf)
+            for value, worth in zip(values, worths, strict=True)
+        ]
+        further = worths[1] > worths[0]
+        return np.maximum(*worths), np.where(further, steps[1][0], steps[0][0])
+
+    def verified(self, plans: np.ndarray, chance: np.ndarray) -> np.ndarray:
+        """Which plans profiled are sure, or likely feasible with no rows left to look at."""
+        rows = self.known.rows_seen(plans)
+        sure = (chance >= self._sure()) & (rows >= min(self.settings.sure_rows, self.rows))
+        return sure | ((rows >= self.rows) & (chance >= self.asked.confidence))
+
+    def _sure(self) -> float:
+        return max(self.settings.sure, self.asked.confidence)
+
+    def _thorough(self, bill: Bill, rows: np.ndarray) -> np.ndarray:
+        """Rows of a look: at least so many, doubled while that is cheap.
+
+        Cheap is what at most doubles what is paid whatever the rows (loading, and the proposal
+        itself), or takes no more than `thorough` of all that was spent: looks grow with what the
+        search has cost, so that neither many slight ones nor few thorough ones dominate it.
+        """
+        if not self.settings.partial:
+            return np.full(len(rows), self.rows)
+        allowed = np.maximum(
+            2.0 * (OVERHEAD_SECONDS + bill.seconds(0)), self.settings.thorough * self.known.spent
+        )
+        while True:
+            twice = np.minimum(2 * rows, self.rows)
+            grows = (OVERHEAD_SECONDS + bill.seconds(twice) <= allowed) & (twice > rows)
+            if not grows.any():
+                return rows
+            rows = np.where(grows, twice, rows)
+
+    def _ahead(
+        self,
+        bill: Bill,
+        beliefs: Beliefs,
+        done: np.ndarray,
+        rows: np.ndarray,
+        best: float | None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Logs of value and of value per second, at each plan's best horizon."""
+        value = worth = np.full(len(rows), -np.inf)
+        first = OVERHEAD_SECONDS + bill.seconds(rows)
+        on = np.exp(self._after(beliefs, done, rows, 0.5)[0])
+        least = min(self.settings.sure_rows, self.rows)
+        for times in HORIZONS:
+            until = np.where(rows > done, np.clip(rows * times, least, self.rows), rows)
+            found = self._value(beliefs, done, until, best)
+            found = np.where(until >= least, found, -np.inf)
+            rest = OVERHEAD_SECONDS + bill.seconds(until) - first
+            price = first + on * np.maximum(rest, 0.0)
+            per = found - self.settings.costs * np.log(price)
+            value = np.where(per > worth, found, value)
+            worth = np.maximum(worth, per)
+        return value, worth
+
+    def _after(
+        self, beliefs: Beliefs, done: np.ndarray, rows: np.ndarray, sure: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `Beliefs.after`, of looking at so many rows."""
+        noise = np.full(beliefs.mean.shape, DIM_NOISE)
+        if LOSS in self.asked.outcomes:
+            at = self.asked.outcomes.index(LOSS)
+            wrong = np.expm1(np.clip(beliefs.mean[:, at], 1e-3, 5.0))
+            new = (rows - done).astype(float)
+            noise[:, at] = np.where(new > 0, wrong / np.maximum(new, 1.0), np.inf)
+        return beliefs.after(noise, sure)
+
+    def _value(
+        self, beliefs: Beliefs, done: np.ndarray, rows: np.ndarray, best: float | None
+    ) -> np.ndarray:
+        """Log of the probability that a plan is verified after so many rows, times what is won."""
+        chance, moves = self._after(beliefs, done, rows, self._sure())
+        last = self._after(beliefs, done, rows, self.asked.confidence)[0]
+        chance = np.where(rows >= self.rows, last, chance)
+        if best is None:
+            return chance
+        won = improvement(beliefs.mean[:, self.asked.goal], moves[:, self.asked.goal], best)
+        value = chance + won
+        return np.where(value < math.log(self.settings.tolerance), -np.inf, value)
