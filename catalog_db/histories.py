@@ -61,17 +61,18 @@ class Histories:
 
     def similar(self, signature: Signature, most: int = SHORTLIST) -> tuple[History, ...]:
         """Those that share most, latest first among equals; none that shares no model."""
+        models, variants, devices = map(
+            sorted, (signature.models, signature.variants, signature.devices)
+        )
+        # Variants are many: they are compared only where the models are nearest.
         with self._store.cursor() as cursor:
-            found = cursor.execute(
-                _FIND,
-                [
-                    sorted(signature.models),
-                    sorted(signature.variants),
-                    sorted(signature.devices),
-                    most,
-                ],
-            ).fetchall()
-        return self.load([number for (number,) in found])
+            near = cursor.execute(_NEAR, [models, 10 * most]).fetchall()
+            if not near:
+                return ()
+            query = _NEAREST.replace("NUMBERS", ", ".join(str(number) for (number,) in near))
+            found = cursor.execute(query, [models, variants, devices, most])
+            numbers = [number for (number,) in found.fetchall()]
+        return self.load(numbers)
 
     def load(self, numbers: Sequence[int]) -> tuple[History, ...]:
         """These, in this order; those not there are left out."""
@@ -88,24 +89,24 @@ class Histories:
 
 
 def _jaccard(column: str, place: int) -> str:
-    """Shared ÷ all, of a column and a parameter (0 where both are empty)."""
+    """Shared ÷ all, of a column and a parameter."""
     shared = f"len(list_intersect({column}, ${place}::VARCHAR[]))"
     return f"{shared} / greatest(1, len({column}) + len(${place}::VARCHAR[]) - {shared})"
 
 
-_FIND = f"""
-WITH near AS (
-    SELECT id FROM octans_internal.histories
-    WHERE list_has_any(models, $1::VARCHAR[])
-    ORDER BY {_jaccard("models", 1)} DESC, id DESC
-    LIMIT 10 * $4::BIGINT
-)
-SELECT id FROM octans_internal.histories SEMI JOIN near USING (id)
+_NEAR = f"""
+SELECT id FROM octans_internal.histories
+WHERE list_has_any(models, $1::VARCHAR[])
+ORDER BY {_jaccard("models", 1)} DESC, id DESC
+LIMIT $2::BIGINT
+"""
+_NEAREST = f"""
+SELECT id FROM octans_internal.histories
+WHERE id IN (NUMBERS)
 ORDER BY {_jaccard("models", 1)} + {_jaccard("variants", 2)} + {_jaccard("devices", 3)} DESC,
     id DESC
 LIMIT $4::BIGINT
 """
-# Variants are many: they are compared only where the models are nearest.
 
 
 def encoded(history: History) -> bytes:

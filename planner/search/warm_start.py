@@ -6,11 +6,11 @@ Of the histories handed over about ten are used [Liu et al. 2025: more cost more
    Weisfeiler-Lehman kernel on stages labelled with their models [Shervashidze et al. 2011];
 2. once `FIRST` plans have been profiled, by *rank agreement* with what was seen.
 
-Weights are then those of RGPE [Feurer, Letham & Bakshy 2018]: in each of `SAMPLES` draws from the
+Weights are then those of RGPE [Feurer, Letham & Bakshy 2018]: in each of 256 draws from the
 models' predictions of the plans profiled, the model that misranks the fewest pairs gets the draw;
 the own model is judged by its predictions with each plan left out. Ours differs in two ways. A pair
 counts by how surely its two losses differ, so noise does not vote. And against weight dilution a
-history must rank better than chance (fewer misrankings than its predictions have for `1 - CHANCE`
+history must rank better than chance (fewer misrankings than its predictions have for nine tenths
 of shuffles of the losses), else its weight is 0; RGPE compares with the own model alone.
 
 Predictions are moved to the query's own scale by the line that fits best what was seen, drawn to
@@ -24,12 +24,14 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from ...ir.record import dataclass
 from ...stats.histories import History, Option, SeenPlan, Signature
 from .history_model import ABSENT, FEATURES, MOST_PLANS, HistoryModel, Vocabulary, slots
 from .protocol import SOURCE, Evaluation, Space
+from .ranking import Judge, won
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -39,12 +41,6 @@ MOST_HISTORIES = 10
 """Histories in the ensemble."""
 FIRST = 4
 """Plans profiled before ranks are compared: fewer have no shuffles to tell from chance by."""
-SAMPLES = 256
-"""Draws, and shuffles."""
-CHANCE = 0.1
-"""How often a history that knows nothing may pass (our choice: one of ten)."""
-MOST_PAIRS = 300
-"""Pairs compared, drawn at random where there are more: ranking 30 histories takes some 20 ms."""
 MATURE = 0.95
 """Share of the own model from which on histories are left out."""
 ITERATIONS = 2
@@ -206,6 +202,10 @@ class WarmStart:
 
     def __init__(self, space: Space, histories: Sequence[History], seed: int = 0) -> None:
         """Take those histories that share a model with the space and saw two plans or more."""
+        import scipy.linalg  # noqa: F401  so that its threads are seen
+        from threadpoolctl import ThreadpoolController
+
+        self._threads = ThreadpoolController()
         self._space = space
         own = signature_of(space)
         self._slots = slots(own.stages)
@@ -243,12 +243,17 @@ class WarmStart:
         import numpy as np
 
         self._seen = (assignments, losses, np.maximum(variances, 1e-12))
-        if len(losses) < FIRST or not self._known:
-            return
+        if len(losses) >= FIRST and self._known:
+            with self._one_thread():
+                self._weigh(assignments, losses, variances)
+
+    def _weigh(self, assignments: np.ndarray, losses: np.ndarray, variances: np.ndarray) -> None:
+        import numpy as np
+
         generator = np.random.default_rng((self._seed, len(losses)))
         plans = self._encoded(assignments)
         own = HistoryModel(plans, losses, variances)
-        judge = _Judge(losses, self._seen[2], generator)
+        judge = Judge(losses, np.maximum(variances, 1e-12), generator)
         passed = []
         for place, known in self._known.items():
             mean, covariance = known.model(self._slots).joint(plans)
@@ -258,7 +263,7 @@ class WarmStart:
         kept = passed[:MOST_HISTORIES]
         drawn = [judge.draws(mean, covariance) for *_, mean, covariance in kept]
         drawn.append(judge.draws(*own.left_out()))
-        shares = _won(np.array(drawn))
+        shares = won(np.array(drawn))
         self._own = float(shares[-1])
         self._members = tuple(
             Member(place, float(share))
@@ -270,6 +275,11 @@ class WarmStart:
         total = sum(member.weight for member in self._members)
         if total <= 0.0 or self._own >= MATURE:
             return None
+        with self._one_thread():
+            return self._predicted(assignments)
+
+    def _predicted(self, assignments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The mixture on the query's own scale."""
         mean, variance = self._mixture(self._encoded(assignments))
         if self._seen is None or not len(self._seen[1]):
             return mean, variance
@@ -316,6 +326,11 @@ class WarmStart:
                 values[dim][at] = np.median(seen)
         return values
 
+    def _one_thread(self) -> AbstractContextManager[object]:
+        """Matrices this small take a tenth of the time without threads that wait for each other."""
+        limited: AbstractContextManager[object] = self._threads.limit(limits=1, user_api="blas")
+        return limited
+
     def _encoded(self, assignments: np.ndarray) -> np.ndarray:
         """`n x stages` option places → `n x stages x 2` feature numbers."""
         import numpy as np
@@ -323,67 +338,6 @@ class WarmStart:
         return np.stack(
             [table[assignments[:, at]] for at, table in enumerate(self._tables)], axis=1
         )
-
-
-class _Judge:
-    """Counts misranked pairs; `weights` are how surely the losses of each pair differ."""
-
-    def __init__(
-        self, losses: np.ndarray, variances: np.ndarray, generator: np.random.Generator
-    ) -> None:
-        import numpy as np
-        from scipy.special import erf
-
-        self._generator = generator
-        pairs = np.stack(np.triu_indices(len(losses), 1))
-        if pairs.shape[1] > MOST_PAIRS:
-            pairs = generator.choice(pairs, MOST_PAIRS, axis=1, replace=False)
-        self._one, self._other = pairs
-        apart = losses[self._one] - losses[self._other]
-        noise = np.sqrt(2.0 * (variances[self._one] + variances[self._other]))
-        self._weights = erf(np.abs(apart) / noise)  # 2 Φ(|Δ| / σ) - 1
-        self._signs = np.sign(apart)
-        self._total = max(float(self._weights.sum()), 1e-12)
-        self._orders = np.array(
-            [generator.permutation(len(losses)) for _ in range(SAMPLES)], dtype=np.int64
-        )
-
-    def misranked(self, predicted: np.ndarray) -> np.ndarray:
-        """Weighted share of misranked pairs of each row of `samples x n`; a tie is half of one."""
-        import numpy as np
-
-        signs = np.sign(predicted[:, self._one] - predicted[:, self._other])
-        wrong = 0.5 * (1.0 - signs * self._signs)
-        shares: np.ndarray = wrong @ self._weights / self._total
-        return shares
-
-    def expected(self, mean: np.ndarray) -> float:
-        """What a model's mean misranks: (1 - weighted Kendall τ) / 2."""
-        return float(self.misranked(mean[None, :])[0])
-
-    def beats_chance(self, mean: np.ndarray) -> bool:
-        """Does it misrank less than all but `CHANCE` of its own shuffles?"""
-        import numpy as np
-
-        shuffled = self.misranked(mean[self._orders])
-        found = self.expected(mean)
-        return found < 0.5 and float(np.mean(shuffled <= found + 1e-12)) <= CHANCE
-
-    def draws(self, mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-        """Misranked shares in `SAMPLES` draws of the predictions."""
-        import numpy as np
-
-        values, vectors = np.linalg.eigh(covariance)  # may be singular: equal plans
-        root = vectors * np.sqrt(np.maximum(values, 0.0))
-        noise = self._generator.standard_normal((SAMPLES, len(mean)))
-        return self.misranked(mean + noise @ root.T)
-
-
-def _won(drawn: np.ndarray) -> np.ndarray:
-    """Share of draws in which each model is best, `models x draws`; a tie is shared."""
-    best = drawn <= drawn.min(axis=0) + 1e-12
-    shares: np.ndarray = (best / best.sum(axis=0)).mean(axis=1)
-    return shares
 
 
 def _line(
