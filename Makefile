@@ -19,8 +19,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: $(VENV)/.installed  ## run the demo: cheque amounts from real handwritten digits
 	@$(BIN)/octans demo
 
+# Two at a time, a file on one worker; a worker's own libraries take one thread each.
 test: $(VENV)/.installed  ## run every test, slow ones included
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed  ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -19,6 +19,14 @@ def pytest_addoption(parser):
     )
 
 
+LONGEST = ("test_demo.py", "test_packaging.py", "test_deriving_session.py", "test_profile.py")
+"""Begun first, so that no worker is left with one of them at the end."""
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture
 def update_plans(request):
     return request.config.getoption("--update-plans")
