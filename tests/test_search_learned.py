@@ -15,6 +15,7 @@ from octans.planner.search.learned.features import features
 from octans.planner.search.learned.operators import Composition
 from octans.planner.search.learned.quality import QualitySurrogate, seen
 from octans.planner.search.protocol import SOURCE, Evaluation, Space, StageOptions
+from octans.planner.search.warm_start import WarmStart, history_of
 from plan_world import World
 
 KINDS = np.repeat(np.arange(4), 5)
@@ -298,3 +299,35 @@ def test_an_evaluation_of_something_else_is_a_defect():
     world = World()
     with pytest.raises(InternalError):
         searching(world).tell(Evaluation((0,), [1.0], ({},), {}, 1.0, 0.0))
+
+
+def test_a_history_is_where_the_next_search_begins():
+    """What an earlier search of the same models saw is believed until it is seen anew."""
+    world = World(stages=3, variants=4)
+    first = searching(world)
+    run(first, world, 40)
+    told = first.state()["evaluations"]
+    history = history_of(
+        world.space,
+        "SLO",
+        [
+            Evaluation(
+                tuple(one["assignment"]), one["scores"], tuple(one["stages"]), one["metrics"],
+                one["seconds"], one["usd"],
+            )
+            for one in told
+        ],
+    )  # fmt: skip
+    plans = candidates.samples([8, 8, 8], 200, np.random.default_rng(0))
+    truth = np.array(
+        [[-math.log(t["accuracy"]), math.log(t["cost"])] for t in map(world.truth, plans)]
+    )
+
+    def error(prior):
+        search = LearnedSearch(world.space, world.slo, rows=world.rows, seed=3, prior=prior)
+        beliefs = search.beliefs(plans)
+        places = [search.asked.outcomes.index(name) for name in ("loss", "cost")]
+        apart = beliefs.mean[:, places] - truth
+        return np.sqrt((apart**2).mean(axis=0))
+
+    assert (error(WarmStart(world.space, [history])) < 0.6 * error(None)).all()
