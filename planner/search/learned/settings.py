@@ -41,7 +41,7 @@ class Settings:
     sure_rows: int = 128
     thorough: float = 0.01
     insurance: float = 0.05
-    tolerance: float = 0.0005
+    tolerance: float = 0.0001
     least: float = 0.1
     encoding: Encoding = "one_hot"
     composition: bool = True
