@@ -118,9 +118,9 @@ def _strategy(strategy: Strategy) -> Iterator[list[ProfileResult]]:
 
 
 def _plan(session: Session, slo: str) -> str | None:
-    """The variants and knobs of the plan chosen; None where there is none."""
+    """The variants, knobs and cascades of the plan chosen; None where there is none."""
     try:
         advice = session.explain(f"{demo.QUERY} {slo}").advice
     except PlanError:
         return None
-    return " ".join(re.findall(r"VARIANT\([^)]*\)", advice))
+    return " ".join(re.findall(r"(?:VARIANT|CASCADE)\([^)]*\)", advice))
