@@ -15,7 +15,7 @@ from octans.planner.search.learned.features import features
 from octans.planner.search.learned.operators import Composition
 from octans.planner.search.learned.quality import QualitySurrogate, seen
 from octans.planner.search.protocol import SOURCE, Evaluation, Space, StageOptions
-from octans.planner.search.warm_start import WarmStart, history_of
+from octans.planner.search.similarity.warm_start import WarmStart, history_of
 from plan_world import World
 
 KINDS = np.repeat(np.arange(4), 5)

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from octans.ir.physical import Choice
 from octans.planner.search.protocol import SOURCE, Evaluation, Space, StageOptions
-from octans.planner.search.prune import Bounds, Ladder, bounds_of, prune
-from octans.planner.search.thin import thin, worse
+from octans.planner.search.similarity.prune import Bounds, Ladder, bounds_of, prune
+from octans.planner.search.similarity.thin import thin, worse
 
 numbers = st.floats(0.0, 1e6, allow_subnormal=False)
 fronts = st.integers(1, 5).flatmap(

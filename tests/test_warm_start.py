@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from octans.catalog_db.catalog import Catalog
 from octans.ir.physical import Choice
-from octans.planner.search.history_model import HistoryModel
 from octans.planner.search.protocol import SOURCE, Evaluation, Space, StageOptions
-from octans.planner.search.warm_start import (
+from octans.planner.search.similarity.history_model import HistoryModel
+from octans.planner.search.similarity.warm_start import (
     WarmStart,
     history_of,
     signature_of,

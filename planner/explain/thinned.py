@@ -7,8 +7,8 @@ from typing import Protocol
 
 from ...ir.physical import Choice
 from ..search.frontier import Dropped, Frontier
+from ..search.similarity.thin import ratio
 from ..search.table import Assignment
-from ..search.thin import ratio
 from .numbers import digits
 from .planned import short_choice
 

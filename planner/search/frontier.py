@@ -33,9 +33,9 @@ from .exact import Infeasible, Solution, class_pattern, restrict, solve
 from .floors import Floors
 from .labels import Effort, Label, dominate, extend, vector_of
 from .prepare import layout, undominated
+from .similarity.thin import ratio, thin, worse
 from .single import RELATIVE, Search
 from .table import Assignment, Goal, Limit, Problem
-from .thin import ratio, thin, worse
 
 OBJECTIVES = ("cost", "latency_p95", "loss")
 """The objectives, all to be small."""

@@ -24,9 +24,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ...ir.record import dataclass
-from .protocol import SOURCE, Evaluation, Space
-from .table import Assignment
+from ....ir.record import dataclass
+from ..protocol import SOURCE, Evaluation, Space
+from ..table import Assignment
 from .warm_start import loss_of
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ...ir.models import knobs_text
-from ...ir.physical import Choice
+from ....ir.models import knobs_text
+from ....ir.physical import Choice
 
 if TYPE_CHECKING:
     import numpy as np

@@ -27,10 +27,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from ...ir.record import dataclass
-from ...stats.histories import History, Option, SeenPlan, Signature
+from ....ir.record import dataclass
+from ....stats.histories import History, Option, SeenPlan, Signature
+from ..protocol import SOURCE, Evaluation, Space
 from .history_model import ABSENT, FEATURES, MOST_PLANS, HistoryModel, Vocabulary, slots
-from .protocol import SOURCE, Evaluation, Space
 from .ranking import Judge, won
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import le
 
-from ...ir.record import dataclass
+from ....ir.record import dataclass
 
 
 @dataclass(frozen=True)
