@@ -201,6 +201,7 @@ def _profiled(
     import pyarrow.compute as pc
 
     from .executor.runner import LocalRunner
+    from .searching import find
     from .stats.profile import Limits, profile
     from .stats.recorder import Recorder, record_unloads
 
@@ -212,7 +213,10 @@ def _profiled(
     try:
         with session.visible(SEARCH_ROWS, search):
             body = bound.body(SEARCH_ROWS, ())
-            request = _loadable_request(session, bound.subject, body, search, run, runner)
+            if bound.search:
+                request = profile_request(session, bound.subject, body, search, run)
+            else:
+                request = _loadable_request(session, bound.subject, body, search, run, runner)
             request = replace(request, strata=drawn.strata, aim=aim_of(bound.slo))
             limits = Limits(
                 seconds=bound.budget_seconds,
@@ -221,10 +225,12 @@ def _profiled(
                 cancelled=session.environment().cancel,
             )
             with resuming(session, runner, request, text, table) as recall:
+                found = find(session, bound, request, recall, limits) if bound.search else None
+                request = request if found is None else found.request
                 result = profile(
                     request,
                     recall,
-                    limits=limits,
+                    limits=limits if found is None else found.left(limits),
                     strategy=_strategy(session),
                     progress=_progress(session),
                     keep=measured,
@@ -233,7 +239,8 @@ def _profiled(
                 )
                 told = recall.told()
                 result, audit = audited(session, bound, request, recall, limits, result, measured)
-        return replace(result, notes=(*told, *result.notes)), audit
+        result = replace(result, notes=(*told, *result.notes))
+        return result if found is None else found.joined(result), audit
     finally:
         runner.close()
         if request is not None:

@@ -23,10 +23,13 @@ if TYPE_CHECKING:
     from .session import Session
 
 
-def statistics(session: Session, filters: Collection[str] = ()) -> Statistics:
+def statistics(
+    session: Session, filters: Collection[str] = (), *, priors: bool = False
+) -> Statistics:
     """Everything measured of what is declared now; what is stale is used, and says why.
 
-    What executions saw behind a filter is in it for `filters` alone.
+    What executions saw behind a filter is in it for `filters` alone. Declared priors stand in where
+    the session allows it, or with `priors`.
     """
     catalog = session.catalog
     catalog = session.catalog
@@ -39,14 +42,15 @@ def statistics(session: Session, filters: Collection[str] = ()) -> Statistics:
         for one in catalog.observations(filters=filters)
     ]
     variants = catalog.variants()
-    if catalog.settings.allow_priors:
+    priors |= catalog.settings.allow_priors
+    if priors:
         from .stats.effects import with_expected
 
         variants = with_expected(variants, found)
     return Statistics(
         found,
         variants=variants,
-        allow_priors=catalog.settings.allow_priors,
+        allow_priors=priors,
         deployment=catalog.settings.deployment,
         dependences=catalog.extended_statistics(),
     )

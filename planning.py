@@ -29,7 +29,7 @@ from .planner.explain.why_not import why_not
 from .planner.format import format_plan
 from .planner.optimize import InfeasibleSlo, PlannedQuery, Promise, optimize
 from .planner.problem import Missing
-from .planner.steps import StepInfo, filter_subject
+from .planner.steps import StepInfo, filter_subject, steps
 from .result import Result, render_explanation
 from .stats.statistics import Statistics
 from .watching import filter_context, observed, watch
@@ -84,6 +84,12 @@ class Planned:
                 promises=_promises(session, bound.plan),
             )
         except (PlanError, BindError) as error:
+            if error.code == "OC0310":
+                from .quoting import quote
+
+                settings = session.catalog.settings
+                lines = quote(session, steps(bound.plan)).lines(settings.max_profiling_cost)
+                error.notes = (*error.notes, *lines)
             raise _placed(error, statement) from error.__cause__
         if advice is not None:
             _obeyed(query.advice)

@@ -293,7 +293,10 @@ class Label:
 
 @dataclass(frozen=True)
 class Analyze:
-    """ANALYZE …; `sample` None: the default; rows equal in `cluster` are one independent unit."""
+    """ANALYZE …; `sample` None: the default; rows equal in `cluster` are one independent unit.
+
+    `search`: plans are looked for, and only what the best are made of is measured.
+    """
 
     kind: Literal["pipeline", "model"]
     name: Name
@@ -304,6 +307,7 @@ class Analyze:
     cluster: Fragment | None
     budget: tuple[Quantity, ...]
     features: tuple[Fragment, ...]
+    search: bool
     slo: SloRef | None
     objective: ObjectiveRef | None
     span: Span = field(compare=False)

@@ -209,6 +209,8 @@ class Lexer:
                 return following == "UNIFORM" or literal is TokenType.NUMBER
             case "BUDGET":
                 return literal is TokenType.NUMBER
+            case "SEARCH":
+                return True
             case "CLUSTER":
                 return following == "BY"
             case "WITH":

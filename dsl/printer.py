@@ -304,6 +304,8 @@ def _analyze(analyze: ast.Analyze) -> str:
         text += f" BUDGET {_list(_quantity, analyze.budget)}"
     if analyze.features:
         text += f" FEATURES ({_list(fragment_text, analyze.features)})"
+    if analyze.search:
+        text += " SEARCH"
     return text + _asked(analyze.slo, analyze.objective)
 
 

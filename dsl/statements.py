@@ -252,7 +252,7 @@ class Build(Shared):
         parts = Parts(children)
         groups = parts.all(Group)
         asked = next((group for group in groups if group.rule == "asked"), Parts())
-        labels, sample, budget, cluster, features = (
+        labels, sample, budget, cluster, features, search = (
             once(groups, rule, word)
             for rule, word in (
                 ("labels", "LABELS"),
@@ -260,6 +260,7 @@ class Build(Shared):
                 ("budget", "BUDGET"),
                 ("cluster", "CLUSTER BY"),
                 ("features", "FEATURES"),
+                ("search", "SEARCH"),
             )
         )
         return ast.Analyze(
@@ -272,6 +273,7 @@ class Build(Shared):
             cluster=expression(cluster.lexeme("EXPR")) if cluster else None,
             budget=budget.all(ast.Quantity) if budget else (),
             features=tuple(map(expression, features.lexemes("EXPR"))) if features else (),
+            search=search is not None,
             slo=asked.maybe(ast.SloRef),
             objective=asked.maybe(ast.ObjectiveRef),
             span=parts.span,

@@ -146,7 +146,7 @@ def climb(
     while batch <= min(available, policy.max_batch):
         sized = stage.replace(choice=choice.replace(batch=batch))
         try:
-            runs, seconds = _measure(sized, table, elements, run, policy, warmed=bool(points))
+            runs, seconds = time_size(sized, table, elements, run, policy, warmed=bool(points))
         except RunError as error:
             return Ladder(tuple(points), load, memory, f"batch {batch}: {error.message}")
         load = next((r.load_seconds for r in runs if r.load_seconds is not None), None) or load
@@ -180,7 +180,7 @@ def _too_slow(point: Point, limit: float | None) -> bool:
     return limit is not None and len(point.seconds) >= 2 and min(point.seconds) > limit
 
 
-def _measure(
+def time_size(
     stage: Stage,
     table: pa.Table,
     elements: np.ndarray,
@@ -189,7 +189,10 @@ def _measure(
     *,
     warmed: bool,
 ) -> tuple[list[StageRun], list[float]]:
-    """All runs made at one batch size, and the seconds of its full calls."""
+    """All runs made at the stage's batch size, and the seconds of its full calls.
+
+    `warmed` says that the model ran before: a first call is then as good as the others.
+    """
     batch = stage.choice.batch
     warm_up = run(stage, rows_for(stage, table, elements, batch))
     runs = [warm_up]

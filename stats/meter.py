@@ -27,6 +27,7 @@ class Unaffordable(Stopped):
 class Meter:
     """`Runner` around another one; raises `Stopped` before a run, never amid one.
 
+    `usd` and `model_seconds` (of calls, without loading) are what was spent so far.
     `evaluations` counts elements handed to models by step and choice, `timings` those handed over
     while `timing` is set.
     """
@@ -42,6 +43,7 @@ class Meter:
         clock: Callable[[], float],
     ) -> None:
         self.usd = 0.0
+        self.model_seconds = 0.0
         self.timing = False
         self.evaluations: Counter[tuple[str, str]] = Counter()
         self.timings: Counter[tuple[str, str]] = Counter()
@@ -99,6 +101,7 @@ class Meter:
         counts = self.timings if self.timing else self.evaluations
         choice = (stage.step, f"{stage.choice.variant}({knobs_text(stage.choice.knobs)})")
         counts[choice] += run.elements
+        self.model_seconds += sum(run.batch_seconds)
         if self._price is not None:
             usd = self._price(stage.choice, run)
             self.usd += usd

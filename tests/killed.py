@@ -47,6 +47,7 @@ END;
 CREATE TABLE numbers AS SELECT range AS x, 2 * range AS truth FROM range(160);
 """
 ANALYZE = "ANALYZE PIPELINE answer USING (FROM numbers) LABELS (z := truth) SAMPLE 120"
+SEARCH = f"{ANALYZE} SEARCH WITH SLO (accuracy >= 0.8)"
 
 # Load and unload times and memory are measured for real, so they differ from run to run. Those
 # appended twice, because the first process died between that and its end, are one statistic.
@@ -107,8 +108,8 @@ class Sink:
         self.deciding = "decided" in stages[0]
 
 
-def analyze(path, log_path, kill_at=None, kill_after=None):
-    """Run the ANALYZE; die by SIGKILL at a call, or after some seconds."""
+def analyze(path, log_path, text=ANALYZE, kill_at=None, kill_after=None):
+    """Run an ANALYZE; die by SIGKILL at a call, or after some seconds."""
     log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     calls.time = replay.time = Clock(log, kill_at)
     run_stage = LocalRunner.run_stage
@@ -125,5 +126,5 @@ def analyze(path, log_path, kill_at=None, kill_after=None):
         timer.start()
     with octans.connect(path, base_dir=path.parent) as session:
         session.progress = Sink(log)
-        message = session.sql(ANALYZE).message
+        message = session.sql(text).message
     log_path.with_suffix(".said").write_text(message)

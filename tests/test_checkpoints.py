@@ -47,10 +47,10 @@ class Trial:
         self.processes = processes
         self.logs = []
 
-    def analyze(self, **kill):
+    def analyze(self, **given):
         """The exit code of a process that analyzes; its log is the last of `logs`."""
         log = self.path.with_suffix(f".{len(self.logs)}")
-        process = self.processes.Process(target=killed.analyze, args=(self.path, log), kwargs=kill)
+        process = self.processes.Process(target=killed.analyze, args=(self.path, log), kwargs=given)
         process.start()
         process.join(60)
         self.logs.append(log.read_bytes() if log.exists() else b"")
@@ -117,3 +117,28 @@ def test_killed_twice_it_continues_twice(world, processes, undisturbed):
     assert trial.query(killed.STATISTICS) == undisturbed.statistics
     whole = undisturbed.logs[0]
     assert trial.logs[2].count(b"c") == total - calls_of_runs(whole, noted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_a_search_goes_on_as_it_would_have(world, processes, seed):
+    """Killed while it searches, it profiles what is left, and finds what it would have found."""
+    whole = Trial(world, processes, f"search{seed}")
+    assert whole.analyze(text=killed.SEARCH) == 0
+    assert "searched" in whole.said
+    calls = whole.logs[0].count(b"c")
+    trial = Trial(world, processes, f"searchkilled{seed}")
+    kill_at = random.Random(seed).randrange(calls // 4, calls)
+    assert trial.analyze(text=killed.SEARCH, kill_at=kill_at) == -9
+    assert trial.analyze(text=killed.SEARCH) == 0
+    assert trial.query(killed.STATISTICS) == whole.query(killed.STATISTICS)
+    found = [
+        line
+        for said in (whole.said, trial.said)
+        for line in said.split("\n")
+        if "best plan" in line
+    ]
+    assert len(found) == 2
+    assert found[0] == found[1]
+    assert trial.logs[1].count(b"c") < calls
+    assert trial.query("SELECT count(*) FROM octans_internal.histories") == [(1,)]

@@ -166,8 +166,9 @@ class Writer:
             "BUDGET 60 s, 2 USD",
             f"CLUSTER BY {self.pick(EXPRESSIONS)}",
             f"FEATURES ({self.pick(EXPRESSIONS)})",
+            "SEARCH",
         ]
-        chosen = self.random.sample(clauses, self.random.randint(0, 5))
+        chosen = self.random.sample(clauses, self.random.randint(0, 6))
         kind = self.pick(("PIPELINE", "MODEL"))
         return " ".join([f"ANALYZE {kind} {self.name()} USING ({self.pick(QUERIES)})", *chosen])
 

@@ -52,6 +52,7 @@ class BoundAnalyze:
     budget_seconds: float | None
     budget_usd: float | None
     features: tuple[NamedExpr, ...]
+    search: bool
     slo: Slo
     target: Model | Pipeline
     catalog: CatalogView
@@ -125,6 +126,13 @@ def bind_analyze(stmt: ast.Analyze, catalog: CatalogView) -> BoundAnalyze:
             an impossible SLO.
     """
     target = _target(stmt, catalog)
+    if stmt.search and stmt.slo is None:
+        raise problem(
+            "OC0242",
+            "SEARCH needs an SLO: it looks for plans that meet one",
+            stmt.span,
+            hint="add WITH SLO (…), and an objective where it is not the cost",
+        )
     ctx = Context(catalog)
     place = Place(stmt.using)
     _refuse_calls(ctx, place, "USING")
@@ -148,6 +156,7 @@ def bind_analyze(stmt: ast.Analyze, catalog: CatalogView) -> BoundAnalyze:
         seconds,
         usd,
         tuple(over.bind(f"feature_{i}", f) for i, f in enumerate(stmt.features, 1)),
+        stmt.search,
         bind_slo(stmt.slo, stmt.objective, catalog),
         target,
         catalog,

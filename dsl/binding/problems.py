@@ -56,6 +56,7 @@ CODES: dict[str, str] = {
     "OC0236": "statistics on what is no model or step",
     "OC0237": "statistics on two calls whose errors cannot be seen together",
     "OC0238": "an unknown transform, or wrong arguments of one",
+    "OC0242": "a SEARCH without an SLO",
 }
 """What each OC02xx means, in a line."""
 

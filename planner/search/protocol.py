@@ -28,6 +28,11 @@ SOURCE = -1
 """The parent of stages that read the query's rows."""
 
 
+LOSS, LOAD, PROFILE = "loss", "load", "profile"
+"""Dims of a stage's own: -log of its quality, seconds to load it, seconds a row takes while it is
+profiled."""
+
+
 @dataclass(frozen=True)
 class StageOptions:
     """One stage and what it may be computed by.
@@ -37,7 +42,7 @@ class StageOptions:
         options: the choices.
         parents: places of the stages whose answers it waits for, or `SOURCE`.
         known: dim → per option what the catalog already knows of it, None where it knows nothing.
-            The dim `loss` is -log of its own quality, `load` seconds to load it.
+            So are `LOSS`, `LOAD` and `PROFILE`.
     """
 
     key: str
@@ -138,6 +143,9 @@ class PlanSearch(Protocol):
 
 
 __all__ = [
+    "LOAD",
+    "LOSS",
+    "PROFILE",
     "SOURCE",
     "Assignment",
     "Candidate",

@@ -1,0 +1,331 @@
+"""ANALYZE … SEARCH joined together: the learned search asks, the profiler of plans answers.
+
+    every choice × batch size ─▶ LearnedSearch ⇄ PlanProfiler ─▶ frontier ─▶ a `Request` with the
+    choices of its best plans alone, which `profile` measures like any other
+
+Histories of similar queries warm the search, and it leaves its own. It may spend `SEARCH_SHARE` of
+a budget, as what it finds is worth nothing until it is measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from .cost.model import CostModel
+from .dsl.binder import BoundAnalyze
+from .errors import PlanError
+from .ir.physical import Choice
+from .ir.record import dataclass
+from .ir.slo import Slo
+from .knowing import statistics
+from .planner.explain.advice import advice_text
+from .planner.search.protocol import Candidate, Evaluation, Proposal, Space
+from .planner.search.space import Pricing, evaluation_of, searchable, space_of
+from .planner.steps import StepInfo, steps
+
+if TYPE_CHECKING:
+    from .planner.search.learned.loop import LearnedSearch
+    from .session import Session
+    from .stats.plan_profile import Broken, PlanProfiler
+    from .stats.prefixes import Recall
+    from .stats.profile import Limits, ProfileResult, Request
+
+SEARCH_SHARE = 0.5
+"""Of a budget, what searching may take; measuring what was found takes the rest (our choice)."""
+FINISHED = 4
+"""Plans of the frontier whose choices are measured (our choice): one is asked for, and the planner
+chooses by statistics, not by the search's beliefs."""
+MAX_COMBINATIONS = 64
+"""Ways to combine their choices at most: each is measured end to end (`work.MAX_ASSIGNMENTS`)."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search came to.
+
+    Attributes:
+        request: the choices worth measuring, the best plan's as reference; none where the search
+            ended before its first plan.
+        notes: what it did and found, for the user.
+        seconds: of profiling, wall; usd likewise.
+        ended: why it ended early; None: nothing was worth its price any more.
+    """
+
+    request: Request
+    notes: tuple[str, ...]
+    seconds: float
+    usd: float
+    ended: str | None
+
+    def left(self, limits: Limits) -> Limits:
+        """What measuring may take: nothing where nothing was found."""
+        if not self.request.choices:
+            return replace(limits, seconds=0.0)
+        return replace(
+            limits,
+            seconds=None if limits.seconds is None else max(0.0, limits.seconds - self.seconds),
+            usd=None if limits.usd is None else max(0.0, limits.usd - self.usd),
+        )
+
+    def joined(self, result: ProfileResult) -> ProfileResult:
+        """What measuring found, with what was spent on the way to it."""
+        return replace(
+            result,
+            notes=(*self.notes, *result.notes),
+            seconds=result.seconds + self.seconds,
+            usd=result.usd + self.usd,
+            stopped=self.ended or result.stopped,
+            left_out=(
+                *(() if self.ended is None else ("the rest of the search",)),
+                *result.left_out,
+            ),
+        )
+
+
+def find(
+    session: Session,
+    bound: BoundAnalyze,
+    request: Request,
+    recall: Recall,
+    limits: Limits,
+) -> Found:
+    """Search for plans that meet the SLO.
+
+    Args:
+        session: whose devices, histories and seed.
+        bound: the statement.
+        request: every choice, over the search rows.
+        recall: runs the pieces.
+        limits: of the whole statement.
+
+    Raises:
+        PlanError: OC0311, the SLO asks for what no search weighs; OC0322, nothing says what a right
+            answer is, or no plan can run.
+    """
+    from .stats.meter import Meter, Stopped
+    from .stats.plan_profile import PlanProfiler
+
+    slo = searchable(bound.slo)
+    meter = Meter(
+        recall,
+        seconds=None if limits.seconds is None else SEARCH_SHARE * limits.seconds,
+        usd=None if limits.usd is None else SEARCH_SHARE * limits.usd,
+        price=limits.price,
+        cancelled=limits.cancelled,
+        clock=recall.clock,
+    )
+    seed = session.catalog.settings.seed
+    profiler = PlanProfiler(request, meter, prefixes=recall, seed=seed)
+    if _reads_accuracy(slo) and not profiler.judged():
+        raise PlanError(
+            f"nothing says which answers of {bound.subject} are right",
+            code="OC0322",
+            hint="declare QUALITY and give LABELS (…), or a BASE variant of every model",
+        )
+    infos = steps(bound.body("octans_search_rows"))
+    hunt = _Hunt(session, bound, request, infos, slo, profiler)
+    ended: str | None = None
+    try:
+        while hunt.step():
+            recall.flush()
+    except Stopped as stop:
+        ended = str(stop)
+    finally:
+        hunt.keep_history()
+    return Found(
+        hunt.narrowed(),
+        (*hunt.told(ended), *hunt.notes),
+        meter.spent_seconds,
+        meter.usd,
+        ended,
+    )
+
+
+def _reads_accuracy(slo: Slo) -> bool:
+    return "accuracy" in {slo.objective.metric, *(c.metric for c in slo.constraints)}
+
+
+class _Hunt:
+    """One search, with what cannot run taken out as it turns up."""
+
+    def __init__(
+        self,
+        session: Session,
+        bound: BoundAnalyze,
+        request: Request,
+        infos: Sequence[StepInfo],
+        slo: Slo,
+        profiler: PlanProfiler,
+    ) -> None:
+        self.session, self.bound, self.request = session, bound, request
+        self.infos, self.slo, self.profiler = infos, slo, profiler
+        self.notes: list[str] = []
+        self.pricing = Pricing(
+            {device.name: device for device in session.devices()},
+            {v.full_name: v.price for v in session.catalog.variants() if v.price is not None},
+        )
+        self.costs = CostModel(
+            statistics(session),
+            self.pricing.devices,
+            {variant.full_name: variant for variant in session.catalog.variants()},
+        )
+        self.choices = {key: list(each) for key, each in request.choices.items()}
+        self.without: set[tuple[str, Choice]] = set()
+        self.evaluations: list[Evaluation] = []
+        self.space = self._space()
+        self.search = self._search()
+
+    def _space(self) -> Space:
+        """All plans of the choices that are left."""
+        elements = self.profiler.units
+        return space_of(
+            self.infos, self.choices, self.slo, self.pricing, elements, self.costs, self.without
+        )
+
+    def _search(self) -> LearnedSearch:
+        """A search over the space, warmed by histories, told all that was seen."""
+        from .planner.search.learned.loop import LearnedSearch
+        from .planner.search.similarity.warm_start import WarmStart, signature_of
+
+        catalog = self.session.catalog
+        histories = catalog.histories.similar(signature_of(self.space))
+        seed = catalog.settings.seed
+        search = LearnedSearch(
+            self.space,
+            self.slo,
+            rows=self.profiler.units,
+            seed=seed,
+            prior=WarmStart(self.space, histories, seed) if histories else None,
+        )
+        for one in self.evaluations:
+            search.tell(one)
+        return search
+
+    def step(self) -> bool:
+        """Profile one plan; False when nothing is worth its price any more."""
+        from .stats.plan_profile import Broken
+
+        proposal = self.search.ask()
+        if proposal is None:
+            return False
+        self._tell_progress(proposal)
+        try:
+            seen = self.profiler.evaluate(self._named(proposal.assignment), proposal.rows)
+        except Broken as broken:
+            self._drop(broken)
+            return True
+        evaluation = evaluation_of(self.space, proposal.assignment, seen, self.pricing)
+        self.evaluations.append(evaluation)
+        self.search.tell(evaluation)
+        return True
+
+    def _named(self, assignment: Sequence[int]) -> dict[str, Choice]:
+        return {
+            stage.key: stage.options[option]
+            for stage, option in zip(self.space.stages, assignment, strict=True)
+        }
+
+    def _drop(self, broken: Broken) -> None:
+        """Search on without a choice that cannot run here.
+
+        Raises:
+            PlanError: OC0322, its step has no other.
+        """
+        key, choice = broken.key, broken.choice
+        if broken.sized:
+            self.without.add((key, choice))
+        else:
+            gone = choice.replace(batch=1)
+            self.choices[key] = [c for c in self.choices[key] if c != gone]
+        self.notes.append(f"{key}: {choice.variant} cannot run on {choice.device}: {broken}")
+        before, self.space = self.space, self._space()
+        if not all(stage.options for stage in self.space.stages):
+            raise PlanError(f"no choice of {key} can run", code="OC0322", notes=tuple(self.notes))
+        self.evaluations = [_moved(one, before, self.space) for one in self.evaluations]
+        self.search = self._search()
+
+    # -- what came of it -----------------------------------------------------------------------
+
+    def best(self) -> list[Candidate]:
+        """The plan it would return, then others of the frontier, those more likely feasible first.
+
+        Empty where no plan was profiled.
+        """
+        found = [*self.search.frontier()]
+        incumbent = self.search.incumbent()
+        if incumbent is not None:
+            found = [incumbent, *(c for c in found if c.assignment != incumbent.assignment)]
+        elif found:
+            found.sort(key=lambda candidate: -candidate.feasible)
+        return found
+
+    def narrowed(self) -> Request:
+        """The request with the choices of the best plans; without choices where there are none."""
+        from .analyzing import SEARCH_ROWS, body_plan
+
+        kept: list[dict[str, Choice]] = []
+        for candidate in self.best():
+            plan = {k: c.replace(batch=1) for k, c in self._named(candidate.assignment).items()}
+            ways = math.prod(len({p[key].made for p in [*kept, plan]}) for key in plan)
+            if ways <= MAX_COMBINATIONS:
+                kept.append(plan)
+            if len(kept) == FINISHED:
+                break
+        if not kept:
+            return replace(self.request, choices={})
+        choices = {key: tuple(dict.fromkeys(p[key] for p in kept)) for key in kept[0]}
+        body = self.bound.body(SEARCH_ROWS)
+        return replace(self.request, plan=body_plan(self.session, body, kept[0]), choices=choices)
+
+    def keep_history(self) -> None:
+        """Leave what was seen to searches of other queries."""
+        from .planner.search.similarity.warm_start import history_of
+
+        if len({one.assignment for one in self.evaluations}) > 1:
+            text = self.bound.slo.name or str(self.bound.slo)
+            self.session.catalog.histories.add([history_of(self.space, text, self.evaluations)])
+
+    def told(self, ended: str | None) -> tuple[str, ...]:
+        """What the search did, and the plan it would return."""
+        plans = len({one.assignment for one in self.evaluations})
+        seconds = math.fsum(one.seconds for one in self.evaluations)
+        usd = math.fsum(one.usd for one in self.evaluations)
+        lines = [
+            f"searched {self.space.size:,} plans: {plans} profiled, {seconds:.2f} s of models, "
+            f"{usd:.3g} USD"
+        ]
+        label = "best plan"
+        if ended is not None:
+            label = "best plan so far"
+        incumbent = self.search.incumbent()
+        best = self.best()
+        if best and incumbent is None:
+            lines.append("no plan is likely to meet the SLO; the most likely one is measured")
+        if best:
+            plan = advice_text(self._named(best[0].assignment))
+            lines.append(
+                f"{label}: {plan}; it meets the SLO with probability {best[0].feasible:.2f}, "
+                f"as far as {best[0].rows} rows tell"
+            )
+        return tuple(lines)
+
+    def _tell_progress(self, proposal: Proposal) -> None:
+        sink = self.session.environment().progress
+        if sink is not None:
+            names = ", ".join(c.variant for c in self._named(proposal.assignment).values())
+            sink.update(len(self.evaluations), None, (f"SEARCH {names} on {proposal.rows} rows",))
+
+
+def _moved(evaluation: Evaluation, before: Space, after: Space) -> Evaluation:
+    """The same evaluation in a space with fewer options."""
+    places: list[Mapping[Choice, int]] = [
+        {choice: at for at, choice in enumerate(stage.options)} for stage in after.stages
+    ]
+    moved = tuple(
+        place[stage.options[option]]
+        for place, stage, option in zip(places, before.stages, evaluation.assignment, strict=True)
+    )
+    return replace(evaluation, assignment=moved)

@@ -1,0 +1,160 @@
+"""ANALYZE … SEARCH through a session: what it finds, what it spends, what it leaves, its price."""
+
+import re
+
+import pytest
+import session_world
+from octans.errors import OctansError
+
+ROWS = "SELECT id AS x, truth, book FROM numbers"
+
+
+@pytest.fixture
+def session():
+    with session_world.connect(measured=False) as session:
+        yield session
+
+
+def many(session, count=40):
+    """A model of many variants, the accuracies of which rise from 0.5 to 1."""
+    session.sql("CREATE MODEL many (x BIGINT) RETURNS (y BIGINT) QUALITY exact_match(y)")
+    values = ", ".join(f"{0.5 + 0.5 * at / count:.4f}" for at in range(count))
+    session.sql(
+        "CREATE VARIANT many.v USING python('session_world:guess', seconds := 0.002) "
+        f"KNOBS (accuracy IN ({values}))"
+    )
+
+
+def search(session, subject, slo, more=""):
+    return session.sql(
+        f"ANALYZE {subject} USING ({ROWS}) LABELS ({'z' if 'answer' in subject else 'y'} := truth) "
+        f"SAMPLE 400 {more} SEARCH WITH SLO {slo}"
+    )
+
+
+def measured(session, subject):
+    return {
+        (o.variant, o.knobs)
+        for o in session.catalog.observations({subject})
+        if o.metric == "latency"
+    }
+
+
+def test_few_choices_are_measured_and_one_of_them_is_good(session):
+    """Of forty variants a handful gets statistics, and what is planned on them meets the SLO."""
+    many(session)
+    message = search(session, "MODEL many", "(accuracy >= 0.9)").message
+    assert re.search(r"searched \d+ plans: \d+ profiled", message)
+    assert "best plan: " in message
+    assert 1 <= len(measured(session, "many")) <= 4
+    plan = session.explain("SELECT many(id) FROM numbers WITH SLO (accuracy >= 0.9)")
+    accuracy = float(re.search(r"accuracy=([0-9.]+)", plan.advice)[1])
+    share = sum(session_world.right(x, accuracy) for x in range(400)) / 400
+    assert share >= 0.87, "the truth on all rows, three points of sampling error allowed"
+
+
+def test_a_pipeline_with_a_condition(session):
+    message = search(session, "PIPELINE answer", "(accuracy >= 0.95)").message
+    assert "best plan: " in message
+    explanation = session.explain("SELECT answer(id) FROM numbers WITH SLO (accuracy >= 0.95)")
+    assert "VARIANT(first guess." in explanation.advice
+
+
+def test_searches_leave_histories(session):
+    """The second one starts from the first one's, and still finds a plan."""
+    many(session, 10)
+    for count in (1, 2):
+        session.sql(f"SET seed = {count}")
+        message = search(session, "MODEL many", "(accuracy >= 0.9)").message
+        assert "best plan: " in message
+        found = session.sql("SELECT count(*) FROM octans_internal.histories").fetchall()
+        assert found == [(count,)]
+
+
+def test_a_bound_ends_it_with_the_best_so_far(session):
+    """At max_profiling_cost the answer says that it is not the end of the search."""
+    many(session)
+    session.sql("SET max_profiling_cost = 0.0001 USD")
+    result = search(session, "MODEL many", "(accuracy >= 0.9)")
+    assert " 0 profiled" not in result.message
+    assert "stopped: " in result.message
+    assert "the rest of the search" in result.message
+    assert "best plan so far: " in result.message
+
+
+def test_a_bound_before_anything_is_seen(session):
+    many(session)
+    result = search(session, "MODEL many", "(accuracy >= 0.9)", more="BUDGET 0.000000001 USD")
+    assert " 0 profiled" in result.message
+    assert "left out: the rest of the search, everything" in result.message
+    assert measured(session, "many") == set()
+
+
+def test_what_cannot_run_is_named_and_the_others_searched(session):
+    session.sql("CREATE VARIANT guess.crash USING python('session_world:crash')")
+    session.sql("CREATE OR REPLACE VARIANT guess.cheap USING python('nowhere:nothing')")
+    message = search(session, "MODEL guess", "(accuracy >= 0.9)").message
+    assert "best plan: " in message
+    assert not {"guess.crash", "guess.cheap"} & {name for name, _ in measured(session, "guess")}
+
+
+def test_an_slo_out_of_reach_gets_the_nearest_plan(session):
+    message = search(session, "MODEL guess", "(accuracy >= 0.9999)").message
+    assert "no plan is likely to meet the SLO" in message
+    with pytest.raises(OctansError) as caught:
+        session.sql("EXPLAIN SELECT guess(id) FROM numbers WITH SLO (accuracy >= 0.9999)")
+    assert caught.value.code == "OC0312"
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (f"MODEL guess USING ({ROWS}) LABELS (y := truth) SEARCH", "OC0242"),
+        (f"MODEL guess USING ({ROWS}) SEARCH SEARCH WITH SLO (cost <= 1 USD)", "OC0110"),
+        (f"MODEL many USING ({ROWS}) SEARCH WITH SLO (accuracy >= 0.9)", "OC0322"),
+        (f"MODEL guess USING ({ROWS}) SEARCH WITH SLO (throughput >= 9 /s)", "OC0311"),
+        (f"MODEL guess USING ({ROWS}) SEARCH WITH SLO (accuracy(guess) >= 0.9)", "OC0311"),
+        (f"MODEL guess USING ({ROWS}) SEARCH WITH SLO (energy <= 1 J)", "OC0311"),
+    ],
+)
+def test_mistakes_are_told(session, text, code):
+    many(session, 2)
+    with pytest.raises(OctansError) as caught:
+        session.sql(f"ANALYZE {text}")
+    assert caught.value.code == code
+
+
+def test_a_pipeline_never_profiled_has_a_price(session):
+    """EXPLAIN says what finding a plan would take, from priors, and what bounds it."""
+    query = "EXPLAIN SELECT answer(id) FROM numbers WITH SLO (accuracy >= 0.9)"
+
+    def notes():
+        with pytest.raises(OctansError) as caught:
+            session.sql(query)
+        assert caught.value.code == "OC0310"
+        return "\n".join(caught.value.notes)
+
+    assert "what finding one of" in notes()
+    assert "is unknown: nothing says how long guess.best" in notes()
+    for model, variant in (("guess", "best"), ("refine", "fast")):
+        session.sql(
+            f"CREATE OR REPLACE VARIANT {model}.{variant} USING "
+            f"python('session_world:{model}', accuracy := 0.9) PRIOR (latency 3 ms)"
+        )
+    assert re.search(r"would take some \S+ m?s \[.*\] of models and \$[0-9.e-]+ \[", notes())
+    assert "prior; 3 more taken to be like these" in notes()
+    session.sql("SET max_profiling_cost = 2 USD")
+    assert "max_profiling_cost bounds it at 2 USD" in notes()
+
+
+def test_a_search_prices_other_pipelines(session):
+    """What a search saw of a model is what the next pipeline of it is priced by."""
+    search(session, "MODEL guess", "(accuracy >= 0.9)")
+    session.sql(
+        "CREATE PIPELINE twice (x BIGINT) RETURNS (y BIGINT) QUALITY exact_match(y) AS BEGIN "
+        "a := guess(x); b := picky(a); RETURN b; END"
+    )
+    with pytest.raises(OctansError) as caught:
+        session.sql("EXPLAIN SELECT twice(id) FROM numbers WITH SLO (accuracy >= 0.9)")
+    (line,) = [note for note in caught.value.notes if "finding" in note]
+    assert "picky.only" in line
