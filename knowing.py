@@ -18,6 +18,9 @@ from .planner.optimize import Knowledge
 from .stats.staleness import too_old
 from .stats.statistics import Statistics
 
+REST_OF_SEARCH = "the rest of the search"
+"""What a search that was ended early left out, as runs keep it."""
+
 if TYPE_CHECKING:
     from .catalog_db.catalog import Catalog
     from .session import Session
@@ -144,6 +147,22 @@ def stale_notes(
             f"statistics of {', '.join(found)} are stale ({stale[next(iter(found))]}) and used all "
             f"the same: run ANALYZE {kind} {subject} USING (…)"
         )
+
+
+def search_notes(session: Session, stats: Statistics, stages: Sequence[Stage]) -> Iterator[str]:
+    """Whose choices come from a search that was ended before it was done."""
+    runs: dict[str, int] = {}
+    for stage in stages:
+        run = stats.latest_run(stage.context)
+        if run is not None:
+            subject = stage.context.split(".")[0]
+            runs[subject] = max(run, runs.get(subject, run))
+    for subject, run in runs.items():
+        if REST_OF_SEARCH in session.catalog.left_out(run):
+            yield (
+                f"{subject}: the search was ended before it was done, so this is the best plan of "
+                f"those seen so far (SHOW RUNS, run {run}): ANALYZE … SEARCH once more goes on"
+            )
 
 
 def estimated_rows(session: Session, sql: str) -> Estimate | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .cost.compose import co2_grams, run_level, schedule, stage_level
 from .cost.model import LATENCY_LEVELS
-from .ir.estimates import Estimate, Source
+from .ir.estimates import Cost, Estimate, Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -122,3 +122,13 @@ def _quantile(values: NDArray[np.float64], level: float) -> float | None:
     import numpy as np
 
     return float(np.quantile(values, level)) if len(values) else None
+
+
+def numbers(cost: Cost) -> dict[str, dict[str, float]]:
+    """The known values of a cost, for the plan history."""
+    found = {}
+    for name in Cost.__slots__:
+        estimate = cost.metric(name)
+        if estimate is not None:
+            found[name] = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+    return found

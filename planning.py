@@ -18,8 +18,16 @@ from .ir.logical import LogicalNode
 from .ir.physical import SqlScan
 from .ir.record import dataclass
 from .ir.slo import Constraint
-from .knowing import estimated_rows, knowledge, misplaced, stale_notes, stale_steps, statistics
-from .measured import emitted, latencies
+from .knowing import (
+    estimated_rows,
+    knowledge,
+    misplaced,
+    search_notes,
+    stale_notes,
+    stale_steps,
+    statistics,
+)
+from .measured import emitted, latencies, numbers
 from .plain import write
 from .planner.advice import Report
 from .planner.explain.advice import advice_text
@@ -187,6 +195,7 @@ class Planned:
                 *_missing(query.missing),
                 *query.problem.notes,
                 *stale_notes(self.session, query.physical.stages, stale),
+                *search_notes(self.session, stats, query.physical.stages),
             ),
             stale=stale,
         )
@@ -438,13 +447,3 @@ def _steps(query: PlannedQuery) -> tuple[str, ...]:
 
 def _point(value: float, n: int) -> Estimate:
     return Estimate(value, value, value, n)
-
-
-def numbers(cost: Cost) -> dict[str, Any]:
-    """The known values of a cost, for the plan history."""
-    found = {}
-    for name in Cost.__slots__:
-        estimate = cost.metric(name)
-        if estimate is not None:
-            found[name] = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
-    return found

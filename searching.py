@@ -20,7 +20,7 @@ from .errors import PlanError
 from .ir.physical import Choice
 from .ir.record import dataclass
 from .ir.slo import Slo
-from .knowing import statistics
+from .knowing import REST_OF_SEARCH, statistics
 from .planner.explain.advice import advice_text
 from .planner.search.protocol import Candidate, Evaluation, Proposal, Space
 from .planner.search.space import Pricing, evaluation_of, searchable, space_of
@@ -79,7 +79,7 @@ class Found:
             usd=result.usd + self.usd,
             stopped=self.ended or result.stopped,
             left_out=(
-                *(() if self.ended is None else ("the rest of the search",)),
+                *(() if self.ended is None else (REST_OF_SEARCH,)),
                 *result.left_out,
             ),
         )

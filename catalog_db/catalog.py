@@ -353,6 +353,10 @@ class Catalog:
             run, status=status, rows=rows, failed=failed, usd=usd, error=error, details=details
         )
 
+    def left_out(self, run: int) -> tuple[str, ...]:
+        """See `History.left_out`."""
+        return self._history.left_out(run)
+
     def run_text(self, run: int) -> str:
         """The statement of a run."""
         return self._history.run_text(run)

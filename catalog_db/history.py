@@ -69,6 +69,15 @@ class History:
             ).fetchall()
         return str(text)
 
+    def left_out(self, run: int) -> tuple[str, ...]:
+        """What an ANALYZE said that it left out."""
+        with self._store.cursor() as cursor:
+            rows = cursor.execute(
+                "SELECT details FROM octans_internal.runs WHERE id = ?", [run]
+            ).fetchall()
+        details = rows[0][0] if rows else None
+        return () if details is None else tuple(json.loads(details).get("left_out", ()))
+
     def record_plan(
         self,
         fingerprint: str,

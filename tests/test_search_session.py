@@ -80,6 +80,8 @@ def test_a_bound_ends_it_with_the_best_so_far(session):
     assert "stopped: " in result.message
     assert "the rest of the search" in result.message
     assert "best plan so far: " in result.message
+    shown = session.sql("EXPLAIN SELECT many(id) FROM numbers").text
+    assert "the search was ended before it was done" in " ".join(shown.split())
 
 
 def test_a_bound_before_anything_is_seen(session):
