@@ -225,7 +225,11 @@ def _profiled(
                 cancelled=session.environment().cancel,
             )
             with resuming(session, runner, request, text, table) as recall:
-                found = find(session, bound, request, recall, limits) if bound.search else None
+                found = None
+                if bound.search:
+                    kept = table.filter(pc.equal(table.column("__role"), "held_back"))
+                    held = len(set(clusters_of(kept) or range(kept.num_rows)))
+                    found = find(session, bound, request, recall, limits, held)
                 request = request if found is None else found.request
                 result = profile(
                     request,

@@ -91,6 +91,7 @@ def find(
     request: Request,
     recall: Recall,
     limits: Limits,
+    held_back: int,
 ) -> Found:
     """Search for plans that meet the SLO.
 
@@ -100,6 +101,7 @@ def find(
         request: every choice, over the search rows.
         recall: runs the pieces.
         limits: of the whole statement.
+        held_back: independent units that a promise will be proved on.
 
     Raises:
         PlanError: OC0311, the SLO asks for what no search weighs; OC0322, nothing says what a right
@@ -108,7 +110,7 @@ def find(
     from .stats.meter import Meter, Stopped
     from .stats.plan_profile import PlanProfiler
 
-    slo = searchable(bound.slo)
+    slo = searchable(bound.slo, held_back)
     meter = Meter(
         recall,
         seconds=None if limits.seconds is None else SEARCH_SHARE * limits.seconds,
@@ -270,7 +272,7 @@ class _Hunt:
         for candidate in self.best():
             plan = {k: c.replace(batch=1) for k, c in self._named(candidate.assignment).items()}
             ways = math.prod(len({p[key].made for p in [*kept, plan]}) for key in plan)
-            if ways <= MAX_COMBINATIONS:
+            if plan not in kept and ways <= MAX_COMBINATIONS:
                 kept.append(plan)
             if len(kept) == FINISHED:
                 break

@@ -53,6 +53,15 @@ def test_few_choices_are_measured_and_one_of_them_is_good(session):
     assert share >= 0.87, "the truth on all rows, three points of sampling error allowed"
 
 
+def test_what_is_found_can_be_proved(session):
+    """AT CONFIDENCE it looks for a margin that the test on held-back rows can see."""
+    search(session, "MODEL guess", "(accuracy >= 0.9 AT CONFIDENCE 0.9)")
+    shown = session.sql(
+        "EXPLAIN SELECT guess(id) FROM numbers WITH SLO (accuracy >= 0.9 AT CONFIDENCE 0.9)"
+    ).text
+    assert "proved on" in shown
+
+
 def test_a_pipeline_with_a_condition(session):
     message = search(session, "PIPELINE answer", "(accuracy >= 0.95)").message
     assert "best plan: " in message

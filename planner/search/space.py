@@ -20,6 +20,7 @@ from ...ir.physical import Choice
 from ...ir.record import dataclass
 from ...ir.slo import Constraint, Objective, Slo
 from ...stats.plan_profile import PlanSeen, StageSeen, quantiles
+from ...stats.promise import levels, required_margin
 from ..steps import StepInfo
 from .protocol import LOAD, LOSS, PROFILE, SOURCE, Assignment, Evaluation, Space, StageOptions
 
@@ -30,8 +31,11 @@ LEAST = 1e-12
 """Dims are positive: a step that no row reaches takes next to nothing."""
 
 
-def searchable(slo: Slo) -> Slo:
+def searchable(slo: Slo, held_back: int) -> Slo:
     """The SLO as a search reads it: limits as far as SOFT lets them go, totals as their rates.
+
+    An accuracy AT CONFIDENCE is proved later, on `held_back` independent units: what is looked for
+    is one that passes the first test with power 1/2, where so few can prove anything.
 
     Raises:
         PlanError: OC0311, a metric that no search weighs, or a limit on one model.
@@ -41,11 +45,10 @@ def searchable(slo: Slo) -> Slo:
         _weighed(constraint.metric, constraint.model)
         slack = (constraint.soft or 0.0) * constraint.limit
         limit = constraint.limit + (slack if constraint.operator == "<=" else -slack)
-        limits.append(
-            Constraint(
-                constraint.metric, constraint.operator, limit, confidence=constraint.confidence
-            )
-        )
+        if constraint.metric == "accuracy" and constraint.confidence is not None:
+            margin = required_margin(held_back, limit, levels(constraint.confidence, 1))
+            limit = limit if math.isinf(margin) else limit + margin
+        limits.append(Constraint(constraint.metric, constraint.operator, limit))
     goal = slo.objective.metric.removeprefix("total_")
     _weighed(goal, None)
     return Slo(tuple(limits), Objective(goal, slo.objective.maximize))
