@@ -67,6 +67,17 @@ class Environment:
         truth = self.truth(assignment)
         return all(c.allows(truth[c.metric]) for c in self.slo.constraints)
 
+    def held_back(self, assignment: Assignment) -> list[float]:
+        """Scores on a third as many rows as the sample has, that no search profiles on.
+
+        They are drawn from the rows of the truth by the seed, the same for every plan: ANALYZE
+        holds back a quarter of what it drew.
+        """
+        world = self.world
+        count = min(self.rows // 3, world.truth_rows)
+        places = np.random.default_rng(self.seed).choice(world.truth_rows, count, replace=False)
+        return [float(score) for score in world.truth_scores(world.class_of(assignment))[places]]
+
     def profiler(self, *, reuse: bool = True) -> Profiler:
         """A new clock, nothing computed, nothing loaded."""
         return Profiler(self, reuse)

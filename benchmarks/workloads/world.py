@@ -185,6 +185,13 @@ class World:
         words = self.correct(classes, slice(self.sample_words, None))
         return int(np.bitwise_count(words).sum()) / self.truth_rows
 
+    def truth_scores(self, classes: Sequence[int]) -> Floats:
+        """Of the truth's rows, 1 for a right one."""
+        words = self.correct(classes, slice(self.sample_words, None))
+        return np.unpackbits(words.view(np.uint8), bitorder="little")[: self.truth_rows].astype(
+            float
+        )
+
     # --- numbers ----------------------------------------------------------------------------------
 
     def work(self, k: int, g: int, own: int, rows: slice) -> NDArray[np.float32]:
