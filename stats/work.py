@@ -20,7 +20,7 @@ from .joint_errors import JointErrorsMeasure
 from .ladder import Policy, frugal
 from .lineage import Chain, chain
 from .measure import Measure
-from .meter import Meter
+from .meter import Meter, Unaffordable
 from .observation import Observation
 from .outcomes import is_boolean
 from .prefixes import Recall
@@ -285,13 +285,28 @@ class Work:
                 record_detection(self.measure, key, choice, self.reference, metric, base)
 
     def _cascades(self, look: int, key: str, metric: Metric) -> None:
-        """Thresholds of cascades, from answers that are known."""
+        """Thresholds of cascades; what was stopped is run on all rows where one may need it."""
         base, confidence = self.step(key).base, self.step(key).confidence
         if confidence is None or self.measure.untruthful(key, metric, base) is not None:
             return
         level = self.request.aim.confidence or self.strategy.confidence
-        found = CascadesMeasure(self.measure, key, metric, base, confidence, level)
-        self.cascades[key] = found.record(self.makers(key), self.reference)
+        found = CascadesMeasure(self.measure, key, metric, base, confidence, level, self.reference)
+        makers = self.makers(key)
+        prices = {choice: found.price(choice) for choice in makers if self._meets(key, choice)}
+        enough = min((price for price in prices.values() if price is not None), default=math.inf)
+        for choice in found.lacking(makers, self.strategy.zone, enough):
+            verdict = self.verdicts.choices.pop((key, made(choice)))
+            try:
+                self._choice(look, key, choice)
+            except Unaffordable as refused:
+                self.verdicts.choices[key, made(choice)] = verdict
+                self.notes.append(f"{key}: no cascade with {choice.variant}: {refused}")
+        self.cascades[key] = found.record(self.makers(key))
+
+    def _meets(self, key: str, choice: Choice) -> bool:
+        """Is it decided that it suffices?"""
+        verdict = self.verdicts.choices.get((key, made(choice)))
+        return verdict is not None and verdict.meets
 
     def _end_to_end(self, look: int) -> None:
         """Accuracy of complete assignments."""
