@@ -20,7 +20,7 @@ it might save something, it is run on the other rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import combinations
@@ -104,46 +104,50 @@ class CascadesMeasure:
         self._seen: dict[tuple[Choice, int], Outcomes] = {}
         self._pairs: dict[tuple[Choice, Choice, int], Paired] = {}
 
-    def lacking(self, choices: Sequence[Choice], zone: float, enough: float) -> list[Choice]:
+    def lacking(
+        self, choices: Sequence[Choice], short: Collection[Choice], zone: float, enough: float
+    ) -> list[Choice]:
         """The choices stopped early that a cascade worth having may need on all rows.
 
         Args:
             choices: of the step.
+            short: those surely less accurate than is asked; a cascade hardly exceeds its last
+                member, so that none of them is worth having as one.
             zone: by so much less accurate than a cheaper one on the rows it saw may a choice be
                 that is more accurate on all.
             enough: the price at which a single choice suffices; nothing dearer is worth having.
         """
-        found = []
-        for choice in choices:
-            looks = self._looks(choice)
-            if 0 < looks < len(self.measure.blocks):
-                candidates = self._candidates(choices, looks)
-                own = next((each for each in candidates if each.choice == choice), None)
-                if own is not None and self._hopeful(own, candidates, zone, enough):
-                    found.append(choice)
-        return found
+        wanted: set[Choice] = set()
+        for looks in {self._looks(choice) for choice in choices} - {0, len(self.measure.blocks)}:
+            candidates = self._candidates(choices, looks)
+            front = _front(candidates)
+            for own in candidates:
+                cheaper = [each.quality for each in candidates if each.price < own.price]
+                if (
+                    self._looks(own.choice) == looks
+                    and own.quality >= max(cheaper, default=0.0) - zone
+                ):
+                    for other in front:
+                        pair = (own, other) if own.price < other.price else (other, own)
+                        useful = own is not other and pair[1].choice not in short
+                        if useful and self._hopeful(pair, candidates, looks, enough):
+                            wanted |= {own.choice, other.choice}
+        return [c for c in choices if c in wanted and self._looks(c) < len(self.measure.blocks)]
 
     def _hopeful(
-        self, own: Candidate, candidates: Sequence[Candidate], zone: float, enough: float
+        self,
+        members: tuple[Candidate, Candidate],
+        singles: Sequence[Candidate],
+        looks: int,
+        enough: float,
     ) -> bool:
-        """Might a pair with it save something, were its thresholds as low as the rows allow?"""
-        cheaper = [each.quality for each in candidates if each.price < own.price]
-        if own.quality < max(cheaper, default=0.0) - zone:
-            return False
-        looks = self._looks(own.choice)
-        for other in _front(candidates):
-            if other.choice == own.choice:
-                continue
-            members = (own, other) if own.price < other.price else (other, own)
-            pair = self._pair(members[0].choice, members[1].choice, looks)
-            for tolerance in TOLERANCES:
-                threshold = lowest(pair, tolerance)
-                if threshold is None:
-                    continue
-                one = self._measured(members, (threshold,), looks)
-                price = _price(members, one)
-                if price < min(enough, _single(candidates, members, one)):
-                    return True
+        """Might it save something, were its threshold as low as the first so many blocks allow?"""
+        pair = self._pair(members[0].choice, members[1].choice, looks)
+        for threshold in {lowest(pair, tolerance) for tolerance in TOLERANCES} - {None}:
+            assert threshold is not None
+            one = self._measured(members, (threshold,), looks)
+            if _price(members, one) < min(enough, _single(singles, members, one)):
+                return True
         return False
 
     def record(self, choices: Sequence[Choice]) -> tuple[Cascade, ...]:

@@ -292,9 +292,13 @@ class Work:
         level = self.request.aim.confidence or self.strategy.confidence
         found = CascadesMeasure(self.measure, key, metric, base, confidence, level, self.reference)
         makers = self.makers(key)
-        prices = {choice: found.price(choice) for choice in makers if self._meets(key, choice)}
-        enough = min((price for price in prices.values() if price is not None), default=math.inf)
-        for choice in found.lacking(makers, self.strategy.zone, enough):
+        decided = {c: self.verdicts.choices.get((key, made(c))) for c in makers}
+        short = {choice for choice, verdict in decided.items() if verdict and verdict.short}
+        prices = [
+            found.price(choice) for choice, verdict in decided.items() if verdict and verdict.meets
+        ]
+        enough = min((price for price in prices if price is not None), default=math.inf)
+        for choice in found.lacking(makers, short, self.strategy.zone, enough):
             verdict = self.verdicts.choices.pop((key, made(choice)))
             try:
                 self._choice(look, key, choice)
@@ -302,11 +306,6 @@ class Work:
                 self.verdicts.choices[key, made(choice)] = verdict
                 self.notes.append(f"{key}: no cascade with {choice.variant}: {refused}")
         self.cascades[key] = found.record(self.makers(key))
-
-    def _meets(self, key: str, choice: Choice) -> bool:
-        """Is it decided that it suffices?"""
-        verdict = self.verdicts.choices.get((key, made(choice)))
-        return verdict is not None and verdict.meets
 
     def _end_to_end(self, look: int) -> None:
         """Accuracy of complete assignments."""
