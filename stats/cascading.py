@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -81,6 +80,7 @@ class CascadesMeasure:
         confidence: the output that says how sure an answer is.
         level: confidence at which thresholds keep their tolerance.
         reference: the choices of the other steps.
+        choices: of the step, as far as they are known to run.
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class CascadesMeasure:
         confidence: str,
         level: float,
         reference: Mapping[str, Choice],
+        choices: Sequence[Choice],
     ) -> None:
         self.measure = measure
         self.key = key
@@ -100,39 +101,39 @@ class CascadesMeasure:
         self.confidence = confidence
         self.alpha = 1.0 - level
         self.reference = reference
+        self.choices = choices
         self.stage = measure.chain.stage(key)
+        prices = [usd for choice in choices for _, usd in self._prices(choice)]
+        self._priced = all(usd > 0.0 for usd in prices)
         self._seen: dict[tuple[Choice, int], Outcomes] = {}
         self._pairs: dict[tuple[Choice, Choice, int], Paired] = {}
 
-    def lacking(
-        self, choices: Sequence[Choice], short: Collection[Choice], zone: float, enough: float
-    ) -> list[Choice]:
+    def lacking(self, short: Collection[Choice], zone: float, enough: float) -> list[Choice]:
         """The choices stopped early that a cascade worth having may need on all rows.
 
         Args:
-            choices: of the step.
             short: those surely less accurate than is asked; a cascade hardly exceeds its last
                 member, so that none of them is worth having as one.
             zone: by so much less accurate than a cheaper one on the rows it saw may a choice be
                 that is more accurate on all.
             enough: the price at which a single choice suffices; nothing dearer is worth having.
         """
+        every = len(self.measure.blocks)
+        whole = [series for c in self.choices if len((series := self._series(c)).pieces) == every]
+        if whole and len(whole[0].units()[0]) < LEAST_UNITS:
+            return []
         wanted: set[Choice] = set()
-        for looks in {self._looks(choice) for choice in choices} - {0, len(self.measure.blocks)}:
-            candidates = self._candidates(choices, looks)
+        for looks in {self._looks(choice) for choice in self.choices} - {0, every}:
+            candidates = self._candidates(looks)
             front = _front(candidates)
             for own in candidates:
-                cheaper = [each.quality for each in candidates if each.price < own.price]
-                if (
-                    self._looks(own.choice) == looks
-                    and own.quality >= max(cheaper, default=0.0) - zone
-                ):
+                if self._looks(own.choice) == looks and _may_be_member(own, candidates, zone):
                     for other in front:
                         pair = (own, other) if own.price < other.price else (other, own)
                         useful = own is not other and pair[1].choice not in short
                         if useful and self._hopeful(pair, candidates, looks, enough):
                             wanted |= {own.choice, other.choice}
-        return [c for c in choices if c in wanted and self._looks(c) < len(self.measure.blocks)]
+        return [c for c in self.choices if c in wanted and self._looks(c) < every]
 
     def _hopeful(
         self,
@@ -150,15 +151,13 @@ class CascadesMeasure:
                 return True
         return False
 
-    def record(self, choices: Sequence[Choice]) -> tuple[Cascade, ...]:
+    def record(self) -> tuple[Cascade, ...]:
         """Record the cascades worth having of the choices that were run on all rows.
 
         Returns:
             What was recorded, what saves most first.
         """
-        if self.confidence not in self.stage.produce:
-            return ()
-        kept = self._found(self._candidates(choices, len(self.measure.blocks)))
+        kept = self._found(self._candidates(len(self.measure.blocks)))
         best: dict[tuple[Choice, ...], float] = {}
         for each in kept:
             best[each.chain] = min(each.saving, best.get(each.chain, each.saving))
@@ -179,30 +178,38 @@ class CascadesMeasure:
         )  # fmt: skip
 
     def price(self, choice: Choice) -> float | None:
-        """USD of an element on the device where it takes least, seconds where none has a price."""
-        costs = self.measure.costs(self.key, choice.made)
-        return min((cost[2 if self._priced else 1] for cost in costs), default=None)
+        """USD of an element where it takes least, seconds where not every choice has a price.
 
-    @cached_property
-    def _priced(self) -> bool:
-        """Does every choice of the step have a price?"""
-        own = {how for of, how, _ in self.measure.ladders if of == self.key}
-        costs = [cost for how in own for cost in self.measure.costs(self.key, how)]
-        return all(len(cost) > 2 and cost[2] > 0.0 for cost in costs)
+        Both at the batch size that is best for it. What evaluation took is not the measure: it
+        depends on how many rows there were to look at.
+        """
+        return min((usd if self._priced else s for s, usd in self._prices(choice)), default=None)
+
+    def _prices(self, choice: Choice) -> list[tuple[float, float]]:
+        """Seconds and USD of an element on each device; USD are 0 where there is no price."""
+        found = []
+        for (key, how, device), ladder in self.measure.ladders.items():
+            if (key, how) == (self.key, choice.made) and ladder.points:
+                seconds = min(point.per_element for point in ladder.points)
+                usd = self.measure.meter.usd_in(key, choice.replace(device=device), seconds)
+                found.append((seconds, usd or 0.0))
+        return found
+
+    def _series(self, choice: Choice) -> Series:
+        """Its scores."""
+        return self.measure.series.get(("quality", self.key, choice.made, None)) or Series()
 
     def _looks(self, choice: Choice) -> int:
         """Blocks that it was scored on: the first so many."""
-        series = self.measure.series.get(("quality", self.key, choice.made, None))
-        return 0 if series is None else len(series.pieces)
+        return len(self._series(choice).pieces)
 
-    def _candidates(self, choices: Sequence[Choice], looks: int) -> list[Candidate]:
+    def _candidates(self, looks: int) -> list[Candidate]:
         """Those timed, and scored on the first so many blocks or more, the cheapest first."""
         found = []
-        for choice in choices:
+        for choice in self.choices:
             price = self.price(choice)
             if price is not None and self._looks(choice) >= looks:
-                series = self.measure.series["quality", self.key, choice.made, None]
-                seen = Series(series.pieces[:looks])
+                seen = Series(self._series(choice).pieces[:looks])
                 if seen.scores:
                     found.append(Candidate(choice, price, seen.interval().value))
         return sorted(found, key=lambda each: (each.price, each.choice.made))
@@ -311,6 +318,12 @@ def _front(candidates: Sequence[Candidate]) -> list[Candidate]:
         step = (len(front) - 1) / (MAX_FRONT - 1)
         front = [front[round(place * step)] for place in range(MAX_FRONT)]
     return front
+
+
+def _may_be_member(own: Candidate, candidates: Sequence[Candidate], zone: float) -> bool:
+    """Is it no more than the zone less accurate than any cheaper one?"""
+    cheaper = [each.quality for each in candidates if each.price < own.price]
+    return own.quality >= max(cheaper, default=0.0) - zone
 
 
 def _price(members: Sequence[Candidate], found: Found) -> float:

@@ -76,9 +76,8 @@ class Verdicts:
                     reasons = {self.plans_done[plan].reason for plan in holding}
                     why = reasons.pop() if len(reasons) == 1 else "decided"
                     short = all(self.plans_done[plan].short for plan in holding)
-                    meets = all(self.plans_done[plan].meets for plan in holding)
                     reason = f"every plan with it is {why}"
-                    self.choices[one] = Verdict(reason, self._seen(), meets=meets, short=short)
+                    self.choices[one] = Verdict(reason, self._seen(), short=short)
         self._prune()
         self.settle()
 

@@ -35,6 +35,7 @@ class World:
         # The dearest is the best; of the others one may be dearer than a better one.
         order = [*rng.permutation(len(NAMES) - 1), len(NAMES) - 1]
         self.seconds = {n: 1e-5 * 4.0**place for place, n in enumerate(NAMES)}
+        self.clock = 0.0
         self.answers, self.sure = {}, {}
         for name, place in zip(NAMES, order, strict=True):
             noise = rng.normal(0.0, 0.15, ROWS)
@@ -60,6 +61,7 @@ class World:
             table = table.append_column(field.name, pa.array(own))
         sizes = [min(batch, len(rows) - at) for at in range(0, len(rows), batch)]
         seconds = [1e-6 + self.seconds[name] * size for size in sizes]
+        self.clock += sum(seconds)
         return StageRun(table, seconds, sizes, len(rows), failed_elements=0)
 
     def now(self):
@@ -170,3 +172,19 @@ def test_rows_are_saved_all_the_same():
         for strategy in (DEFAULT, PLAIN)
     )
     assert ours < 0.85 * plain
+
+
+def test_a_budget_that_does_not_allow_the_second_look_says_so():
+    """What was stopped stays so, and cascades without it are kept."""
+    aim, seed = Aim(accuracy=0.85, maximize_accuracy=True), 2
+    whole = World(seed)
+    profile(request(aim), whole, clock=lambda: whole.clock)
+    world = World(seed)
+    limits = Limits(seconds=0.99 * whole.clock)
+    outcome = profile(request(aim), world, limits=limits, clock=lambda: world.clock)
+    (done,) = outcome.decided
+    assert [note for note in outcome.notes if f"no cascade with {done.variant}: about" in note]
+    assert outcome.stopped is None
+    members = {name for found in cascades(outcome) for name, _ in found[0][0]}
+    assert members
+    assert done.variant not in members
