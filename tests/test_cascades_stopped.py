@@ -7,6 +7,7 @@ the way of profiling can make a difference.
 
 from datetime import UTC, datetime
 from functools import cache
+from types import SimpleNamespace
 
 import duckdb
 import numpy as np
@@ -17,6 +18,7 @@ from octans.ir.physical import Choice, PhysicalPlan, SqlScan, SqlStep, Stage
 from octans.ir.types import ROW, Field, column
 from octans.stats.cascades import parse_cascade
 from octans.stats.cascading import CascadesMeasure
+from octans.stats.meter import Meter
 from octans.stats.profile import DEFAULT, PLAIN, Aim, Limits, ProfiledStep, Request, profile
 from octans.stats.runner import StageRun
 
@@ -188,3 +190,21 @@ def test_a_budget_that_does_not_allow_the_second_look_says_so():
     members = {name for found in cascades(outcome) for name, _ in found[0][0]}
     assert members
     assert done.variant not in members
+
+
+def test_a_member_is_priced_by_its_time_and_tokens_not_by_what_evaluation_took():
+    """Evaluation takes longer the fewer rows there are to look at."""
+    own = Choice("f.d")
+    (stage,) = request(Aim()).plan.stages
+    run = StageRun(pa.table({}), (5.0,), (10,), 10, tokens_out=20)
+    meter = Meter(
+        SimpleNamespace(run_stage=lambda stage, table: run),
+        seconds=None,
+        usd=None,
+        price=lambda choice, run: 2.0 * sum(run.batch_seconds) + 3.0 * (run.tokens_out or 0),
+        cancelled=None,
+        clock=lambda: 0.0,
+    )
+    assert meter.usd_in("f", own, 0.1) is None, "its tokens are not known yet"
+    meter.run_stage(stage, run.table)
+    assert meter.usd_in("f", own, 0.1) == pytest.approx(2.0 * 0.1 + 3.0 * 20 / 10)
