@@ -99,6 +99,7 @@ class CascadesMeasure:
         self.metric = metric
         self.base = base
         self.confidence = confidence
+        self.level = level
         self.alpha = 1.0 - level
         self.reference = reference
         self.choices = choices
@@ -276,8 +277,7 @@ class CascadesMeasure:
         """Keep what was seen, as `cascades` has it."""
         members = [choice.made for choice in found.chain]
         text = cascade_text(members, found.thresholds)
-        kept_at = 1.0 - self.alpha
-        level = Interval(kept_at, kept_at, kept_at, found.loss.n)
+        level = Interval(self.level, self.level, self.level, found.loss.n)
         recorded = {"quality": found.quality, "loss": found.loss, "confidence": level}
         recorded |= {f"reach({place})": share for place, share in enumerate(found.reach, 1)}
         recorded |= found.bounds
