@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from threading import Event
 from typing import TYPE_CHECKING
@@ -48,6 +49,7 @@ class Meter:
         self.evaluations: Counter[tuple[str, str]] = Counter()
         self.timings: Counter[tuple[str, str]] = Counter()
         self._paid: defaultdict[tuple[str, str], float] = defaultdict(float)
+        self._tokens: defaultdict[tuple[str, str], float] = defaultdict(float)
         self._runner = runner
         self._limits = (seconds, usd)
         self._price = price
@@ -107,6 +109,7 @@ class Meter:
             self.usd += usd
             if not self.timing:
                 self._paid[choice] += usd
+                self._tokens[choice] += self._price(stage.choice, _in_no_time(run))
         return run
 
     def usd_per_element(self, key: str, choice: tuple[str, str]) -> float | None:
@@ -115,6 +118,21 @@ class Meter:
         elements = self.evaluations[of]
         return None if self._price is None or not elements else self._paid[of] / elements
 
+    def usd_in(self, key: str, choice: Choice, seconds: float) -> float | None:
+        """USD of an element that takes so many seconds, and the tokens it did in evaluation."""
+        import pyarrow as pa
+
+        of = (key, f"{choice.variant}({knobs_text(choice.knobs)})")
+        if self._price is None or not self.evaluations[of]:
+            return None
+        timed = StageRun(pa.table({}), (seconds,), (1,), 1)
+        return self._price(choice, timed) + self._tokens[of] / self.evaluations[of]
+
     def now(self) -> datetime:
         """See `Runner`."""
         return self._runner.now()
+
+
+def _in_no_time(run: StageRun) -> StageRun:
+    """The run with its tokens alone."""
+    return replace(run, batch_seconds=(), batch_sizes=())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """A choice on `n` elements, in the order of the inputs.
+    """A choice on `n` elements, in the order of the sample.
 
     Attributes:
         scores: in [0, 1]; 0 where it failed or nothing says what is right.
@@ -56,7 +56,9 @@ def outcomes(
     base: Choice | None,
     confidence: str | None,
 ) -> Outcomes:
-    """What the assignment's choice did on these blocks' elements.
+    """What the assignment's choice did on these blocks' elements, in the order of the sample.
+
+    So nothing that depends on an order depends on how rows were looked at.
 
     Args:
         stage: the step.
@@ -71,13 +73,15 @@ def outcomes(
     parts = [_of_block(stage, block, assignment, metric, base, confidence) for block in blocks]
     if not parts:
         return Outcomes(np.zeros(0), np.zeros(0), ())
+    order = np.argsort(np.concatenate([rows for _, rows in parts]), kind="stable")
+    seen = [part for part, _ in parts]
+    units = [unit for part in seen for unit in part.units]
+    answered = [part.answered for part in seen if part.answered is not None]
     return Outcomes(
-        np.concatenate([part.scores for part in parts]),
-        np.concatenate([part.confidence for part in parts]),
-        [unit for part in parts for unit in part.units],
-        None
-        if parts[0].answered is None
-        else np.concatenate([part.answered for part in parts if part.answered is not None]),
+        np.concatenate([part.scores for part in seen])[order],
+        np.concatenate([part.confidence for part in seen])[order],
+        [units[at] for at in order.tolist()],
+        np.concatenate(answered)[order] if answered else None,
     )
 
 
@@ -88,8 +92,8 @@ def _of_block(
     metric: Metric,
     base: Choice | None,
     confidence: str | None,
-) -> Outcomes:
-    """One block's."""
+) -> tuple[Outcomes, np.ndarray]:
+    """One block's, and the row of the sample that each element is of."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -126,4 +130,5 @@ def _of_block(
         answered = np.zeros(len(row_of), dtype=bool)
         answered[where] = pc.fill_null(kept[1], False).to_numpy()
     names = block.names_of(places)
-    return Outcomes(scores, sure, [names[row] for row in row_of.tolist()], answered)
+    seen = Outcomes(scores, sure, [names[row] for row in row_of.tolist()], answered)
+    return seen, np.asarray(block.places)[places[row_of]]

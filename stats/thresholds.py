@@ -26,7 +26,7 @@ could take it, so the sums hold together by the union bound.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -115,13 +115,26 @@ def pick(paired: Paired, tolerance: float, alpha: float) -> float | None:
     None where no threshold lets the earlier member answer anything: escalating everything loses
     nothing, and is no cascade.
     """
+    return _lowest(paired, lambda threshold: paired.within(threshold, tolerance, alpha))
+
+
+def lowest(paired: Paired, tolerance: float) -> float | None:
+    """The lowest threshold whose mean loss on these rows is within the tolerance.
+
+    It promises nothing. It is what a pick on more rows like these may come down to.
+    """
+    return _lowest(paired, lambda threshold: float(paired.losses(threshold).mean()) <= tolerance)
+
+
+def _lowest(paired: Paired, passes: Callable[[float], bool]) -> float | None:
+    """The lowest confidence seen that passes, of a monotone test, in few decimals."""
     import numpy as np
 
     candidates = np.unique(paired.confidence[~np.isnan(paired.confidence)])
     low, high = 0, len(candidates)
     while low < high:  # the test is monotone: those from `high` on pass, those before `low` do not
         middle = (low + high) // 2
-        if paired.within(float(candidates[middle]), tolerance, alpha):
+        if passes(float(candidates[middle])):
             high = middle
         else:
             low = middle + 1

@@ -20,7 +20,7 @@ from .joint_errors import JointErrorsMeasure
 from .ladder import Policy, frugal
 from .lineage import Chain, chain
 from .measure import Measure
-from .meter import Meter
+from .meter import Meter, Unaffordable
 from .observation import Observation
 from .outcomes import is_boolean
 from .prefixes import Recall
@@ -194,9 +194,12 @@ class Work:
             self.measure.inputs(key, self.reference)
 
     def _choice(self, look: int, key: str, choice: Choice) -> None:
-        """Ladder and quality of one choice; a choice that cannot run is noted, not fatal."""
-        if not self.undecided(key, choice):
-            return
+        """Ladder and quality of one choice, unless it is decided."""
+        if self.undecided(key, choice):
+            self._run(key, choice)
+
+    def _run(self, key: str, choice: Choice) -> None:
+        """On all open blocks; a choice that cannot run is noted, not fatal."""
         step = self.step(key)
         first_device = next(c.device for c in self.choices(key) if made(c) == made(choice))
         is_reference = made(choice) == made(self.reference[key])
@@ -285,13 +288,28 @@ class Work:
                 record_detection(self.measure, key, choice, self.reference, metric, base)
 
     def _cascades(self, look: int, key: str, metric: Metric) -> None:
-        """Thresholds of cascades, from answers that are known."""
+        """Thresholds of cascades; what was stopped is run on all rows where one may need it."""
         base, confidence = self.step(key).base, self.step(key).confidence
-        if confidence is None or self.measure.untruthful(key, metric, base) is not None:
+        if confidence is None or confidence not in self.chain.stage(key).produce:
+            return
+        if self.measure.untruthful(key, metric, base) is not None:
             return
         level = self.request.aim.confidence or self.strategy.confidence
-        found = CascadesMeasure(self.measure, key, metric, base, confidence, level)
-        self.cascades[key] = found.record(self.makers(key), self.reference)
+        found = CascadesMeasure(
+            self.measure, key, metric, base, confidence, level, self.reference, self.makers(key)
+        )
+        decided = {c: self.verdicts.choices.get((key, made(c))) for c in found.choices}
+        short = {choice for choice, verdict in decided.items() if verdict and verdict.short}
+        prices = [found.price(c) for c, verdict in decided.items() if verdict and verdict.meets]
+        enough = min((price for price in prices if price is not None), default=math.inf)
+        for choice in found.lacking(short, self.strategy.zone, enough):
+            try:
+                self._run(key, choice)
+            except Unaffordable as refused:
+                self.notes.append(f"{key}: no cascade with {choice.variant}: {refused}")
+            else:
+                del self.verdicts.choices[key, made(choice)]
+        self.cascades[key] = found.record()
 
     def _end_to_end(self, look: int) -> None:
         """Accuracy of complete assignments."""
