@@ -313,6 +313,30 @@ def test_a_worker_has_one_thread():
     assert cpu < 1.2 * clock + 0.05
 
 
+def test_a_pool_of_candidates_has_the_acquisition_values_of_its_models():
+    """Posteriors computed all at once, for BoTorch's functions over one and over several models."""
+    torch = importlib.import_module("torch")
+    models = importlib.import_module("botorch.models")
+    analytic = importlib.import_module("botorch.acquisition.analytic")
+    gaussian = importlib.import_module("benchmarks.baselines.gaussian")
+    draw = torch.Generator().manual_seed(0)
+    seen, unseen = ((torch.rand(n, 12, generator=draw) < 0.3).double() for n in (20, 15))
+    values = torch.randn(20, 3, generator=draw).double()
+    own = [models.SingleTaskGP(seen, column) for column in values.split(1, dim=1)]
+    limits = {1: (None, 0.0), 2: (None, 0.1)}
+    for model in own:
+        model.eval()
+    with torch.no_grad():
+        one, all_ = gaussian.Pool(own[:1], unseen), gaussian.Pool(own, unseen)
+        for pool, model, acquisition in (
+            (one, own[0], lambda m: analytic.LogExpectedImprovement(m, 0.2)),
+            (all_, models.ModelListGP(*own), lambda m: analytic.LogConstrainedExpectedImprovement(
+                m, 0.2, 0, limits, maximize=False)),
+        ):  # fmt: skip
+            expected = acquisition(model)(unseen.unsqueeze(1))
+            assert torch.allclose(acquisition(pool)(pool.places), expected, atol=1e-9)
+
+
 # -- ablations, histories, surrogates ---------------------------------------------------------
 
 
