@@ -26,6 +26,7 @@ ablation = importlib.import_module("benchmarks.racing.ablation")
 surrogates = importlib.import_module("benchmarks.racing.surrogates")
 contract = importlib.import_module("benchmarks.contract")
 figures = importlib.import_module("benchmarks.racing.figures")
+search = importlib.import_module("benchmarks.search")
 registry = importlib.import_module("benchmarks.baselines.registry")
 plans = importlib.import_module("benchmarks.baselines.plans")
 
@@ -280,6 +281,20 @@ def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path):
     others = [job("octans", histories=1), job("octans", reuse=False), job("octans", to_end=True)]
     heats.Heats(work, tmp_path).run(others)
     assert done == every[4:] + others
+
+
+def test_workloads_and_searches_are_picked_by_name(tmp_path):
+    def picked(*given):
+        return contract.parse_options("search", "", given, 20, 2, search.SWITCHES, search.CHOICES)
+
+    some = picked("--data", str(tmp_path), "--workloads", "code", "cuad", "--searches", "vulcan")
+    assert search._workloads(some) == ("code", "cuad")
+    assert search._searches(some) == ["vulcan", "octans"]
+    every = picked("--data", str(tmp_path))
+    assert search._workloads(every) == search.NAMES
+    assert search._searches(every) == [*registry.BASELINES, "octans"]
+    with pytest.raises(SystemExit):
+        picked("--workloads", "none such")
 
 
 def test_jobs_are_raced_on_their_own_environment():

@@ -71,24 +71,23 @@ def figures(
     heats: Heats, blank: Job, workloads: Sequence[str], options: Options
 ) -> dict[str, float | None]:
     """Median errors by workload, and the ratio of the medians; table and plot to `--out`."""
-    jobs = [
-        replace(blank, workload=workload, seed=seed)
-        for workload in workloads
-        for seed in options.seed_range
-    ]
-    pooled: dict[tuple[str, str, str, int], list[float]] = {}
-    for job, found in heats.work(errors_of, jobs):
-        for (dim, name, count), values in found.items():
-            pooled.setdefault((job.workload, dim, name, count), []).extend(values)
-    rows = {key: quartiles(pooled[key]) for key in sorted(pooled)}
-    for (workload, dim, name, count), (low, middle, high) in rows.items():
-        print(
-            f"{workload:<11} {dim:<12} {name:<12} {count:>3} plans: |log error| {middle:.3f} "
-            f"[{low:.3f}, {high:.3f}]"
-        )
-    if options.out is not None:
-        _write(options.out / "surrogates.csv", rows)
-        _plot(options.out / "surrogates.png", rows)
+    rows: dict[tuple[str, str, str, int], tuple[float, float, float]] = {}
+    for workload in workloads:
+        jobs = [replace(blank, workload=workload, seed=seed) for seed in options.seed_range]
+        pooled: dict[tuple[str, str, int], list[float]] = {}
+        for _, found in heats.work(errors_of, jobs):
+            for key, values in found.items():
+                pooled.setdefault(key, []).extend(values)
+        for (dim, name, count), values in sorted(pooled.items()):
+            low, middle, high = rows[workload, dim, name, count] = quartiles(values)
+            print(
+                f"{workload:<11} {dim:<12} {name:<12} {count:>3} plans: "
+                f"|log error| {middle:.3f} [{low:.3f}, {high:.3f}]",
+                flush=True,
+            )
+        if options.out is not None:
+            _write(options.out / "surrogates.csv", rows)
+            _plot(options.out / "surrogates.png", rows)
     return dict(_summary(rows))
 
 
