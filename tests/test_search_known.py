@@ -192,6 +192,12 @@ def test_something_unknown_is_an_error_that_names_it():
     assert caught.value.code == "OC0310"
     assert "m0.v0" in str(caught.value)
     KnownSearch(less, Slo((), Objective("energy")))
-    with pytest.raises(PlanError) as caught:
-        KnownSearch(space, Slo((), Objective("memory")))
-    assert caught.value.code == "OC0311"
+
+
+def test_what_no_dim_or_no_whole_plan_has_is_refused():
+    space = known_space(1, "chain", 0.0)
+    of_one = Slo((Constraint("cost", "<=", 1.0, model="m0"),))
+    for slo in (Slo((), Objective("memory")), of_one):
+        with pytest.raises(PlanError) as caught:
+            KnownSearch(space, slo)
+        assert caught.value.code == "OC0311"

@@ -29,6 +29,9 @@ from .learned.settings import LOSS, asked
 from .protocol import SOURCE, Candidate, Evaluation, Proposal, Space, StageOptions
 from .table import Assignment, Limit, Problem, StageTable
 
+_Links = Mapping[int, tuple[tuple[float, ...], ...]]
+"""Parent → seconds `[from device][to device]`."""
+
 
 class KnownSearch:
     """`PlanSearch` where the catalog knows every option in every dim asked.
@@ -44,12 +47,13 @@ class KnownSearch:
 
     Raises:
         PlanError: OC0310, something asked is not known of an option; OC0311, the SLO asks for
-            something the space has no dim for.
+            something the space has no dim for, or for something of one model.
     """
 
     def __init__(self, space: Space, slo: Slo) -> None:
         self.space, self.slo = space, slo
         outcomes = asked(space, slo).outcomes
+        _check_slo(slo)
         _check(space, outcomes)
         self._outcomes = outcomes
         self._tables = _Tables(space, outcomes)
@@ -98,6 +102,17 @@ class KnownSearch:
 
 def _meets(limit: Limit, values: Mapping[str, float]) -> bool:
     return all(values[dim] <= limit.bound for dim in limit.terms)
+
+
+def _check_slo(slo: Slo) -> None:
+    """Is it of whole plans?"""
+    for constraint in slo.constraints:
+        if constraint.model is not None:
+            raise PlanError(
+                f"{constraint.metric} of {constraint.model} alone: only whole plans are searched",
+                code="OC0311",
+                hint="leave out the options that miss it",
+            )
 
 
 def _check(space: Space, outcomes: Sequence[str]) -> None:
@@ -237,7 +252,3 @@ class _Tables:
     def _ended(self, table: StageTable) -> None:
         self.ends.append(len(self.found))
         self.found.append(table)
-
-
-_Links = Mapping[int, tuple[tuple[float, ...], ...]]
-"""Parent → seconds `[from device][to device]`."""
