@@ -178,7 +178,9 @@ def _stamp(ours: bool) -> str:
     found = hashlib.blake2b(digest_size=8)
     files = [*HERE.glob("baselines/*.py"), *HERE.glob("workloads/*.py")]
     if ours:
-        files += (HERE.parent / "planner" / "search").rglob("*.py")
+        search = HERE.parent / "planner" / "search"
+        files += [search / "protocol.py", *search.glob("learned/*.py")]
+        files += search.glob("similarity/*.py")
     for path in sorted(files):
         found.update(path.read_bytes())
     for name in ("race.py", "histories.py"):
