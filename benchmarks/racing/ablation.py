@@ -3,7 +3,8 @@
 `without_X` is the response without X ÷ that with it, paired by seed: the median over seeds, then
 the geometric mean over workloads. `histories_N` is the response without histories ÷ that with N.
 `adversarial_loss` is the response with `WARM` histories whose scores were turned around or dealt
-out anew, whichever is worse, ÷ that without any, less 1.
+out anew, whichever is worse, ÷ that without any, less 1. Whatever was stopped is charged its whole
+budget on both sides.
 
     what is left out      how
     partial_profiling     every look is at all rows
@@ -91,14 +92,14 @@ def factors_of(races: Races, sweep: Sequence[int]) -> dict[str, Ratio]:
     """Of one workload, every factor by its figure's name."""
     whole = races["whole"]
     found = {
-        name: ratio(changed, whole, "near")
+        name: ratio(changed, whole, "near", whole=True)
         for name, changed in races.items()
         if name.startswith("without_")
     }
-    warm = {count: ratio(whole, races[f"histories_{count}"], "near") for count in sweep}
+    warm = {count: ratio(whole, races[f"histories_{count}"], "near", whole=True) for count in sweep}
     found["without_warm_start"] = warm[_warm(sweep)]
     found |= {f"histories_{count}": one for count, one in warm.items()}
-    return found | {twist: ratio(races[twist], whole, "near") for twist in TWISTS}
+    return found | {twist: ratio(races[twist], whole, "near", whole=True) for twist in TWISTS}
 
 
 def _figures(by_workload: Mapping[str, Races], sweep: Sequence[int]) -> dict[str, float | None]:

@@ -42,10 +42,15 @@ class Ratio:
         return f"{self.sign} {self.value:.3g}".strip()
 
 
-def log_ratios(theirs: Sequence[Race], ours: Sequence[Race], target: Target) -> list[float]:
-    """By seed, the log of their response ÷ ours; ours, where stopped, is charged its budget."""
+def log_ratios(
+    theirs: Sequence[Race], ours: Sequence[Race], target: Target, *, whole: bool = False
+) -> list[float]:
+    """By seed, the log of their response ÷ ours; ours, where stopped, is charged its budget.
+
+    If `whole`, theirs too.
+    """
     return [
-        math.log(a.at(target).seconds) - math.log(b.at(target, whole=True).seconds)
+        math.log(a.at(target, whole=whole).seconds) - math.log(b.at(target, whole=True).seconds)
         for a, b in zip(theirs, ours, strict=True)
     ]
 
@@ -64,9 +69,11 @@ def decided(theirs: Sequence[Race], ours: Sequence[Race], target: Target) -> lis
     ]
 
 
-def ratio(theirs: Sequence[Race], ours: Sequence[Race], target: Target) -> Ratio:
-    """The median over seeds."""
-    logs = log_ratios(theirs, ours, target)
+def ratio(
+    theirs: Sequence[Race], ours: Sequence[Race], target: Target, *, whole: bool = False
+) -> Ratio:
+    """The median over seeds; see `log_ratios`."""
+    logs = log_ratios(theirs, ours, target, whole=whole)
     middle = median(logs)
     most = median(
         value if race.reached(target) else math.inf
