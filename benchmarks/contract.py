@@ -25,7 +25,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from statistics import median
@@ -38,7 +38,7 @@ Better = Literal["higher", "lower"]
 class Options:
     """The flags; `seeds` seeds are to be used, from `first_seed` on.
 
-    `switches` are the benchmark's own flags that were given.
+    `switches` are the benchmark's own flags that were given, `picked` values of its own options.
     """
 
     quick: bool
@@ -48,6 +48,7 @@ class Options:
     data: Path | None
     out: Path | None
     switches: frozenset[str] = frozenset()
+    picked: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def seed_range(self) -> range:
@@ -77,10 +78,12 @@ def parse_options(
     seeds: int,
     quick_seeds: int,
     switches: Mapping[str, str] | None = None,
+    choices: Mapping[str, Sequence[str]] | None = None,
 ) -> Options:
     """Read the flags; `seeds` or `quick_seeds` is the default number of seeds.
 
-    `switches` are flags of this benchmark alone, with their help.
+    `switches` are flags of this benchmark alone, with their help; `choices` are its options that
+    pick some of so many values.
     """
     summary = (description or "").strip().splitlines()
     parser = argparse.ArgumentParser(
@@ -94,12 +97,17 @@ def parse_options(
     parser.add_argument("--out", type=Path, help="folder for plots and tables")
     for switch, text in (switches or {}).items():
         parser.add_argument(f"--{switch}", action="store_true", help=text)
+    for option, values in (choices or {}).items():
+        parser.add_argument(f"--{option}", nargs="+", choices=values, help="only these")
     args = parser.parse_args(argv)
     count = args.seeds if args.seeds is not None else quick_seeds if args.quick else seeds
     if count < 1:
         parser.error("--seeds must be at least 1")
     given = frozenset(switch for switch in switches or () if getattr(args, switch))
-    return Options(args.quick, args.json, count, args.first_seed, args.data, args.out, given)
+    picked = {option: tuple(v) for option in choices or () if (v := getattr(args, option))}
+    return Options(
+        args.quick, args.json, count, args.first_seed, args.data, args.out, given, picked
+    )
 
 
 def machine() -> str:
@@ -124,9 +132,10 @@ def main(
     quick_seeds: int,
     argv: Sequence[str] | None = None,
     switches: Mapping[str, str] | None = None,
+    choices: Mapping[str, Sequence[str]] | None = None,
 ) -> int:
     """Parse the flags, run, print figures and goals; the exit status."""
-    options = parse_options(name, description, argv, seeds, quick_seeds, switches)
+    options = parse_options(name, description, argv, seeds, quick_seeds, switches, choices)
     started = time.perf_counter()
     figures = dict(run(options))
     seconds = time.perf_counter() - started

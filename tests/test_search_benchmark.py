@@ -6,8 +6,10 @@ import importlib
 import json
 import math
 import random
+import statistics
 import sys
-from dataclasses import asdict
+import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +20,15 @@ from plan_world import World
 sys.path.append(str(Path(__file__).parents[1]))
 racing = importlib.import_module("benchmarks.racing.race")
 heats = importlib.import_module("benchmarks.racing.heats")
+jobs = importlib.import_module("benchmarks.racing.job")
+histories = importlib.import_module("benchmarks.racing.histories")
+ablation = importlib.import_module("benchmarks.racing.ablation")
+surrogates = importlib.import_module("benchmarks.racing.surrogates")
+contract = importlib.import_module("benchmarks.contract")
+figures = importlib.import_module("benchmarks.racing.figures")
+search = importlib.import_module("benchmarks.search")
 registry = importlib.import_module("benchmarks.baselines.registry")
 plans = importlib.import_module("benchmarks.baselines.plans")
-search = importlib.import_module("benchmarks.search")
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +65,7 @@ def proposals(name, world, count, seed=0):
 def test_every_baseline_finds_the_best_plan_of_a_tiny_space(name):
     world = World(least=0.7)
     baseline = made(name, world)
-    raced = racing.race(world, baseline, 1e9, real=60.0)
+    raced = racing.race(world, baseline, 1e9, cpu=60.0)
     assert raced.end == "near"
     assert world.meets(baseline.incumbent().assignment)
     assert raced.plans <= world.space.size
@@ -132,10 +140,10 @@ def test_a_search_that_never_gets_there_is_charged_its_budget():
     spent_out = racing.race(world, Scripted([(bad, None, 0.0)] * 9), 15.0)
     assert (spent_out.end, spent_out.plans) == ("budget", 1)
     assert spent_out.at("near") == spent_out.spent
-    stopped = racing.race(world, Scripted([(bad, None, 0.0)] * 9), 5000.0, real=0.0)
+    stopped = racing.race(world, Scripted([(bad, None, 0.0)] * 9), 5000.0, cpu=0.0)
     assert (stopped.end, stopped.at("near")) == ("stopped", stopped.spent)
     assert stopped.at("near", whole=True).seconds == pytest.approx(5000.0)
-    assert search.log_ratios([stopped], [stopped], "near")[0] < 0.0
+    assert figures.log_ratios([stopped], [stopped], "near")[0] < 0.0
 
 
 def test_a_race_survives_being_kept():
@@ -165,44 +173,87 @@ def test_ratios_are_paired_medians_and_their_mean_is_geometric():
         ("b", "random"): [race_of(1000.0, reached=False)] * 3,
         ("b", "octans"): [race_of(s, declared=(True, False), ms=7.0) for s in (10.0, 20.0, 40.0)],
     }
-    figures = search.figures_of(results)
-    assert figures["vs_vulcan"] == pytest.approx(math.sqrt(4.0 * 9.0))
-    assert figures["vs_best_tool"] == pytest.approx(math.sqrt(2.0 * 8.0))
-    assert figures["vs_random"] == pytest.approx(50.0)
-    assert figures["significant_losses"] == 0.0
-    assert figures["true_feasible"] == pytest.approx(6 / 9)
-    assert figures["true_feasible_final"] == 1.0
-    assert figures["ms_per_plan"] == 7.0
-    assert figures["search_share"] == pytest.approx(0.5)
-    assert figures["a:random:near_reached"] == 0.0
-    assert figures["a:vulcan:near_s"] == 80.0
+    found = figures.figures_of(results)
+    assert found["vs_vulcan"] == pytest.approx(math.sqrt(4.0 * 9.0))
+    assert found["vs_best_tool"] == pytest.approx(math.sqrt(2.0 * 8.0))
+    assert found["vs_random"] == pytest.approx(50.0)
+    assert found["significant_losses"] == 0.0
+    assert found["true_feasible"] == pytest.approx(6 / 9)
+    assert found["true_feasible_final"] == 1.0
+    assert found["ms_per_plan"] == 7.0
+    assert found["search_share"] == pytest.approx(0.5)
+    assert found["a:random:near_reached"] == 0.0
+    assert found["a:vulcan:near_s"] == 80.0
 
 
 def test_a_loss_counts_only_where_it_is_significant():
     better = [math.log(0.5) - 0.01 * at for at in range(8)]
-    assert search.loses(better)
-    assert not search.loses([-ratio for ratio in better])
-    assert not search.loses(better[:5])
-    assert not search.loses([0.0] * 20)
-    assert not search.loses([(-1.0) ** at * (1 + at) for at in range(20)])
+    assert figures.loses(better)
+    assert not figures.loses([-ratio for ratio in better])
+    assert not figures.loses(better[:5])
+    assert not figures.loses([0.0] * 20)
+    assert not figures.loses([(-1.0) ** at * (1 + at) for at in range(20)])
+
+
+def test_a_pair_that_nobody_won_is_no_loss():
+    """A baseline that was stopped early is charged less than ours needed; that proves nothing."""
+    stopped = [race_of(10.0 + at, reached=False) for at in range(8)]
+    ours = [race_of(40.0) for _ in stopped]
+    assert not figures.loses(figures.decided(stopped, ours, "near"))
+    faster = [race_of(10.0 + at) for at in range(8)]
+    assert figures.loses(figures.decided(faster, ours, "near"))
+    later = [race_of(90.0 + at, reached=False) for at in range(8)]
+    assert figures.decided(later, ours, "near") == figures.log_ratios(later, ours, "near")
+
+
+def test_of_two_races_of_ours_that_were_stopped_neither_is_the_shorter():
+    """A part left out does not look better for having been stopped sooner."""
+    stopped = replace(race_of(10.0, reached=False), end="stopped")
+    later = replace(race_of(500.0, reached=False), end="stopped")
+    assert figures.ratio([stopped], [later], "near", whole=True).value == pytest.approx(1.0)
+    assert figures.ratio([stopped], [later], "near").value == pytest.approx(0.01)
 
 
 def test_without_our_search_its_figures_are_left_out():
-    figures = search.figures_of({("a", "vulcan"): [race_of(2.0)]})
-    assert "vs_vulcan" not in figures
-    assert figures["a:vulcan:near_s"] == 2.0
+    found = figures.figures_of({("a", "vulcan"): [race_of(2.0)]})
+    assert "vs_vulcan" not in found
+    assert found["a:vulcan:near_s"] == 2.0
 
 
-def job(name, seed=0, settings=None):
-    return heats.Job("toy", name, json.dumps(settings or {}), seed, 50.0, 20.0, None, "")
+@pytest.mark.parametrize(
+    ("theirs", "ours", "sign"),
+    [
+        ((True, True, True), (True, True, True), ""),
+        ((True, True, False), (True, True, True), ""),
+        ((True, False, False), (True, True, True), "≥"),
+        ((True, True, True), (True, False, False), "≤"),
+        ((False, False, False), (False, False, False), "~"),
+    ],
+)
+def test_a_ratio_is_a_bound_where_races_that_did_not_get_there_could_move_it(theirs, ours, sign):
+    """Ratios are 2, 4 and 8: one race of three that would be later leaves the median."""
+    seconds = (20.0, 40.0, 80.0)
+    baseline = [race_of(s, reached=there) for s, there in zip(seconds, theirs, strict=True)]
+    own = [race_of(10.0, reached=there) for there in ours]
+    found = figures.ratio(baseline, own, "near")
+    assert found.sign == sign
+    assert str(found).endswith(f"{found.value:.3g}")
+    ends = figures.mean_ratio([found, figures.Ratio(1.0)])
+    assert ends.sign == sign
+    assert ends.value == pytest.approx(math.sqrt(found.value))
+
+
+def job(name, seed=0, settings=None, **given):
+    text = json.dumps(settings or {})
+    return jobs.Job("toy", name, text, seed, 50.0, 20.0, None, "", **given)
 
 
 def test_tuning_takes_the_best_setting_and_what_is_kept_is_not_run_again(tmp_path):
     grid = registry.SEARCHES["random"].grid
     count = []
 
-    def work(jobs):
-        for each in jobs:
+    def work(task, given):
+        for each in given:
             count.append(each)
             sample = json.loads(each.settings)["sample"]
             reached = sample == grid[1]["sample"]
@@ -215,11 +266,173 @@ def test_tuning_takes_the_best_setting_and_what_is_kept_is_not_run_again(tmp_pat
     assert len(count) == len(grid) + max(len(grid) // 2, 1)
 
 
+def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path):
+    """Our own races too; and races of other settings, limits or histories are others."""
+    every = [job(name, seed) for name in ("random", "octans") for seed in range(3)]
+    done = []
+
+    def killed(task, given):
+        for each in given[:4]:
+            yield each, race_of(1.0 + each.seed)
+        raise KeyboardInterrupt
+
+    def work(task, given):
+        for each in given:
+            done.append(each)
+            yield each, race_of(1.0 + each.seed)
+
+    with pytest.raises(KeyboardInterrupt):
+        heats.Heats(killed, tmp_path).run(every)
+    found = heats.Heats(work, tmp_path).run(every)
+    assert done == every[4:]
+    assert [race.near.seconds for race in found] == [1.0, 2.0, 3.0] * 2
+    others = [job("octans", histories=1), job("octans", reuse=False), job("octans", to_end=True)]
+    heats.Heats(work, tmp_path).run(others)
+    assert done == every[4:] + others
+
+
+def test_workloads_and_searches_are_picked_by_name(tmp_path):
+    def picked(*given):
+        return contract.parse_options("search", "", given, 20, 2, search.SWITCHES, search.CHOICES)
+
+    some = picked("--data", str(tmp_path), "--workloads", "code", "cuad", "--searches", "vulcan")
+    assert search._workloads(some) == ("code", "cuad")
+    assert search._searches(some) == ["vulcan", "octans"]
+    every = picked("--data", str(tmp_path))
+    assert search._workloads(every) == search.NAMES
+    assert search._searches(every) == [*registry.BASELINES, "octans"]
+    with pytest.raises(SystemExit):
+        picked("--workloads", "none such")
+
+
 def test_jobs_are_raced_on_their_own_environment():
     world = World(least=0.7)
     raced = heats.raced(world, job("random", settings={"sample": 50}))
     assert raced.end == "near"
     assert raced.budget == pytest.approx(50 * 2 * world.rows)
+
+
+def cpu_and_clock(job):
+    """Seconds of CPU time and of the clock that a product of matrices takes, and torch's threads.
+
+    For a worker: with more than one thread CPU time is the larger.
+    """
+    torch = importlib.import_module("torch")
+    np = importlib.import_module("numpy")
+    matrix = np.random.default_rng(0).normal(size=(700, 700))
+    matrix @ matrix
+    tensor = torch.as_tensor(matrix)
+    cpu, clock = time.process_time(), time.perf_counter()
+    for _ in range(10):
+        matrix @ matrix
+        tensor @ tensor
+    return time.process_time() - cpu, time.perf_counter() - clock, torch.get_num_threads()
+
+
+def test_a_worker_has_one_thread():
+    with heats.pool(1) as work:
+        ((_, (cpu, clock, threads)),) = work(cpu_and_clock, [job("octans")])
+    assert threads == 1
+    assert cpu < 1.2 * clock + 0.05
+
+
+def test_a_pool_of_candidates_has_the_acquisition_values_of_its_models():
+    """Posteriors computed all at once, for BoTorch's functions over one and over several models."""
+    torch = importlib.import_module("torch")
+    models = importlib.import_module("botorch.models")
+    analytic = importlib.import_module("botorch.acquisition.analytic")
+    gaussian = importlib.import_module("benchmarks.baselines.gaussian")
+    draw = torch.Generator().manual_seed(0)
+    seen, unseen = ((torch.rand(n, 12, generator=draw) < 0.3).double() for n in (20, 15))
+    values = torch.randn(20, 3, generator=draw).double()
+    own = [models.SingleTaskGP(seen, column) for column in values.split(1, dim=1)]
+    limits = {1: (None, 0.0), 2: (None, 0.1)}
+    for model in own:
+        model.eval()
+    with torch.no_grad():
+        one, all_ = gaussian.Pool(own[:1], unseen), gaussian.Pool(own, unseen)
+        for pool, model, acquisition in (
+            (one, own[0], lambda m: analytic.LogExpectedImprovement(m, 0.2)),
+            (all_, models.ModelListGP(*own), lambda m: analytic.LogConstrainedExpectedImprovement(
+                m, 0.2, 0, limits, maximize=False)),
+        ):  # fmt: skip
+            expected = acquisition(model)(unseen.unsqueeze(1))
+            assert torch.allclose(acquisition(pool)(pool.places), expected, atol=1e-9)
+
+
+# -- ablations, histories, surrogates ---------------------------------------------------------
+
+
+@pytest.fixture
+def toys(monkeypatch):
+    """Jobs are of the toy pipeline."""
+    for module in (histories, heats, surrogates):
+        monkeypatch.setattr(module, "drawn", lambda job: World(seed=1, stages=3, variants=4))
+
+
+def here(task, given):
+    """Work without processes."""
+    for each in given:
+        yield each, task(each)
+
+
+def test_histories_are_finished_searches_and_are_made_once(tmp_path, toys):
+    runner = heats.Heats(here, tmp_path)
+    warm = runner.with_histories(job("octans"), 2)
+    given = histories.drawn_histories(replace(warm, histories=2))
+    assert len(given) == 2
+    assert all(len(one.plans) > 4 for one in given)
+    assert runner.with_histories(job("octans"), 2) == warm
+    again = heats.Heats(lambda task, given: here(pytest.fail, given), tmp_path)
+    assert again.with_histories(job("octans"), 2) == warm
+    assert histories.drawn_histories(replace(warm, histories=1)) == given[:1]
+
+
+@pytest.mark.parametrize("twist", ["inverted", "shuffled"])
+def test_adversarial_histories_have_the_same_plans_and_other_scores(tmp_path, toys, twist):
+    warm = replace(heats.Heats(here, tmp_path).with_histories(job("octans"), 1), histories=1)
+    (true,), (false,) = (
+        histories.drawn_histories(replace(warm, twist=how)) for how in ("none", twist)
+    )
+    means, others = ([plan.mean for plan in one.plans] for one in (true, false))
+    assert [(p.options, p.n) for p in false.plans] == [(p.options, p.n) for p in true.plans]
+    assert false.options == true.options
+    assert others != means
+    if twist == "shuffled":
+        assert sorted(others) == sorted(means)
+    else:
+        assert [max(means) + min(means) - mean for mean in means] == pytest.approx(others)
+
+
+def test_every_ablation_is_raced_and_its_factor_is_against_the_whole(tmp_path, toys):
+    options = contract.Options(True, False, 1, 300, None, tmp_path)
+    short = replace(job("octans"), plans=4.0, cpu=0.5)
+    found = ablation.figures(heats.Heats(here, tmp_path), short, ["toy"], options)
+    kept = [
+        json.loads(json.loads(line)["job"])
+        for line in (tmp_path / heats.KEPT).read_text().splitlines()
+    ]
+    changed = ablation.jobs_of(job("octans"), ablation.QUICK_SWEEP)
+    assert len({json.dumps(one) for one in kept}) == len(kept) == len(changed)
+    for name in ("partial_profiling", "composition", "one_hot", "prefix_reuse", "warm_start"):
+        assert found[f"without_{name}"] > 0.0
+    worse = max(found["inverted"], found["shuffled"])
+    assert found["adversarial_loss"] == pytest.approx(worse - 1.0)
+    assert found["without_warm_start"] == found["histories_3"]
+    assert (tmp_path / "ablation.csv").read_text().count("\n") == len(changed) + 1
+
+
+def test_composition_predicts_better_than_a_process_over_whole_plans(toys):
+    """Four stages of 27 options: 40 plans have seen most options and next to no plan."""
+    world = World(seed=1, stages=4, variants=9, batches=(1, 4, 16))
+    found = surrogates.errors(world, 300)
+    assert {count for _, _, count in found} == set(surrogates.COUNTS)
+    for dim in ("cost", "latency_p95"):
+        composed, plain = (
+            statistics.median(found[dim, name, 40])
+            for name in (surrogates.COMPOSED, surrogates.END_TO_END)
+        )
+        assert composed < 0.5 * plain
 
 
 def test_a_combination_that_is_no_option_stands_for_the_nearest():

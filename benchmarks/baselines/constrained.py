@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from botorch.acquisition import AcquisitionFunction
 from botorch.acquisition.analytic import (
     LogConstrainedExpectedImprovement,
     LogProbabilityOfFeasibility,
 )
-from botorch.models import ModelListGP, SingleTaskGP
 from octans.planner.search.protocol import Assignment
 
-from .gaussian import Gaussian
+from .gaussian import Gaussian, Pool
 from .plans import margin
 
 
@@ -35,18 +32,15 @@ class Constrained(Gaussian):
         ]
         return torch.tensor(rows, dtype=torch.float64)
 
-    def acquisition(
-        self, models: Sequence[SingleTaskGP], targets: torch.Tensor
-    ) -> AcquisitionFunction:
+    def acquisition(self, pool: Pool, targets: torch.Tensor) -> AcquisitionFunction:
         """Constrained expected improvement, or what finds a feasible plan."""
-        model = ModelListGP(*models)
         places = range(1, targets.shape[1])
         limits: dict[int, tuple[float | None, float | None]] = dict.fromkeys(places, (None, 0.0))
         feasible = targets[(targets[:, 1:] <= 0.0).all(dim=1), 0]
         if not len(feasible):
-            return LogProbabilityOfFeasibility(model, limits)
+            return LogProbabilityOfFeasibility(pool, limits)
         return LogConstrainedExpectedImprovement(
-            model, feasible.min(), objective_index=0, constraints=limits, maximize=False
+            pool, feasible.min(), objective_index=0, constraints=limits, maximize=False
         )
 
     def ranked(self) -> list[Assignment]:

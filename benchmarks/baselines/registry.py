@@ -14,6 +14,7 @@ from typing import Any
 
 from octans.ir.slo import Slo
 from octans.planner.search.protocol import Space
+from octans.planner.search.similarity.warm_start import WarmStart
 
 from ..racing.race import Racer
 
@@ -37,12 +38,22 @@ class Entry:
         """The class; whatever library it needs is imported."""
         return getattr(import_module(self.module, __package__), self.name)
 
-    def make(self, space: Space, slo: Slo, rows: int, seed: int, settings: Settings) -> Racer:
-        """A fresh search."""
-        given: Mapping[str, Any] = settings
+    def make(
+        self,
+        space: Space,
+        slo: Slo,
+        rows: int,
+        seed: int,
+        settings: Settings,
+        prior: WarmStart | None = None,
+    ) -> Racer:
+        """A fresh search; only our own takes a prior."""
+        given: dict[str, Any] = dict(settings)
         if self.options is not None:
             module = import_module(self.module, __package__)
             given = {"settings": getattr(module, self.options)(**settings)}
+        if prior is not None:
+            given["prior"] = prior
         made: Racer = self.load()(space, slo, rows=rows, seed=seed, **given)
         return made
 

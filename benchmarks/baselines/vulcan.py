@@ -20,16 +20,15 @@ a parameter as any other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from statistics import median
 
 import torch
 from botorch.acquisition import AcquisitionFunction, LogExpectedImprovement
-from botorch.models import SingleTaskGP
 from octans.ir.slo import Slo
 from octans.planner.search.protocol import Assignment, Space
 
-from .gaussian import Gaussian
+from .gaussian import Gaussian, Pool
 
 
 class Vulcan(Gaussian):
@@ -55,11 +54,9 @@ class Vulcan(Gaussian):
         """Every profiled plan's utility, `plans x 1`."""
         return torch.tensor([[u] for u in self._utilities().values()], dtype=torch.float64)
 
-    def acquisition(
-        self, models: Sequence[SingleTaskGP], targets: torch.Tensor
-    ) -> AcquisitionFunction:
+    def acquisition(self, pool: Pool, targets: torch.Tensor) -> AcquisitionFunction:
         """Expected improvement."""
-        return LogExpectedImprovement(models[0], targets.max())
+        return LogExpectedImprovement(pool, targets.max())
 
     def ranked(self) -> list[Assignment]:
         """Plans by utility."""

@@ -1,7 +1,7 @@
 """Races by the hundred: in worker processes of one thread each, remembered, baselines tuned.
 
-What a baseline did is kept under `--out` and not done again as long as neither it, the workloads
-nor the libraries have changed; our own search is raced anew every time.
+What a race came to is kept under `--out` as soon as it has ended, and not run again as long as
+neither the search, the workloads nor the libraries have changed: a run that was killed goes on.
 """
 
 from __future__ import annotations
@@ -13,73 +13,40 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from dataclasses import asdict, replace
 from importlib import metadata
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import geometric_mean
+from typing import Protocol, TypeVar
+
+from octans.planner.search.similarity.warm_start import WarmStart
 
 from ..baselines.registry import OURS, SEARCHES, Settings
-from ..workloads.instances import environment
+from .histories import drawn_histories, file_of, finished, jobs_of
+from .job import Job, drawn
 from .race import TARGETS, Environment, Race, Target, budget, race, race_from
 
 HERE = Path(__file__).parents[1]
-KEPT = "races.jsonl"
+KEPT, HISTORIES = "races.jsonl", "histories"
 LIBRARIES = ("numpy", "torch", "botorch", "optuna", "smac")
 TUNING_SEEDS = (1_000_001, 1_000_002, 1_000_003)
 """Used for tuning alone."""
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
-Key = tuple[str, str]
-"""Workload, search."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One race.
-
-    Attributes:
-        workload: its name.
-        search: its name in the registry.
-        settings: of the search, as JSON.
-        seed: of the environment and the search.
-        plans: the budget, in profilings of one plan afresh on all rows.
-        real: seconds after which it is stopped.
-        data: folder of the public data sets.
-        recording: of the cheques.
-    """
-
-    workload: str
-    search: str
-    settings: str
-    seed: int
-    plans: float
-    real: float
-    data: str | None
-    recording: str
-
-    @property
-    def text(self) -> str:
-        """Names the job, whatever folders its data are in."""
-        folders = ("data", "recording")
-        return json.dumps([v for name, v in asdict(self).items() if name not in folders])
+T = TypeVar("T")
 
 
-Work = Callable[[Sequence[Job]], Iterable[tuple[Job, Race]]]
-"""Runs jobs, in any order."""
+class Work(Protocol):
+    """Does something with every job, in any order."""
 
-
-@lru_cache(maxsize=1)
-def _environment(workload: str, seed: int, data: str | None, recording: str) -> Environment:
-    """The workload's draw for a seed; jobs come seed by seed, so one is kept."""
-    folder = None if data is None else Path(data)
-    return environment(workload, seed, data=folder, recording=Path(recording))
+    def __call__(self, task: Callable[[Job], T], jobs: Sequence[Job], /) -> Iterable[tuple[Job, T]]:
+        """Each job with what came of it, as they end."""
 
 
 def run_job(job: Job) -> Race:
     """Make the environment and the search, and race."""
-    found = _environment(job.workload, job.seed, job.data, job.recording)
-    return raced(found, job)
+    return raced(drawn(job), job)
 
 
 def raced(found: Environment, job: Job) -> Race:
@@ -87,29 +54,41 @@ def raced(found: Environment, job: Job) -> Race:
     entry = SEARCHES[job.search]
     # Importing a library is no search time: it is paid once a process, not once a query.
     entry.load()
-    started = time.perf_counter()
-    search = entry.make(found.space, found.slo, found.rows, job.seed, json.loads(job.settings))
-    made = time.perf_counter() - started
+    histories = drawn_histories(job) if job.histories else []
+    started = time.process_time()
+    prior = WarmStart(found.space, histories, job.seed) if histories else None
+    settings = json.loads(job.settings)
+    search = entry.make(found.space, found.slo, found.rows, job.seed, settings, prior)
+    made = time.process_time() - started
     return race(
         found,
         search,
         budget(found, job.plans),
-        real=job.real,
-        to_end=job.search == OURS,
+        cpu=job.cpu,
+        to_end=job.to_end,
+        reuse=job.reuse,
         searching=made,
     )
+
+
+def one_thread() -> None:
+    """Torch's own threads as well: the libraries below it have read the environment."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @contextmanager
 def pool(workers: int) -> Iterator[Work]:
     """Runs jobs in so many processes of one thread each, seed by seed."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    for name in THREADS:
         os.environ[name] = "1"
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=one_thread) as executor:
 
-        def run(jobs: Sequence[Job]) -> Iterator[tuple[Job, Race]]:
+        def run(task: Callable[[Job], T], jobs: Sequence[Job]) -> Iterator[tuple[Job, T]]:
             ordered = sorted(jobs, key=lambda job: (job.workload, job.seed))
-            running = {executor.submit(run_job, job): job for job in ordered}
+            running = {executor.submit(task, job): job for job in ordered}
             for done in as_completed(running):
                 yield running[done], done.result()
 
@@ -117,36 +96,50 @@ def pool(workers: int) -> Iterator[Work]:
 
 
 class Heats:
-    """Runs jobs through `work` and keeps what baselines did."""
+    """Runs jobs through `work` and keeps what came of them."""
 
-    def __init__(self, work: Work, folder: Path | None) -> None:
-        self._work = work
-        self._file = None if folder is None else folder / KEPT
-        self._stamp = _stamp()
+    def __init__(self, work: Work, folder: Path) -> None:
+        self.work, self._folder = work, folder
+        self._file = folder / KEPT
+        self._stamps = {ours: _stamp(ours) for ours in (False, True)}
         self._kept: dict[str, Race] = {}
-        if self._file is not None and self._file.exists():
+        if self._file.exists():
             for line in self._file.read_text(encoding="utf-8").splitlines():
                 stored = json.loads(line)
-                if stored["stamp"] == self._stamp:
+                if stored["stamp"] == self._stamps[stored["ours"]]:
                     self._kept[stored["job"]] = race_from(stored["race"])
 
     def run(self, jobs: Sequence[Job]) -> list[Race]:
         """The races, in order."""
-        ours: dict[str, Race] = {}
-        for job, found in self._work([job for job in jobs if job.text not in self._kept]):
-            if job.search == OURS:
-                ours[job.text] = found
-            else:
-                self._keep(job, found)
-        return [ours[job.text] if job.search == OURS else self._kept[job.text] for job in jobs]
+        left = {job.text: job for job in jobs if job.text not in self._kept}
+        for job, found in self.work(run_job, list(left.values())):
+            self._keep(job, found)
+        return [self._kept[job.text] for job in jobs]
 
     def _keep(self, job: Job, found: Race) -> None:
         self._kept[job.text] = found
-        if self._file is not None:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            stored = {"stamp": self._stamp, "job": job.text, "race": asdict(found)}
-            with self._file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(stored) + "\n")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        ours = job.search == OURS
+        stored = {
+            "stamp": self._stamps[ours], "ours": ours, "job": job.text, "race": asdict(found),
+        }  # fmt: skip
+        # In one call, so that whoever is killed leaves whole lines.
+        with self._file.open("ab", buffering=0) as file:
+            file.write(json.dumps(stored).encode() + b"\n")
+
+    def with_histories(self, job: Job, pool: int) -> Job:
+        """The job with a pool of histories of its workload; those that are missing are made."""
+        folder = self._folder / HISTORIES / self._stamps[True]
+        folder.mkdir(parents=True, exist_ok=True)
+        places = {made: place for place, made in enumerate(jobs_of(job, pool))}
+        missing = [
+            made
+            for made, place in places.items()
+            if not file_of(folder, job.workload, place).exists()
+        ]
+        for made, body in self.work(finished, missing):
+            file_of(folder, job.workload, places[made]).write_bytes(body)
+        return replace(job, pool=pool, histories_in=str(folder))
 
     def tuned(self, job: Job, seeds: Sequence[int] = TUNING_SEEDS) -> Settings:
         """The setting of the grid with the least mean response to near the best.
@@ -180,12 +173,18 @@ def _mean(races: Sequence[Race], target: Target) -> float:
     )
 
 
-def _stamp() -> str:
-    """Changes with the code of baselines and workloads and with the libraries."""
+def _stamp(ours: bool) -> str:
+    """Changes with the code of what is raced, that of the races, and the libraries."""
     found = hashlib.blake2b(digest_size=8)
-    for path in sorted(HERE.glob("baselines/*.py")) + sorted(HERE.glob("workloads/*.py")):
+    files = [*HERE.glob("baselines/*.py"), *HERE.glob("workloads/*.py")]
+    if ours:
+        search = HERE.parent / "planner" / "search"
+        files += [search / "protocol.py", *search.glob("learned/*.py")]
+        files += search.glob("similarity/*.py")
+    for path in sorted(files):
         found.update(path.read_bytes())
-    found.update((HERE / "racing" / "race.py").read_bytes())
+    for name in ("race.py", "histories.py"):
+        found.update((HERE / "racing" / name).read_bytes())
     for library in LIBRARIES:
         try:
             found.update(metadata.version(library).encode())

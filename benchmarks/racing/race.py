@@ -1,7 +1,9 @@
 """One search on one environment, timed: what it had spent when its incumbent was first good.
 
-Response time is the virtual seconds that profiling took plus the real seconds inside `ask`, `tell`
-and `incumbent`. Whether an incumbent is good is decided by the truth, never by what was measured.
+Response time is the virtual seconds that profiling took plus the seconds of CPU time inside `ask`,
+`tell` and `incumbent`. A race's process has one thread, so that on an idle machine CPU time is the
+time on the clock; and on a busy one it hardly moves. Whether an incumbent is good is decided by the
+truth, never by what was measured.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ PRICED = 5
 Target = Literal["feasible", "near"]
 TARGETS: tuple[Target, ...] = ("feasible", "near")
 End = Literal["near", "done", "budget", "stopped"]
-"""It got there, asked for nothing more, had spent its budget, or the real time it was allowed."""
+"""It got there, asked for nothing more, had spent its budget, or the CPU time it was allowed."""
 
 
 class Profiler(Protocol):
@@ -102,7 +104,7 @@ class Race:
         budget: response seconds.
         end: why it ended.
         plans: evaluations.
-        ms: median real milliseconds of an ask and its tell.
+        ms: median milliseconds of CPU time of an ask and its tell.
         trace: (profiling seconds, regret) when the incumbent changed; the regret of a plan is its
             true objective ÷ the best one's, less 1; None where it truly misses the SLO.
         declared: plans declared feasible at confidence, each once: does it truly meet the SLO?
@@ -201,8 +203,9 @@ def race(
     search: Racer,
     seconds: float,
     *,
-    real: float = math.inf,
+    cpu: float = math.inf,
     to_end: bool = False,
+    reuse: bool = True,
     searching: float = 0.0,
 ) -> Race:
     """Let a search run until it is near the best, or has spent its budget.
@@ -211,28 +214,29 @@ def race(
         environment: what it searches on.
         search: fresh.
         seconds: budget of response time.
-        real: seconds, of search and of the simulation, after which it is stopped.
+        cpu: seconds of CPU time, of search and of the simulation, after which it is stopped.
         to_end: go on when it has come near, until it asks for nothing more.
-        searching: real seconds that making the search took.
+        reuse: its evaluator computes no prefix twice.
+        searching: seconds of CPU time that making the search took.
     """
-    profiler = environment.profiler()
+    profiler = environment.profiler(reuse=reuse)
     watch = _Watch(environment)
     laps: list[float] = []
-    began = time.perf_counter()
+    began = time.process_time()
     end: End = "done"
     while True:
-        started = time.perf_counter()
+        started = time.process_time()
         proposal = search.ask()
-        asked = time.perf_counter() - started
+        asked = time.process_time() - started
         searching += asked
         if proposal is None:
             break
         evaluation = profiler.evaluate(proposal)
-        started = time.perf_counter()
+        started = time.process_time()
         search.tell(evaluation)
-        laps.append(asked + time.perf_counter() - started)
+        laps.append(asked + time.process_time() - started)
         incumbent = search.incumbent()
-        searching += time.perf_counter() - started
+        searching += time.process_time() - started
         spent = Spent(profiler.seconds + searching, profiler.seconds, profiler.usd)
         watch.see(incumbent, spent)
         if "near" in watch.first and not to_end:
@@ -241,7 +245,7 @@ def race(
         if spent.seconds >= seconds:
             end = "budget"
             break
-        if time.perf_counter() - began >= real:
+        if time.process_time() - began >= cpu:
             end = "stopped"
             break
     return Race(

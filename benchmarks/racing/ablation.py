@@ -1,0 +1,165 @@
+"""Our search with a part of it left out, and warm starts: each as a factor of response to `near`.
+
+`without_X` is the response without X ÷ that with it, paired by seed: the median over seeds, then
+the geometric mean over workloads. `histories_N` is the response without histories ÷ that with N.
+`adversarial_loss` is the response with `WARM` histories whose scores were turned around or dealt
+out anew, whichever is worse, ÷ that without any, less 1. Whatever was stopped is charged its whole
+budget on both sides.
+
+    what is left out      how
+    partial_profiling     every look is at all rows
+    composition           dims are learned end to end, one process over whole plans
+    prices_of_profiling   improvement per plan, not per second: shared prefixes are no argument
+    one_hot               plans are alike as far as their options stand near in one order
+    prefix_reuse          the evaluator computes every prefix anew; the search does not know
+    warm_start            no histories, against `WARM`
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+from ..baselines.registry import OURS, Settings
+from ..contract import Goal, Options
+from .figures import Ratio, mean_ratio, medians, own, quartiles, ratio, reached, search_share
+from .heats import Heats
+from .histories import POOL
+from .job import Job
+from .race import Race
+
+GOALS = (Goal("adversarial_loss", 0.10, "lower"), Goal("ms_per_plan", 40.0, "lower"))
+WITHOUT: Mapping[str, Settings] = {
+    "partial_profiling": {"partial": False},
+    "composition": {"composition": False},
+    "prices_of_profiling": {"costs": 0.0},
+    "one_hot": {"encoding": "ordinal"},
+}
+"""What is left out → our search's settings without it."""
+WARM = 10
+SWEEP, QUICK_SWEEP = (1, 3, 10, 30, 100), (1, 3)
+TWISTS = ("inverted", "shuffled")
+Races = Mapping[str, Sequence[Race]]
+"""By what was changed: `whole`, `without_X`, `histories_N`, a twist."""
+
+
+def jobs_of(job: Job, sweep: Sequence[int]) -> dict[str, Job]:
+    """What is changed → the job so; `job` has a pool of histories and is given none."""
+    found = {"whole": job, "without_prefix_reuse": replace(job, reuse=False)}
+    for name, settings in WITHOUT.items():
+        found[f"without_{name}"] = replace(job, settings=json.dumps(settings))
+    for count in sweep:
+        found[f"histories_{count}"] = replace(job, histories=count)
+    for twist in TWISTS:
+        found[twist] = replace(job, histories=_warm(sweep), twist=twist)
+    return found
+
+
+def _warm(sweep: Sequence[int]) -> int:
+    """Of a sweep, the histories that a warm start has."""
+    return min(WARM, sweep[-1])
+
+
+def figures(
+    heats: Heats, blank: Job, workloads: Sequence[str], options: Options
+) -> dict[str, float | None]:
+    """Every figure; a table after every workload goes to `--out`."""
+    sweep = QUICK_SWEEP if options.quick else SWEEP
+    pool = sweep[-1] if options.quick else POOL
+    by_workload: dict[str, Races] = {}
+    for workload in workloads:
+        job = heats.with_histories(replace(blank, workload=workload), pool)
+        changed = jobs_of(job, sweep)
+        jobs = [replace(one, seed=seed) for one in changed.values() for seed in options.seed_range]
+        races = heats.run(jobs)
+        by_workload[workload] = {
+            name: races[at * options.seeds : (at + 1) * options.seeds]
+            for at, name in enumerate(changed)
+        }
+        if options.out is not None:
+            _write(options.out / "ablation.csv", by_workload, sweep)
+        print(f"{workload}: done", flush=True)
+    _show(by_workload, sweep)
+    return _figures(by_workload, sweep)
+
+
+def factors_of(races: Races, sweep: Sequence[int]) -> dict[str, Ratio]:
+    """Of one workload, every factor by its figure's name."""
+    whole = races["whole"]
+    found = {
+        name: ratio(changed, whole, "near", whole=True)
+        for name, changed in races.items()
+        if name.startswith("without_")
+    }
+    warm = {count: ratio(whole, races[f"histories_{count}"], "near", whole=True) for count in sweep}
+    found["without_warm_start"] = warm[_warm(sweep)]
+    found |= {f"histories_{count}": one for count, one in warm.items()}
+    return found | {twist: ratio(races[twist], whole, "near", whole=True) for twist in TWISTS}
+
+
+def _figures(by_workload: Mapping[str, Races], sweep: Sequence[int]) -> dict[str, float | None]:
+    factors = [factors_of(races, sweep) for races in by_workload.values()]
+    found: dict[str, float | None] = {}
+    for name in factors[0]:
+        mean = mean_ratio([one[name] for one in factors])
+        found[name] = mean.value
+        found[f"{name}:bounds"] = float(sum(bool(one[name].sign) for one in factors))
+    found["adversarial_loss"] = max(found[twist] or math.inf for twist in TWISTS) - 1.0
+    found["ms_per_plan"] = own([races["whole"] for races in by_workload.values()])["ms_per_plan"]
+    for workload, races in by_workload.items():
+        found |= medians(f"{workload}:{OURS}", races["whole"])
+        found[f"{workload}:{OURS}:search_share"] = median(map(search_share, races["whole"]))
+        found[f"{workload}:{OURS}:ms_per_plan"] = median(race.ms for race in races["whole"])
+    return found
+
+
+def _show(by_workload: Mapping[str, Races], sweep: Sequence[int]) -> None:
+    """A row per change, a column per workload; then what the response is made of."""
+    factors = {workload: factors_of(races, sweep) for workload, races in by_workload.items()}
+    print("\nfactors of response to near; ≥ and ≤ are bounds: races did not get there")
+    print(" " * 28 + "".join(f"{name:>12}" for name in (*factors, "mean")))
+    for name in next(iter(factors.values())):
+        ratios = [one[name] for one in factors.values()]
+        print(f"{name:<28}" + "".join(f"{r!s:>12}" for r in (*ratios, mean_ratio(ratios))))
+    for workload, races in by_workload.items():
+        whole = races["whole"]
+        spent = [race.at("near") for race in whole]
+        profiling = median(one.profiling for one in spent)
+        search = median(one.seconds - one.profiling for one in spent)
+        print(
+            f"{workload}: {profiling:.3g} s of profiling and {search:.3g} s of search to near, "
+            f"{median(race.ms for race in whole):.3g} ms a plan"
+        )
+
+
+def _write(path: Path, by_workload: Mapping[str, Races], sweep: Sequence[int]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(
+            ["workload", "changed", "factor", "bound", "reached", "response_s_q1", "response_s",
+             "response_s_q3", "profiling_s", "search_s", "plans", "ms_per_plan"]
+        )  # fmt: skip
+        for workload, races in by_workload.items():
+            factors = factors_of(races, sweep)
+            for name, raced in races.items():
+                spent = [race.at("near") for race in raced]
+                factor = factors.get(name)
+                table.writerow(
+                    [
+                        workload,
+                        name,
+                        None if factor is None else factor.value,
+                        None if factor is None else factor.sign,
+                        reached(raced, "near"),
+                        *quartiles([one.seconds for one in spent]),
+                        median(one.profiling for one in spent),
+                        median(one.seconds - one.profiling for one in spent),
+                        median(race.plans for race in raced),
+                        median(race.ms for race in raced),
+                    ]
+                )

@@ -1,0 +1,275 @@
+"""From races to figures: paired ratios and what they are worth, medians, the table.
+
+A race that did not get there is right-censored: what it would have needed is at least what it is
+charged. A median of ratios over such races is a *bound*: a lower one if it would be larger had
+those of the baseline never got there, an upper one if it would be smaller had ours not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import geometric_mean, median, quantiles
+
+from ..baselines.registry import BASELINES, OURS, TOOLS, Settings
+from .race import TARGETS, Race, Target
+
+LEVEL = 0.05
+"""Two-sided, of every single test."""
+Key = tuple[str, str]
+"""Workload, search."""
+Results = Mapping[Key, Sequence[Race]]
+"""By (workload, search), the races of the same seeds in the same order."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio; it may truly be larger or smaller where races did not get there."""
+
+    value: float
+    larger: bool = False
+    smaller: bool = False
+
+    @property
+    def sign(self) -> str:
+        """Empty where it is exact."""
+        signs = {(True, False): "≥", (False, True): "≤", (True, True): "~"}
+        return signs.get((self.larger, self.smaller), "")
+
+    def __str__(self) -> str:
+        return f"{self.sign} {self.value:.3g}".strip()
+
+
+def log_ratios(
+    theirs: Sequence[Race], ours: Sequence[Race], target: Target, *, whole: bool = False
+) -> list[float]:
+    """By seed, the log of their response ÷ ours; ours, where stopped, is charged its budget.
+
+    If `whole`, theirs too.
+    """
+    return [
+        math.log(a.at(target, whole=whole).seconds) - math.log(b.at(target, whole=True).seconds)
+        for a, b in zip(theirs, ours, strict=True)
+    ]
+
+
+def decided(theirs: Sequence[Race], ours: Sequence[Race], target: Target) -> list[float]:
+    """The log ratios by which one of the two was better.
+
+    Left out are pairs of which the baseline did not get there and is charged less than ours: it
+    was stopped before ours was there, and by then nobody had won.
+    """
+    logs = log_ratios(theirs, ours, target)
+    return [
+        value
+        for value, race in zip(logs, theirs, strict=True)
+        if value >= 0.0 or race.reached(target)
+    ]
+
+
+def ratio(
+    theirs: Sequence[Race], ours: Sequence[Race], target: Target, *, whole: bool = False
+) -> Ratio:
+    """The median over seeds; see `log_ratios`."""
+    logs = log_ratios(theirs, ours, target, whole=whole)
+    middle = median(logs)
+    most = median(
+        value if race.reached(target) else math.inf
+        for value, race in zip(logs, theirs, strict=True)
+    )
+    least = median(
+        value if race.reached(target) else -math.inf for value, race in zip(logs, ours, strict=True)
+    )
+    return Ratio(math.exp(middle), most > middle, least < middle)
+
+
+def mean_ratio(ratios: Sequence[Ratio]) -> Ratio:
+    """The geometric mean: a bound if one of them is."""
+    return Ratio(
+        geometric_mean(one.value for one in ratios),
+        any(one.larger for one in ratios),
+        any(one.smaller for one in ratios),
+    )
+
+
+def loses(ratios: Sequence[float]) -> bool:
+    """Is the baseline significantly better: a two-sided Wilcoxon signed-rank test at `LEVEL`?
+
+    Pairs without a difference (both at the budget) say nothing and are left out, as in Wilcoxon's
+    own treatment; fewer than six left can never be significant.
+    """
+    from scipy.stats import wilcoxon
+
+    different = [ratio for ratio in ratios if ratio != 0.0]
+    return bool(different and wilcoxon(different, alternative="less").pvalue < LEVEL / 2)
+
+
+def ratios_of(results: Results, target: Target) -> dict[str, dict[str, Ratio]]:
+    """Of every baseline, and of the best tool, by workload."""
+    found: dict[str, dict[str, Ratio]] = {name: {} for name in _baselines(results)}
+    for workload in _workloads(results):
+        ours = results[workload, OURS]
+        for name, by_workload in found.items():
+            by_workload[workload] = ratio(results[workload, name], ours, target)
+    tools = [found[tool] for tool in TOOLS if tool in found]
+    if tools:
+        found["best_tool"] = {
+            workload: min((tool[workload] for tool in tools), key=lambda one: one.value)
+            for workload in _workloads(results)
+        }
+    return found
+
+
+def figures_of(results: Results) -> dict[str, float | None]:
+    """Every figure; those of our search are unknown where it was not raced."""
+    workloads, figures = _workloads(results), dict[str, float | None]()
+    if any(search == OURS for _, search in results):
+        for target in TARGETS:
+            figures |= _mean_ratios(results, target)
+        losses = [
+            (workload, search, str(target))
+            for workload in workloads
+            for search in _baselines(results)
+            for target in TARGETS
+            if loses(decided(results[workload, search], results[workload, OURS], target))
+        ]
+        figures["significant_losses"] = float(len(losses))
+        figures |= {
+            f"loses:{workload}:{search}:{target}": 1.0 for workload, search, target in losses
+        }
+        figures |= own([results[workload, OURS] for workload in workloads])
+    for (workload, search), races in results.items():
+        figures |= medians(f"{workload}:{search}", races)
+    return figures
+
+
+def _mean_ratios(results: Results, target: Target) -> dict[str, float | None]:
+    """`vs_...`, and at how many workloads it is a bound; to `near` they have no suffix."""
+    suffix = "" if target == "near" else f"_{target}"
+    figures: dict[str, float | None] = {}
+    for name, by_workload in ratios_of(results, target).items():
+        ratios = list(by_workload.values())
+        figures[f"vs_{name}{suffix}"] = mean_ratio(ratios).value
+        figures[f"vs_{name}{suffix}:lower_bounds"] = float(sum(r.larger for r in ratios))
+        figures[f"vs_{name}{suffix}:upper_bounds"] = float(sum(r.smaller for r in ratios))
+    return figures
+
+
+def own(by_workload: Sequence[Sequence[Race]]) -> dict[str, float | None]:
+    """What is known of our search alone."""
+    races = [race for each in by_workload for race in each]
+    declared = [truly for race in races for truly in race.declared]
+    final = [race.final for race in races if race.final is not None]
+    return {
+        "true_feasible": sum(declared) / len(declared) if declared else None,
+        "true_feasible_final": sum(final) / len(final) if final else None,
+        "plans_declared": float(len(declared)),
+        "ms_per_plan": max(median(race.ms for race in each) for each in by_workload),
+        "search_share": median(search_share(race) for race in races),
+    }
+
+
+def search_share(race: Race) -> float:
+    """Of the response to near, the share that is search and not profiling."""
+    spent = race.at("near")
+    return 1.0 - spent.profiling / spent.seconds if spent.seconds else 0.0
+
+
+def medians(prefix: str, races: Sequence[Race]) -> dict[str, float | None]:
+    """Of what was spent up to each target; shares of races that got there and were stopped."""
+    found: dict[str, float | None] = {}
+    for target in TARGETS:
+        spent = [race.at(target) for race in races]
+        found[f"{prefix}:{target}_s"] = median(each.seconds for each in spent)
+        found[f"{prefix}:{target}_profiling_s"] = median(each.profiling for each in spent)
+        found[f"{prefix}:{target}_usd"] = median(each.usd for each in spent)
+        found[f"{prefix}:{target}_reached"] = reached(races, target)
+    found[f"{prefix}:stopped"] = stopped(races)
+    return found
+
+
+def reached(races: Sequence[Race], target: Target) -> float:
+    """Share of races that got there."""
+    return sum(race.reached(target) for race in races) / len(races)
+
+
+def stopped(races: Sequence[Race]) -> float:
+    """Share of races that were stopped."""
+    return sum(race.end == "stopped" for race in races) / len(races)
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """First quartile, median, third quartile."""
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    low, middle, high = quantiles(values, n=4, method="inclusive")
+    return low, middle, high
+
+
+HEADER = (
+    "workload", "search", "target", "reached", "response_s_q1", "response_s", "response_s_q3",
+    "profiling_s_q1", "profiling_s", "profiling_s_q3", "usd_q1", "usd", "usd_q3", "search_share",
+    "stopped", "plans", "ms_per_plan", "ratio", "bound", "settings",
+)  # fmt: skip
+
+
+def table_of(results: Results, settings: Mapping[Key, Settings]) -> list[list[object]]:
+    """A row per workload, search and target, as `HEADER` says; three quartiles each."""
+    rows: list[list[object]] = []
+    for (workload, search), races in results.items():
+        for target in TARGETS:
+            spent = [race.at(target) for race in races]
+            ours = results.get((workload, OURS))
+            paired = None if ours is None else ratio(races, ours, target)
+            rows.append(
+                [
+                    workload,
+                    search,
+                    target,
+                    reached(races, target),
+                    *quartiles([each.seconds for each in spent]),
+                    *quartiles([each.profiling for each in spent]),
+                    *quartiles([each.usd for each in spent]),
+                    median(search_share(race) for race in races),
+                    stopped(races),
+                    median(race.plans for race in races),
+                    median(race.ms for race in races),
+                    None if paired is None else paired.value,
+                    None if paired is None else paired.sign,
+                    json.dumps(settings.get((workload, search), {})),
+                ]
+            )
+    return rows
+
+
+def show(results: Results) -> None:
+    """Medians and quartiles, then the ratios with their signs, to be read."""
+    for (workload, search), races in results.items():
+        for target in TARGETS:
+            low, middle, high = quartiles([race.at(target).seconds for race in races])
+            usd = median(race.at(target).usd for race in races)
+            print(
+                f"{workload:<11} {search:<11} {target:<8} reached {reached(races, target):4.0%}  "
+                f"stopped {stopped(races):4.0%}  response {middle:.3g} s [{low:.3g}, {high:.3g}]  "
+                f"profiling {median(race.at(target).profiling for race in races):.3g} s, "
+                f"{usd:.3g} USD"
+            )
+    if not all((workload, OURS) in results for workload in _workloads(results)):
+        return
+    workloads = _workloads(results)
+    for target in TARGETS:
+        print(f"\nresponse to {target} ÷ ours; ≥ is a lower bound: races did not get there")
+        print(" " * 12 + "".join(f"{name:>12}" for name in (*workloads, "mean")))
+        for name, by_workload in ratios_of(results, target).items():
+            ratios = [by_workload[workload] for workload in workloads]
+            print(f"{name:<12}" + "".join(f"{r!s:>12}" for r in (*ratios, mean_ratio(ratios))))
+
+
+def _workloads(results: Results) -> list[str]:
+    return list(dict.fromkeys(workload for workload, _ in results))
+
+
+def _baselines(results: Results) -> list[str]:
+    return [name for name in BASELINES if any(search == name for _, search in results)]
