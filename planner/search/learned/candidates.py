@@ -1,4 +1,4 @@
-"""Which plans are considered: samples of the space and moves from good ones, never all of them."""
+"""Plans to begin with: samples of the space and moves from good ones, never all of them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 
 SAMPLES = 256
 """Plans drawn at random from the whole space, each time."""
-ELITES = 12
 MOVES = 320
-"""Moves from the elites, each time: half of one stage, a quarter of two, a quarter crossings."""
+"""Moves from good plans, where they are made: half of one stage, a quarter of two, a quarter
+crossings."""
 
 
 def samples(sizes: Sequence[int], count: int, rng: np.random.Generator) -> np.ndarray:
@@ -38,15 +38,3 @@ def moves(
         place = rng.integers(0, stages, len(changed))
         found[changed, place] = (rng.random(len(changed)) * np.array(sizes)[place]).astype(int)
     return found
-
-
-def distinct(plans: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
-    """Each plan once, in order of first appearance."""
-    keys = np.zeros(len(plans), np.int64)
-    if float(np.prod(np.array(sizes, float))) < 2**62:
-        for place, size in enumerate(sizes):
-            keys = keys * size + plans[:, place]
-        _, first = np.unique(keys, return_index=True)
-    else:
-        _, first = np.unique(plans, axis=0, return_index=True)
-    return plans[np.sort(first)]

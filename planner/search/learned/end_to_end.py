@@ -6,7 +6,7 @@ process, at its best. It knows of a sum or a longest way only what it has seen o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -54,6 +54,10 @@ class EndToEnd:
         mean, variance = given.predict(cross, prior)
         return mean + centre, variance
 
+    def draw(self, dims: Sequence[str], bold: np.ndarray, rng: np.random.Generator) -> PlanDraws:
+        """Draws in which all plans are off by the same quantile; see `Composition.draw`."""
+        return PlanDraws(self, {dim: bold * rng.normal(size=len(bold)) for dim in dims})
+
     def _conditioned(self, dim: str) -> tuple[Conditioned, float]:
         seen = len(self._plans)
         known = self._given.get(dim)
@@ -81,3 +85,17 @@ class EndToEnd:
             for parts, options in zip(self._parts, seen, strict=True)
         )
         return np.concatenate([np.asarray(total), np.eye(len(self._plans))[None]])
+
+
+@dataclass(frozen=True)
+class PlanDraws:
+    """By dim, how many standard deviations each draw is off."""
+
+    surrogate: EndToEnd
+    off: Mapping[str, np.ndarray]
+
+    def logs(self, dim: str, plans: np.ndarray, which: np.ndarray) -> np.ndarray:
+        """Of `` `m x stages` `` plans, each under one draw."""
+        mean, variance = self.surrogate.predict(dim, plans)
+        found: np.ndarray = mean + self.off[dim][which] * np.sqrt(variance)
+        return found

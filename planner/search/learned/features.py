@@ -30,6 +30,7 @@ class StageFeatures:
         log_batch: `` `m` ``, log2 of the batch size.
         loading: `` `m` ``, what is loaded to run it: one number per class and device.
         class_variant: `` `k` ``, variant of every class.
+        knobs: `` `k x k` ``, the share of knobs that two classes both have at the same value.
         line: `` `k` ``, the class on [0, 1], for the ordinal encoding.
         class_options: options of every class.
     """
@@ -40,6 +41,7 @@ class StageFeatures:
     log_batch: np.ndarray
     loading: np.ndarray
     class_variant: np.ndarray
+    knobs: np.ndarray
     line: np.ndarray
     class_options: tuple[np.ndarray, ...]
 
@@ -83,6 +85,7 @@ def _stage(stage: StageOptions, devices: Sequence[str]) -> StageFeatures:
         np.log2([float(o.batch) for o in stage.options]),
         option_class * len(devices) + device,
         option_variant[first],
+        _same_knobs([stage.options[at] for at in first]),
         _line([stage.options[at] for at in first]),
         tuple(np.flatnonzero(option_class == k) for k in range(len(named))),
     )
@@ -93,6 +96,16 @@ def _numbered(values: Sequence[Hashable]) -> tuple[np.ndarray, list[Hashable]]:
     places: dict[Hashable, int] = {}
     numbers = [places.setdefault(value, len(places)) for value in values]
     return np.array(numbers), list(places)
+
+
+def _same_knobs(choices: Sequence[Choice]) -> np.ndarray:
+    """What a knob does is much the same under any variant: see `StageFeatures.knobs`."""
+    names = dict.fromkeys(name for choice in choices for name, _ in choice.knobs)
+    total = np.zeros((len(choices), len(choices)))
+    for name in names:
+        values, _ = _numbered([dict(choice.knobs).get(name) for choice in choices])
+        total += values[:, None] == values[None, :]
+    return total / max(len(names), 1)
 
 
 def _line(choices: Sequence[Choice]) -> np.ndarray:

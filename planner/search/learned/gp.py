@@ -55,6 +55,15 @@ class Conditioned:
             explained = (half * half).sum(0).numpy()
         return cross @ self.solved, np.maximum(prior - explained, 1e-12)
 
+    def solve(self, right: np.ndarray) -> np.ndarray:
+        """The inverse covariance times `` `n x s` ``."""
+        import torch
+
+        with one_thread():
+            given = torch.from_numpy(np.ascontiguousarray(right))
+            found: np.ndarray = torch.cholesky_solve(given, self.cholesky).numpy()
+        return found
+
 
 def condition(covariance: np.ndarray, targets: np.ndarray) -> Conditioned:
     """Given targets of this prior covariance (`` `n x n` ``, noise included)."""

@@ -6,11 +6,13 @@ import math
 
 import numpy as np
 
+from ....ir.record import dataclass
 from ..protocol import Assignment, Evaluation, Space
 from .acquisition import Beliefs
-from .end_to_end import EndToEnd
+from .draws import LossDraws
+from .end_to_end import EndToEnd, PlanDraws
 from .features import features
-from .operators import Composition, tell_histories
+from .operators import Composition, DimDraws, tell_histories
 from .prior import Prior
 from .quality import QualitySurrogate, Seen, seen
 from .settings import LOSS, Asked, Settings
@@ -31,6 +33,7 @@ class Knowledge:
 
     def __init__(self, space: Space, asked: Asked, settings: Settings, prior: Prior | None) -> None:
         self.space, self.asked, self.prior = space, asked, prior
+        self.first_rows = settings.first_rows
         self._stages = features(space)
         self._composition = Composition(space, self._stages)
         self._dims = self._composition if settings.composition else EndToEnd(self._stages)
@@ -51,7 +54,7 @@ class Knowledge:
     @property
     def plans(self) -> np.ndarray:
         """`` `n x stages` ``, the plans profiled."""
-        return np.array(list(self.profiled)).reshape(-1, len(self._stages))
+        return np.array(list(self.profiled), int).reshape(-1, len(self._stages))
 
     @property
     def spent(self) -> float:
@@ -96,12 +99,44 @@ class Knowledge:
             self.asked.goal,
         )
 
+    def proved(self, plans: np.ndarray, beliefs: Beliefs) -> np.ndarray:
+        """Probability that plans profiled meet every limit, which by what their own rows prove.
+
+        The surrogate may be surer than it should of a plan picked among thousands for what it says
+        of it. So of the accuracy the lesser of two probabilities counts: the surrogate's, and that
+        after the plan's own scores alone (a Beta posterior, Jeffreys' prior). And a plan is looked
+        at again and again, with more rows each time, and would be declared at the first look that
+        suffices: its chance to miss is taken once for each (the union bound).
+        """
+        from scipy.special import betainc, log_ndtr
+
+        chance = np.exp(beliefs.feasible())
+        rows = self.rows_seen(plans)
+        if LOSS in self.asked.outcomes:
+            at = self.asked.outcomes.index(LOSS)
+            limit = float(np.exp(-self.asked.limits[at]))
+            right = np.array(
+                [self.seen[c].scores.sum() for c in map(tuple, self.classes_of(plans).tolist())]
+            )
+            own = 1.0 - betainc(right + 0.5, rows - right + 0.5, limit)
+            apart = (beliefs.limits[at] - beliefs.mean[:, at]) / np.sqrt(beliefs.variance[:, at])
+            chance *= np.minimum(own / np.exp(np.maximum(log_ndtr(apart), -700.0)), 1.0)
+        looks = 1.0 + np.log2(np.maximum(rows / self.first_rows, 1.0))
+        found: np.ndarray = np.maximum(1.0 - looks * (1.0 - chance), 0.0)
+        return found
+
+    def draw(self, bold: np.ndarray, rng: np.random.Generator) -> Draws:
+        """Functions drawn from the beliefs, see `Composition.draw`; a plan must be profiled."""
+        dims = [outcome for outcome in self.asked.outcomes if outcome != LOSS]
+        losses = self._quality.draw(bold, rng) if LOSS in self.asked.outcomes else None
+        return Draws(self, len(bold), losses, self._dims.draw(dims, bold, rng))
+
     def _loss(self, plans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """-log accuracy."""
         mean, variance = self._quality.predict(self.classes_of(plans))
-        return mean + self._prior_loss(plans), variance
+        return mean + self.prior_loss(plans), variance
 
-    def _prior_loss(self, plans: np.ndarray) -> np.ndarray:
+    def prior_loss(self, plans: np.ndarray) -> np.ndarray:
         """Losses before anything is seen: composed from the statistics, or from histories."""
         if self.prior is not None:
             told = self.prior.predict(plans)
@@ -138,10 +173,31 @@ class Knowledge:
                 for p, stage in enumerate(self._stages)
             ]
         )  # fmt: skip
-        self._quality.learn(data, self._prior_loss(plans))
+        self._quality.learn(data, self.prior_loss(plans))
 
     def rows_seen(self, plans: np.ndarray) -> np.ndarray:
         """Rows on which the plans' classes were seen."""
         classes = map(tuple, self.classes_of(plans).tolist())
         found = (self.seen.get(one) for one in classes)
         return np.array([0 if one is None else one.rows for one in found])
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Functions drawn from the beliefs, see `draws`; `losses` is None where none are asked for."""
+
+    known: Knowledge
+    count: int
+    losses: LossDraws | None
+    dims: DimDraws | PlanDraws
+
+    def outcomes(self, plans: np.ndarray, which: np.ndarray) -> np.ndarray:
+        """See `draws.Drawn`."""
+        found = []
+        for outcome in self.known.asked.outcomes:
+            if outcome == LOSS and self.losses is not None:
+                own = self.losses.losses(self.known.classes_of(plans), which)
+                found.append(own + self.known.prior_loss(plans))
+            else:
+                found.append(self.dims.logs(outcome, plans, which))
+        return np.stack(found, axis=1)

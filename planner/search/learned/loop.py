@@ -1,19 +1,20 @@
 """The learned search: propose, profile, update.
 
-    candidates (samples, moves from good plans) ─▶ beliefs: quality surrogate, composition of dims
-        ─▶ expected feasible improvement ÷ seconds of profiling ─▶ Proposal: 32 rows of a new plan,
-        or as many again of one seen already ─▶ Evaluation ─▶ both surrogates
+    functions drawn from the beliefs ─▶ the plan that is best under each: the candidates
+        ─▶ expected feasible improvement ÷ seconds of profiling ─▶ Proposal: some rows of a new
+        plan, or as many again of one seen already ─▶ Evaluation ─▶ both surrogates
 
-Until a plan is believed feasible the probability of feasibility takes the improvement's place. A
-plan is verified when its probability of meeting every limit reaches `Settings.sure`, or when no
-rows are left and it is more likely feasible than not; improvement is over the best verified plan,
-so that one that looks better and is not yet sure is looked at again.
+Beliefs are the quality surrogate's and the composition's of dims. Until a plan is verified the
+probability of being so takes the improvement's place. A plan is verified when its probability of
+meeting every limit reaches `Settings.sure`, or when no rows are left and it is more likely feasible
+than not; improvement is over the best verified plan, so that one that looks better and is not yet
+sure is looked at again.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,11 @@ from ....ir.slo import Slo
 from ..protocol import Candidate, Evaluation, Proposal, Space
 from . import candidates
 from .acquisition import Beliefs
+from .draws import optima, safest
 from .knowledge import Knowledge
 from .prior import Prior
 from .settings import LOSS, Settings, asked
 from .worth import Worth
-
-ROUNDS = 2
-"""Times that moves are made from the best candidates of the round before."""
 
 
 class LearnedSearch:
@@ -72,19 +71,13 @@ class LearnedSearch:
         insured = self._insurance()
         if insured is not None:
             return insured
-        best = self._verified_goal()
-        pool = self._pool()
-        value, chosen = -math.inf, None
-        for turn in range(ROUNDS + 1):
+        best = float(self._goals().min(initial=math.inf))
+        for pool in self._pools(best < math.inf):
             worth, rows = self._worth.steps(pool, best)
-            order = np.argsort(-worth, kind="stable")
-            if worth[order[0]] > value:
-                value = float(worth[order[0]])
-                chosen = Proposal(tuple(pool[order[0]].tolist()), int(rows[order[0]]))
-            if turn < ROUNDS:
-                elites = pool[order[: candidates.ELITES]]
-                pool = candidates.moves(elites, self._sizes, candidates.MOVES, self._rng)
-        return chosen
+            chosen = int(np.argmax(worth))
+            if worth[chosen] > -math.inf:
+                return Proposal(tuple(pool[chosen].tolist()), int(rows[chosen]))
+        return None
 
     def tell(self, evaluation: Evaluation) -> None:
         """See `PlanSearch`.
@@ -105,13 +98,11 @@ class LearnedSearch:
         found = self._candidates()
         if not found:
             return None
-        chances = np.array([candidate.feasible for candidate in found])
-        verified = self._worth.verified(np.array([c.assignment for c in found]), chances)
-        sure = [c for c, yes in zip(found, verified, strict=True) if yes]
-        if sure:
-            return min(sure, key=self._goal_of)
-        likely = max(found, key=lambda candidate: candidate.feasible)
-        return likely if likely.feasible >= self.asked.confidence else None
+        plans = self._known.plans
+        goals, chances = self._goals(), self._worth.chances(plans, self.beliefs(plans))
+        place = int(np.argmin(goals) if np.isfinite(goals).any() else np.argmax(chances))
+        likely = np.isfinite(goals[place]) or chances[place] >= self.asked.confidence
+        return found[place] if likely else None
 
     def frontier(self) -> tuple[Candidate, ...]:
         """See `PlanSearch`: of the plans profiled, those no other one dominates."""
@@ -160,16 +151,21 @@ class LearnedSearch:
 
     # -- what to ask -------------------------------------------------------------------------
 
-    def _pool(self) -> np.ndarray:
-        """The first candidates: samples, plans profiled, moves from the best of them."""
-        groups = [candidates.samples(self._sizes, candidates.SAMPLES, self._rng)]
-        if self._known.profiled:
-            plans = self._known.plans
-            beliefs = self.beliefs(plans)
-            key = beliefs.mean[:, self.asked.goal] - np.maximum(beliefs.feasible(), -20.0)
-            elites = plans[np.argsort(key, kind="stable")[: candidates.ELITES]]
-            groups += [plans, candidates.moves(elites, self._sizes, candidates.MOVES, self._rng)]
-        return candidates.distinct(np.concatenate(groups), self._sizes)
+    def _pools(self, verified: bool) -> Iterator[np.ndarray]:
+        """The plans that are best under some draw; where none is worth a look, all that is near."""
+        samples = candidates.samples(self._sizes, candidates.SAMPLES, self._rng)
+        if not self._known.profiled:
+            yield samples
+            return
+        starts = np.concatenate([self._known.plans, samples])
+        drawn = self._known.draw(np.linspace(0.0, 1.0, self.settings.draws), self._rng)
+        found = optima(drawn, starts, self._sizes, self.asked.limits, self.asked.goal)
+        if not verified:
+            safe = safest(drawn, starts, self._sizes, self.asked.limits)
+            found = np.concatenate([found, safe])
+        yield np.unique(found, axis=0)
+        near = candidates.moves(found, self._sizes, candidates.MOVES, self._rng)
+        yield np.unique(np.concatenate([starts, near]), axis=0)
 
     def _insurance(self) -> Proposal | None:
         """A further look at the plan it would return, where that costs next to nothing.
@@ -187,14 +183,12 @@ class LearnedSearch:
             return None
         return Proposal(likely.assignment, rows)
 
-    def _verified_goal(self) -> float | None:
-        """The goal of the best verified plan, in the unit of `Beliefs`."""
-        if not self._known.profiled:
-            return None
+    def _goals(self) -> np.ndarray:
+        """By plan profiled, its goal in the unit of `Beliefs`; inf for one that is not verified."""
         plans = self._known.plans
         beliefs = self.beliefs(plans)
-        verified = self._worth.verified(plans, np.exp(beliefs.feasible()))
-        return float(beliefs.mean[verified, self.asked.goal].min()) if verified.any() else None
+        verified = self._worth.verified(plans, beliefs)
+        return np.where(verified, beliefs.mean[:, self.asked.goal], math.inf)
 
     # -- what it would return ------------------------------------------------------------------
 
@@ -204,7 +198,7 @@ class LearnedSearch:
             return []
         plans = self._known.plans
         beliefs = self.beliefs(plans)
-        chances = np.exp(beliefs.feasible())
+        chances = self._known.proved(plans, beliefs)
         rows = self._known.rows_seen(plans)
         found = []
         for place, plan in enumerate(self._known.profiled):

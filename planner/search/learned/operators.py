@@ -12,7 +12,7 @@ end-to-end GP is not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,8 +29,9 @@ Moments = tuple[np.ndarray, np.ndarray]
 """Mean and variance of a log."""
 
 DEFAULTS = {
-    "constant": 9.0, "device": 1.0, "variant": 1.0, "class": 0.3, "variant on device": 0.1,
-    "batch": 0.3, "batch by device": 0.05, "batch by class": 0.02, "option": 0.002, "noise": 0.003,
+    "constant": 9.0, "device": 1.0, "variant": 1.0, "class": 0.3, "knobs": 0.3,
+    "variant on device": 0.1, "batch": 0.3, "batch by device": 0.05, "batch by class": 0.02,
+    "option": 0.002, "noise": 0.003,
 }  # fmt: skip
 """Variances of log seconds: factors of e^3 over all, e between variants or devices, 5 % of noise
 (our choice; they are fitted once there is something to fit to)."""
@@ -52,7 +53,9 @@ class Operator:
     prior: np.ndarray
     next_fit: int = 0
     _covariance: np.ndarray | None = None
+    _root: np.ndarray | None = None
     _moments: Moments | None = None
+    _given: Conditioned | None = None
 
     def add(self, option: int, value: float) -> None:
         """One more measurement of an option, positive."""
@@ -77,7 +80,7 @@ class Operator:
         parts = np.concatenate([self.parts[:, seen][:, :, seen], noise[None]])
         defaults = np.array(list(DEFAULTS.values()))
         self.weights = fit(parts, logs - logs.mean(), defaults, np.zeros_like(noise))
-        self._covariance = self._moments = None
+        self._covariance = self._root = self._moments = None
 
     def moments(self) -> Moments:
         """Of every option's log."""
@@ -85,10 +88,32 @@ class Operator:
             self._moments = self._conditioned()
         return self._moments
 
+    def draw(self, bold: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """`` `m x s` `` draws of every option's log, by pathwise conditioning."""
+        count = len(bold)
+        mean, _ = self.moments()
+        assert self._covariance is not None
+        if self._root is None:
+            size = len(self._covariance)
+            self._root = np.linalg.cholesky(self._covariance + KNOWN_NOISE * np.eye(size))
+        found: np.ndarray = self._root @ rng.normal(size=(len(self._root), count)) * bold
+        seen = self.seen
+        if self._given is None or not len(seen):
+            return found + mean[:, None]
+        noise = np.sqrt(self._noise(seen))[:, None] * rng.normal(size=(len(seen), count)) * bold
+        update = self._given.solve(-found[seen] - noise)
+        found += self._covariance[:, seen] @ update
+        return found + mean[:, None]
+
+    def _noise(self, seen: np.ndarray) -> np.ndarray:
+        """Variances of what is known of these options."""
+        own = self.weights[-1] / np.maximum(self.counts[seen], 1.0)
+        found: np.ndarray = np.where(self.counts[seen] > 0, own, PRIOR_NOISE) + KNOWN_NOISE
+        return found
+
     def _conditioned(self) -> Moments:
-        weights, noise = self.weights[:-1], self.weights[-1]
         if self._covariance is None:
-            self._covariance = np.tensordot(weights, self.parts, 1)
+            self._covariance = np.tensordot(self.weights[:-1], self.parts, 1)
         covariance = self._covariance
         seen = self.seen
         if not len(seen):
@@ -96,12 +121,10 @@ class Operator:
         logs = np.where(
             self.counts > 0, self.sums / np.maximum(self.counts, 1.0), np.nan_to_num(self.prior)
         )[seen]
-        own = noise / np.maximum(self.counts[seen], 1.0)
-        own = np.where(self.counts[seen] > 0, own, PRIOR_NOISE)
         centre = logs.mean()
-        among = covariance[np.ix_(seen, seen)] + np.diag(own + KNOWN_NOISE)
-        given: Conditioned = condition(among, logs - centre)
-        mean, variance = given.predict(covariance[:, seen], covariance.diagonal())
+        among = covariance[np.ix_(seen, seen)] + np.diag(self._noise(seen))
+        self._given = condition(among, logs - centre)
+        mean, variance = self._given.predict(covariance[:, seen], covariance.diagonal())
         return mean + centre, variance
 
 
@@ -114,12 +137,13 @@ def option_parts(stage: StageFeatures) -> np.ndarray:
 
     device, variant = same(stage.option_device), same(stage.option_variant)
     own = same(stage.option_class)
+    knobs = stage.knobs[stage.option_class][:, stage.option_class]
     apart = stage.log_batch[:, None] - stage.log_batch[None, :]
     middle = stage.log_batch - stage.log_batch.mean()
     batch = np.exp(-0.5 * (apart / 3.0) ** 2) + np.outer(middle, middle) / 4.0
     return np.stack(
         [
-            np.ones_like(own), device, variant, own, variant * device,
+            np.ones_like(own), device, variant, own, knobs, variant * device,
             batch, batch * device, batch * own, np.eye(stage.size),
         ]
     )  # fmt: skip
@@ -186,13 +210,30 @@ class Composition:
             spread = expected**2 * np.expm1(np.minimum(variance, 4.0))
             variances.append(spread[plans[:, place]])
         if dim in self.space.paths:
-            total, spread = self._longest(plans, means, variances)
+            total, spread = self.longest(plans, means, variances)
         else:
             total, spread = np.sum(means, axis=0), np.sum(variances, axis=0)
         relative = np.log1p(spread / total**2)
         return np.log(total) - relative / 2.0, np.maximum(relative, 1e-10)
 
-    def _longest(
+    def draw(self, dims: Sequence[str], bold: np.ndarray, rng: np.random.Generator) -> DimDraws:
+        """Draws of what every option takes.
+
+        Args:
+            dims: which.
+            bold: `` `s` ``, by what a draw's distance from the mean is multiplied.
+            rng: of all that is drawn.
+        """
+        tables = {
+            dim: [
+                np.exp(np.clip(self.operator(place, dim).draw(bold, rng), -60.0, 60.0))
+                for place in range(len(self.stages))
+            ]
+            for dim in dims
+        }
+        return DimDraws(self, tables)
+
+    def longest(
         self, plans: np.ndarray, means: list[np.ndarray], variances: list[np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
         """The way of the largest mean, and the variance along it (our choice: ways that are about
@@ -223,6 +264,24 @@ class Composition:
 
     def _devices(self, plans: np.ndarray, place: int) -> np.ndarray:
         found: np.ndarray = self.stages[place].option_device[plans[:, place]]
+        return found
+
+
+@dataclass(frozen=True)
+class DimDraws:
+    """By dim and stage, `` `options x s` `` values."""
+
+    composition: Composition
+    tables: Mapping[str, Sequence[np.ndarray]]
+
+    def logs(self, dim: str, plans: np.ndarray, which: np.ndarray) -> np.ndarray:
+        """Of `` `m x stages` `` plans, each under one draw."""
+        values = [t[o, which] for t, o in zip(self.tables[dim], plans.T, strict=True)]
+        if dim in self.composition.space.paths:
+            total, _ = self.composition.longest(plans, values, [np.zeros(len(plans))] * len(values))
+        else:
+            total = np.sum(values, axis=0)
+        found: np.ndarray = np.log(total)
         return found
 
 

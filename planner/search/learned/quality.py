@@ -3,8 +3,9 @@
 A loss is a sum of what stages do on their own and of what they do together; the first is what a
 composed estimate of the statistics predicts, where there is one, and what is learned is the
 *residual*. Parts of the kernel: per stage, that two plans have the same variant, the same class
-(variant and knobs), or classes of like speed; for pairs of stages of which one reads the other,
-that both have the same variants; and that the plans answer alike altogether.
+(variant and knobs), or classes of like speed; for every pair of stages, neighbours or not (a late
+one may repair what the first spoilt), that both have the same variants; and that the plans answer
+alike altogether.
 
 Plans are seen on the first rows of one sample, so that the luck of these rows is in all of their
 scores. The mean of n rows has variance s²/n, and those of two plans on n and m rows have covariance
@@ -16,11 +17,13 @@ beside what others did on just these, as the difference estimator of two-phase s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 
 from ....ir.record import dataclass, field
-from ..protocol import SOURCE, Space
+from ..protocol import Space
+from .draws import LossDraws, keyed
 from .features import Encoding, StageFeatures
 from .gp import Conditioned, condition, fit
 
@@ -37,6 +40,9 @@ FITS = (8, 16, 32, 64, 128, 256)
 """Plans seen at which the weights are fitted anew."""
 SPEED_SCALE = 1.0
 """Length scale of the logs of speeds, in their standard deviations."""
+LINE_SCALE = 0.2
+"""Length scale on the line of the ordinal encoding."""
+FEATURES = 64
 
 
 @dataclass(frozen=True)
@@ -116,15 +122,12 @@ class QualitySurrogate:
     _given: Conditioned | None = None
     _blocks: list[np.ndarray] = field(default_factory=list)
     _together: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+    _targets: np.ndarray = field(default_factory=lambda: np.empty(0))
+    _noisy: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
 
     def __post_init__(self) -> None:
-        """Which stages answer each other, and the default weights."""
-        self._pairs = [
-            (parent, place)
-            for place, stage in enumerate(self.space.stages)
-            for parent in stage.parents
-            if parent != SOURCE
-        ]
+        """The pairs of stages and the default weights."""
+        self._pairs = list(combinations(range(len(self.stages)), 2))
         if not len(self.weights):
             self.weights = self.defaults()
         self._speeds = [np.zeros(stage.classes) for stage in self.stages]
@@ -161,8 +164,10 @@ class QualitySurrogate:
             self.weights = fit(self._parts(classes), targets, self.defaults(), self._noise(data))
         self._prepare(classes)
         covariance = self._cross(classes)
+        self._targets = targets
         for _ in range(2):
-            self._given = condition(covariance + self._noise(data), targets)
+            self._noisy = self._noise(data)
+            self._given = condition(covariance + self._noisy, targets)
             smooth = self._given.predict(covariance, covariance.diagonal())[0]
             self._expected = smooth + self._centre + prior
 
@@ -174,20 +179,71 @@ class QualitySurrogate:
         mean, variance = self._given.predict(self._cross(classes), prior)
         return mean + self._centre, variance
 
+    def draw(self, bold: np.ndarray, rng: np.random.Generator) -> LossDraws:
+        """Draws of the losses of all plans, see `Composition.draw`; something must be seen."""
+        assert self._given is not None
+        seen, count = self._seen_classes, len(bold)
+        stages = [self._prior_table(place, count, rng) * bold for place in range(len(self.stages))]
+        stages[0] += np.sqrt(self.weights[0]) * rng.normal(size=count) * bold
+        at = 1 + len(STAGE_PARTS) * len(self.stages)
+        deep = [np.sqrt(weight) for weight in self.weights[at:-1]]
+        own = np.sqrt(self.weights[-1]) * rng.normal(size=(len(seen), count)) * bold
+        variants = [s.class_variant for s in self.stages]
+        pairs = [
+            d * rng.normal(size=(variants[a].max() + 1, variants[b].max() + 1, count)) * bold
+            for d, (a, b) in zip(deep, self._pairs, strict=True)
+        ]
+        drawn: np.ndarray = own + sum(table[c] for table, c in zip(stages, seen.T, strict=True))
+        of = [(variants[a][seen[:, a]], variants[b][seen[:, b]]) for a, b in self._pairs]
+        for table, (first, second) in zip(pairs, of, strict=True):
+            drawn += table[first, second]
+        lower = np.linalg.cholesky(self._noisy + 1e-10 * np.eye(len(seen)))
+        missing = self._targets[:, None] - drawn - lower @ rng.normal(size=drawn.shape) * bold
+        update = self._given.solve(missing)
+        stages[0] += self.weights[0] * update.sum(axis=0)
+        for table, block in zip(stages, self._blocks, strict=True):
+            table += block @ update
+        for d, table, places in zip(deep, pairs, of, strict=True):
+            np.add.at(table, places, d * d * update)
+        keys = keyed(seen, [s.classes for s in self.stages])
+        order = np.argsort(keys)
+        return LossDraws(
+            stages,
+            [
+                (a, b, table[variants[a]][:, variants[b]])
+                for (a, b), table in zip(self._pairs, pairs, strict=True)
+            ],
+            (keys[order], (own + self.weights[-1] * update)[order]),
+            self._centre,
+        )
+
+    def _prior_table(self, place: int, count: int, rng: np.random.Generator) -> np.ndarray:
+        """`` `classes x count` `` draws of a stage's own parts, before anything is seen."""
+        stage, at = self.stages[place], 1 + len(STAGE_PARTS) * place
+        variant, own, speed = np.sqrt(self.weights[at : at + len(STAGE_PARTS)])
+        if self.encoding == "ordinal":
+            deep = float(np.sqrt(self.weights[at : at + len(STAGE_PARTS)].sum()))
+            return _smooth(stage.line / LINE_SCALE, count, rng) * deep
+        found: np.ndarray = speed * _smooth(self._speeds[place] / SPEED_SCALE, count, rng)
+        found += variant * rng.normal(size=(stage.classes, count))[stage.class_variant]
+        found += own * rng.normal(size=found.shape)
+        return found
+
     def _prior_variance(self) -> float:
         """Of any plan: every part is 1 on its diagonal."""
         return float(self.weights.sum())
 
     def _similarity(self, place: int) -> np.ndarray:
-        """`` `3 x k x k` ``: the parts of `STAGE_PARTS` over a stage's classes."""
+        """`` `c x k x k` ``: the parts of `STAGE_PARTS` over a stage's classes."""
         stage = self.stages[place]
         if self.encoding == "ordinal":
-            apart = (stage.line[:, None] - stage.line[None, :]) / 0.2
+            apart = (stage.line[:, None] - stage.line[None, :]) / LINE_SCALE
             near = np.exp(-0.5 * apart**2)
-            return np.stack([near, near, near])
+            return np.stack([near] * len(STAGE_PARTS))
         variant = stage.class_variant[:, None] == stage.class_variant[None, :]
         apart = (self._speeds[place][:, None] - self._speeds[place][None, :]) / SPEED_SCALE
-        return np.stack([variant.astype(float), np.eye(stage.classes), np.exp(-0.5 * apart**2)])
+        same, alike = np.eye(stage.classes), np.exp(-0.5 * apart**2)
+        return np.stack([variant.astype(float), same, alike])
 
     def _parts(self, classes: np.ndarray) -> np.ndarray:
         """`` `c x n x n` ``, to fit."""
@@ -221,10 +277,11 @@ class QualitySurrogate:
         first = {}
         for place, own in enumerate(classes.T):
             similar = self._similarity(place)
-            weights = self.weights[1 + 3 * place : 4 + 3 * place]
+            at = 1 + len(STAGE_PARTS) * place
+            weights = self.weights[at : at + len(STAGE_PARTS)]
             self._blocks.append(np.tensordot(weights, similar[:, :, own], 1))
             first[place] = similar[0][:, own]
-        at = 1 + 3 * len(self.stages)
+        at = 1 + len(STAGE_PARTS) * len(self.stages)
         for weight, (a, b) in zip(self.weights[at:], self._pairs, strict=False):
             self._together.append((weight * first[a], first[b]))
         self._seen_classes = classes
@@ -241,6 +298,17 @@ class QualitySurrogate:
             same &= own[:, None] == theirs[None, :]
         found += self.weights[-1] * same
         return found
+
+
+def _smooth(points: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """`` `m x count` `` draws of a unit squared-exponential process of scale 1 on a line.
+
+    By random Fourier features [Rahimi & Recht 2007]: its covariance need not be factored.
+    """
+    phases = rng.uniform(0.0, 2.0 * np.pi, FEATURES)
+    waves = np.cos(np.outer(points, rng.normal(size=FEATURES)) + phases)
+    found: np.ndarray = np.sqrt(2.0 / FEATURES) * waves @ rng.normal(size=(FEATURES, count))
+    return found
 
 
 __all__ = ["QualitySurrogate", "Seen", "seen"]

@@ -13,6 +13,8 @@ from ..protocol import Space
 from .features import Encoding
 
 LOSS = "loss"
+EVEN = 0.5
+"""Confidence where none is asked for: the point estimate decides."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Settings:
             surrogate's own.
         thorough: share of what was spent that a look may cost however few rows it needs.
         insurance: share of what was spent that a further look at the plan it would return may cost.
+        draws: functions drawn from the beliefs each time; the best plan under each is considered.
         tolerance: share of the goal below which an expected improvement is worth nothing.
         least: share of the best candidate's worth below which a cheaper one is not considered.
         encoding: of classes, in the quality surrogate.
@@ -37,11 +40,12 @@ class Settings:
 
     first_rows: int = 8
     growth: float = 2.0
-    sure: float = 0.9
+    sure: float = 0.6
     sure_rows: int = 128
     thorough: float = 0.01
     insurance: float = 0.05
     tolerance: float = 0.0001
+    draws: int = 16
     least: float = 0.1
     encoding: Encoding = "one_hot"
     composition: bool = True
@@ -82,7 +86,7 @@ def asked(space: Space, slo: Slo) -> Asked:
     names = tuple(limits)
     confidence = [c.confidence for c in slo.constraints if c.confidence is not None]
     return Asked(
-        names, np.array(list(limits.values())), names.index(goal), max(confidence, default=0.5)
+        names, np.array(list(limits.values())), names.index(goal), max(confidence, default=EVEN)
     )
 
 

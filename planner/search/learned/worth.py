@@ -8,7 +8,7 @@ import numpy as np
 
 from .acquisition import Beliefs, improvement
 from .knowledge import OVERHEAD_SECONDS, Knowledge
-from .settings import LOSS, Asked, Settings
+from .settings import EVEN, LOSS, Asked, Settings
 from .spending import Bill
 
 DIM_NOISE = 0.0004
@@ -23,7 +23,7 @@ class Worth:
     def __init__(self, known: Knowledge, asked: Asked, settings: Settings, rows: int) -> None:
         self.known, self.asked, self.settings, self.rows = known, asked, settings, rows
 
-    def steps(self, plans: np.ndarray, best: float | None) -> tuple[np.ndarray, np.ndarray]:
+    def steps(self, plans: np.ndarray, best: float) -> tuple[np.ndarray, np.ndarray]:
         """Log of what a step of profiling each plan is worth, and the rows to profile it on.
 
         A step leads to the rows that the plan's classes were seen on (only its times are new) or
@@ -41,8 +41,10 @@ class Worth:
             (self._thorough(bill, more), (done > 0) & (more > done)),
         ]
         values, worths = [], []
+        little = math.log(self.settings.tolerance) if best < math.inf else -math.inf
         for rows, possible in steps:
             value, worth = self._ahead(bill, beliefs, done, rows, best)
+            possible = possible & (value > little)
             values.append(np.where(possible, value, -np.inf))
             worths.append(np.where(possible, worth, -np.inf))
         least = np.max(values) + math.log(self.settings.least)
@@ -53,11 +55,22 @@ class Worth:
         further = worths[1] > worths[0]
         return np.maximum(*worths), np.where(further, steps[1][0], steps[0][0])
 
-    def verified(self, plans: np.ndarray, chance: np.ndarray) -> np.ndarray:
+    def chances(self, plans: np.ndarray, beliefs: Beliefs) -> np.ndarray:
+        """Of plans profiled, how likely they are taken to meet every limit.
+
+        What is believed; under AT CONFIDENCE, what is proved.
+        """
+        if self.asked.confidence > EVEN:
+            return self.known.proved(plans, beliefs)
+        believed: np.ndarray = np.exp(beliefs.feasible())
+        return believed
+
+    def verified(self, plans: np.ndarray, beliefs: Beliefs) -> np.ndarray:
         """Which plans profiled are sure, or likely feasible with no rows left to look at."""
-        rows = self.known.rows_seen(plans)
+        chance, rows = self.chances(plans, beliefs), self.known.rows_seen(plans)
         sure = (chance >= self._sure()) & (rows >= min(self.settings.sure_rows, self.rows))
-        return sure | ((rows >= self.rows) & (chance >= self.asked.confidence))
+        found: np.ndarray = sure | ((rows >= self.rows) & (chance >= self.asked.confidence))
+        return found
 
     def _sure(self) -> float:
         return max(self.settings.sure, self.asked.confidence)
@@ -87,7 +100,7 @@ class Worth:
         beliefs: Beliefs,
         done: np.ndarray,
         rows: np.ndarray,
-        best: float | None,
+        best: float,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Logs of value and of value per second, at each plan's best horizon."""
         value = worth = np.full(len(rows), -np.inf)
@@ -118,14 +131,14 @@ class Worth:
         return beliefs.after(noise, sure)
 
     def _value(
-        self, beliefs: Beliefs, done: np.ndarray, rows: np.ndarray, best: float | None
+        self, beliefs: Beliefs, done: np.ndarray, rows: np.ndarray, best: float
     ) -> np.ndarray:
         """Log of the probability that a plan is verified after so many rows, times what is won."""
         chance, moves = self._after(beliefs, done, rows, self._sure())
         last = self._after(beliefs, done, rows, self.asked.confidence)[0]
         chance = np.where(rows >= self.rows, last, chance)
-        if best is None:
+        if best == math.inf:
             return chance
         won = improvement(beliefs.mean[:, self.asked.goal], moves[:, self.asked.goal], best)
-        value = chance + won
-        return np.where(value < math.log(self.settings.tolerance), -np.inf, value)
+        value: np.ndarray = chance + won
+        return value
