@@ -4,6 +4,7 @@ import re
 
 import pytest
 import session_world
+from octans import searching
 from octans.errors import OctansError
 
 ROWS = "SELECT id AS x, truth, book FROM numbers"
@@ -80,10 +81,11 @@ def test_searches_leave_histories(session):
         assert found == [(count,)]
 
 
-def test_a_bound_ends_it_with_the_best_so_far(session):
+def test_a_bound_ends_it_with_the_best_so_far(session, monkeypatch):
     """At max_profiling_cost the answer says that it is not the end of the search."""
+    monkeypatch.setattr(searching, "SEARCH_SHARE", 0.1)  # enough is left to measure what is found
     many(session)
-    session.sql("SET max_profiling_cost = 0.0001 USD")
+    session.sql("SET max_profiling_cost = 0.0006 USD")
     result = search(session, "MODEL many", "(accuracy >= 0.9)")
     assert " 0 profiled" not in result.message
     assert "stopped: " in result.message

@@ -190,3 +190,11 @@ def test_the_catalog_keeps_histories_and_finds_those_that_share_most(tmp_path):
         assert catalog.histories.similar(signature_of(space()), most=1) == (near,)
         assert catalog.histories.load([3, 1, 99]) == (near, apart)
         assert catalog.histories.add([near]) == (4,)
+
+
+def test_of_no_plans_there_is_nothing_to_say_and_no_error():
+    """A search asks for the beliefs of what it has profiled, which is nothing at first."""
+    mean, variance = WarmStart(space(), [history()]).predict(
+        np.empty((0, len(MODELS)), dtype=np.int64)
+    )
+    assert mean.shape == variance.shape == (0,)

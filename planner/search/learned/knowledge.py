@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ....ir.record import dataclass
-from ..protocol import Assignment, Evaluation, Space
+from ..protocol import PROFILE, Assignment, Evaluation, Space
 from .acquisition import Beliefs
 from .draws import LossDraws
 from .end_to_end import EndToEnd, PlanDraws
@@ -16,7 +16,7 @@ from .operators import Composition, DimDraws, tell_histories
 from .prior import Prior
 from .quality import QualitySurrogate, Seen, seen
 from .settings import LOSS, Asked, Settings
-from .spending import PROFILE, Bill, Spending
+from .spending import Bill, Spending
 
 OVERHEAD_SECONDS = 0.05
 """What a proposal takes beside profiling, added to its price: a free one is not infinitely good."""

@@ -10,12 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from ....ir.record import dataclass, field
-from ..protocol import Evaluation, Space
+from ..protocol import LOAD, PROFILE, Evaluation, Space
 from .features import StageFeatures, ancestors
 from .operators import Composition
 
-PROFILE, LOAD = "profile", "load"
-"""Dims of a stage's own: seconds a row takes while it is profiled, seconds to load it."""
 RETIME_ROWS = 4.0
 """Rows' worth of calls by which an option is timed whose answers are all known (our choice)."""
 

@@ -95,7 +95,8 @@ class HistoryModel:
         """Mean and variance of the loss of each plan, `m` each."""
         import numpy as np
 
-        columns = self._places(plans).reshape(len(plans), -1).T
+        places = self._places(plans)
+        columns = places.reshape(len(plans), math.prod(places.shape[1:])).T
         mean = self.center + self._weights[columns].sum(axis=0)
         unseen = (columns == len(self._known)).sum(axis=0)
         variance = self._prior * unseen
