@@ -10,8 +10,10 @@ over workloads; `vs_best_tool` takes the tool with the smallest ratio of each wo
 `significant_losses` counts workload × baseline × target where a Wilcoxon signed-rank test on the
 log ratios, two-sided at 5 %, finds the baseline better; it is not corrected for the number of
 tests, which counts more losses, not fewer. Baselines are tuned per workload, on seeds that are used
-for nothing else. `true_feasible` is the share of all plans our search ever declared feasible at
-confidence that truly are.
+for nothing else. `declared` is the share of our races at the end of which a plan was proved on
+held-back rows, as a query AT CONFIDENCE proves it, and `true_feasible` the share of these plans
+that truly meet the whole SLO; `believed_feasible` is that of all plans the search itself was sure
+of at confidence.
 """
 
 from __future__ import annotations

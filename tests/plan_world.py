@@ -71,6 +71,11 @@ class World:
         truth = self.truth(assignment)
         return all(c.allows(truth[c.metric]) for c in self.slo.constraints)
 
+    def held_back(self, assignment, rows=400):
+        rng = random.Random(repr(assignment))
+        right = self.truth(assignment)["accuracy"]
+        return [float(rng.random() < right) for _ in range(rows)]
+
     def profiler(self, *, reuse=True):
         return Evaluator(self)
 

@@ -160,12 +160,13 @@ def _mean_ratios(results: Results, target: Target) -> dict[str, float | None]:
 def own(by_workload: Sequence[Sequence[Race]]) -> dict[str, float | None]:
     """What is known of our search alone."""
     races = [race for each in by_workload for race in each]
-    declared = [truly for race in races for truly in race.declared]
-    final = [race.final for race in races if race.final is not None]
+    declared = [race.declared for race in races if race.declared is not None]
+    believed = [truly for race in races for truly in race.believed]
     return {
         "true_feasible": sum(declared) / len(declared) if declared else None,
-        "true_feasible_final": sum(final) / len(final) if final else None,
-        "plans_declared": float(len(declared)),
+        "declared": len(declared) / len(races),
+        "believed_feasible": sum(believed) / len(believed) if believed else None,
+        "plans_believed": float(len(believed)),
         "ms_per_plan": max(median(race.ms for race in each) for each in by_workload),
         "search_share": median(search_share(race) for race in races),
     }

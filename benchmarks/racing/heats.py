@@ -18,14 +18,16 @@ from importlib import metadata
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import geometric_mean
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
+from octans.planner.search.protocol import PlanSearch
 from octans.planner.search.similarity.warm_start import WarmStart
 
 from ..baselines.registry import OURS, SEARCHES, Settings
 from .histories import drawn_histories, file_of, finished, jobs_of
 from .job import Job, drawn
-from .race import TARGETS, Environment, Race, Target, budget, race, race_from
+from .proofs import promised
+from .race import TARGETS, Environment, Race, Target, budget, confidence, race, race_from
 
 HERE = Path(__file__).parents[1]
 KEPT, HISTORIES = "races.jsonl", "histories"
@@ -60,7 +62,7 @@ def raced(found: Environment, job: Job) -> Race:
     settings = json.loads(job.settings)
     search = entry.make(found.space, found.slo, found.rows, job.seed, settings, prior)
     made = time.process_time() - started
-    return race(
+    came = race(
         found,
         search,
         budget(found, job.plans),
@@ -69,6 +71,12 @@ def raced(found: Environment, job: Job) -> Race:
         reuse=job.reuse,
         searching=made,
     )
+    if job.search != OURS:
+        return came
+    incumbent, frontier = search.incumbent(), cast("PlanSearch", search).frontier()
+    first = [] if incumbent is None else [incumbent]
+    candidates = [*first, *(c for c in frontier if c not in first)]
+    return replace(came, declared=promised(found, candidates, confidence(found.slo)).kept)
 
 
 def one_thread() -> None:

@@ -11,23 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
 
 from octans.ir.slo import Constraint, Slo
 from octans.planner.search.protocol import Assignment, Candidate
 from octans.stats.promise import MAX_CANDIDATES, Scored, first_proved, levels, required_margin
 
-
-class HeldBack(Protocol):
-    """A workload's draw with rows to prove on."""
-
-    slo: Slo
-
-    def held_back(self, assignment: Assignment) -> Sequence[float]:
-        """A plan's scores there."""
-
-    def meets(self, assignment: Assignment) -> bool:
-        """Does it truly meet every limit?"""
+from .race import Environment
 
 
 @dataclass(frozen=True)
@@ -38,7 +27,9 @@ class Promised:
     kept: bool | None
 
 
-def promised(environment: HeldBack, candidates: Sequence[Candidate], confidence: float) -> Promised:
+def promised(
+    environment: Environment, candidates: Sequence[Candidate], confidence: float
+) -> Promised:
     """Test candidates until one is proved.
 
     Args:
@@ -61,7 +52,7 @@ def promised(environment: HeldBack, candidates: Sequence[Candidate], confidence:
 
 
 def _in_order(
-    environment: HeldBack, candidates: Sequence[Candidate], limit: Constraint, confidence: float
+    environment: Environment, candidates: Sequence[Candidate], limit: Constraint, confidence: float
 ) -> Iterator[Assignment]:
     """As planning orders them: the best with a margin for the next test, then the most accurate."""
     units = len(environment.held_back(candidates[0].assignment)) if candidates else 0

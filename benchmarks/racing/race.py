@@ -63,6 +63,9 @@ class Environment(Protocol):
     def meets(self, assignment: Assignment) -> bool:
         """Does it truly meet every limit?"""
 
+    def held_back(self, assignment: Assignment) -> Sequence[float]:
+        """Scores on rows that no search profiles on."""
+
     def profiler(self, *, reuse: bool = True) -> Profiler:
         """A fresh evaluator."""
 
@@ -107,8 +110,9 @@ class Race:
         ms: median milliseconds of CPU time of an ask and its tell.
         trace: (profiling seconds, regret) when the incumbent changed; the regret of a plan is its
             true objective ÷ the best one's, less 1; None where it truly misses the SLO.
-        declared: plans declared feasible at confidence, each once: does it truly meet the SLO?
-        final: likewise of the last incumbent; None where it declared none.
+        believed: plans believed feasible at confidence, each once: does it truly meet the SLO?
+        declared: does the plan that was proved at the end, see `proofs`, truly meet the SLO? None
+            where none was proved, or the search has no frontier to prove.
     """
 
     feasible: Spent | None
@@ -119,8 +123,8 @@ class Race:
     plans: int
     ms: float
     trace: tuple[tuple[float, float | None], ...]
-    declared: tuple[bool, ...]
-    final: bool | None
+    believed: tuple[bool, ...]
+    declared: bool | None = None
 
     def at(self, target: Target, *, whole: bool = False) -> Spent:
         """Spent when the target was reached; of a search that never did, at the budget.
@@ -177,21 +181,17 @@ class _Watch:
         self._confidence = confidence(environment.slo)
         self.first: dict[Target, Spent] = {}
         self.trace: list[tuple[float, float | None]] = []
-        self.declared: dict[Assignment, bool] = {}
-        self.final: bool | None = None
+        self.believed: dict[Assignment, bool] = {}
 
     def see(self, incumbent: Candidate | None, spent: Spent) -> None:
         """Take in what the search would return now."""
         if incumbent is None:
-            self.final = None
             return
         found = regret(self._environment, incumbent.assignment)
         if not self.trace or self.trace[-1][1] != found:
             self.trace.append((spent.profiling, found))
-        sure = incumbent.feasible >= self._confidence
-        self.final = found is not None if sure else None
-        if sure:
-            self.declared[incumbent.assignment] = found is not None
+        if incumbent.feasible >= self._confidence:
+            self.believed[incumbent.assignment] = found is not None
         if found is not None:
             self.first.setdefault("feasible", spent)
             if found <= NEAR + 1e-12:
@@ -257,8 +257,7 @@ def race(
         len(laps),
         1000.0 * median(laps) if laps else 0.0,
         tuple(watch.trace),
-        tuple(watch.declared.values()),
-        watch.final,
+        tuple(watch.believed.values()),
     )
 
 
@@ -274,6 +273,6 @@ def race_from(stored: Mapping[str, Any]) -> Race:
             **stored,
             **spent,
             "trace": tuple((at, value) for at, value in trace),
-            "declared": tuple(stored["declared"]),
+            "believed": tuple(stored["believed"]),
         }
     )
