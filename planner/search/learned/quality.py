@@ -30,8 +30,8 @@ from .gp import Conditioned, condition, fit
 STAGE_PARTS = {"variant": 0.004, "class": 0.001, "speed": 0.004}
 """Variances of log accuracy: 6 % between variants (our choice, fitted later)."""
 PAIR = 0.002
-"""Stages together, 4 %: where a stage repairs or spoils what another did, a sum of what each does is
-far off, and a search that is sure of the sum never looks."""
+"""Stages together, 4 %: where a stage repairs or spoils what another did, a sum of what each does
+is far off, and a search that is sure of the sum never looks (our choice, fitted later)."""
 WHOLE = 0.0003
 CONSTANT = 0.02
 SHARE_ROWS = 64
