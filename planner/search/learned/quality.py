@@ -31,7 +31,8 @@ STAGE_PARTS = {"variant": 0.004, "class": 0.001, "speed": 0.004}
 """Variances of log accuracy: 6 % between variants (our choice, fitted later)."""
 PAIR = 0.002
 """Stages together, 4 %: where a stage repairs or spoils what another did, a sum of what each does
-is far off, and a search that is sure of the sum never looks (our choice, fitted later)."""
+is far off, and a search that is sure of the sum never looks (our choice). Most pairs do nothing and
+few do much, so that a variance fitted to all rules the few out: fitting may only raise it."""
 WHOLE = 0.0003
 CONSTANT = 0.02
 SHARE_ROWS = 64
@@ -164,6 +165,8 @@ class QualitySurrogate:
                 self.next_fit += 1
             self._share = common_share(data)
             self.weights = fit(self._parts(classes), targets, self.defaults(), self._noise(data))
+            pairs = slice(1 + len(STAGE_PARTS) * len(self.stages), -1)
+            self.weights[pairs] = np.maximum(self.weights[pairs], self.defaults()[pairs])
         self._prepare(classes)
         covariance = self._cross(classes)
         self._targets = targets

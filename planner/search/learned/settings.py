@@ -41,7 +41,7 @@ class Settings:
 
     first_rows: int = 8
     growth: float = 2.0
-    sure: float = 0.8
+    sure: float = 0.7
     sure_rows: int = 128
     thorough: float = 0.01
     insurance: float = 0.05
