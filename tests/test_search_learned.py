@@ -10,7 +10,7 @@ import pytest
 from octans.errors import InternalError, PlanError
 from octans.ir.physical import Choice
 from octans.ir.slo import Constraint, Objective, Slo
-from octans.planner.search.learned import LearnedSearch, Settings, candidates, gp
+from octans.planner.search.learned import LearnedSearch, Settings, candidates, draws, gp
 from octans.planner.search.learned.features import features
 from octans.planner.search.learned.operators import Composition
 from octans.planner.search.learned.quality import QualitySurrogate, seen
@@ -201,6 +201,87 @@ def test_a_composed_estimate_is_what_is_expected_of_what_was_not_seen():
     )
     mean = search.beliefs(np.array([[0, 0], [0, 23], [23, 23]])).mean[:, 0]
     assert mean == pytest.approx([0.0, 0.3, 0.6])
+
+
+# -- functions drawn from the beliefs -----------------------------------------------------------
+
+
+def knowing(steps=12):
+    """A search that has seen something, and plans to ask it of."""
+    world = World(stages=3)
+    search = searching(world)
+    run(search, world, steps)
+    return search, candidates.samples(search._known.sizes, 40, np.random.default_rng(0))
+
+
+def test_draws_have_the_mean_and_the_spread_of_the_beliefs():
+    """Of plans never seen too; what a plan has of its own is not drawn where it was not seen."""
+    search, plans = knowing()
+    count = 4000
+    drawn = search._known.draw(np.ones(count), np.random.default_rng(1))
+    values = np.stack(
+        [drawn.outcomes(np.tile(plan, (count, 1)), np.arange(count)) for plan in plans]
+    )
+    beliefs = search.beliefs(plans)
+    spread = np.sqrt(beliefs.variance)
+    loss = search.asked.outcomes.index("loss")
+    apart = (values.mean(axis=1) - beliefs.mean)[:, loss]
+    assert np.abs(apart / spread[:, loss]).max() < 0.15
+    assert values.std(axis=1)[:, loss] == pytest.approx(spread[:, loss], rel=0.15)
+
+
+def test_a_shy_draw_is_the_mean():
+    search, plans = knowing()
+    drawn = search._known.draw(np.zeros(1), np.random.default_rng(1))
+    found = drawn.outcomes(plans, np.zeros(len(plans), int))
+    loss = search.asked.outcomes.index("loss")
+    assert found[:, loss] == pytest.approx(search.beliefs(plans).mean[:, loss], abs=1e-3)
+
+
+def test_the_best_plan_of_a_draw_is_found_without_trying_all():
+    """Climbing finds what trying every plan finds, but for few draws."""
+    search, starts = knowing()
+    count, asked, sizes = 24, search.asked, search._known.sizes
+    drawn = search._known.draw(np.ones(count), np.random.default_rng(2))
+    found = drawn.outcomes(
+        draws.optima(drawn, starts, sizes, asked.limits, asked.goal), np.arange(count)
+    )
+    every = np.array(list(np.ndindex(*sizes)))
+    right = 0
+    for which in range(count):
+        outcomes = drawn.outcomes(every, np.full(len(every), which))
+        able = (outcomes <= asked.limits).all(axis=1)
+        if not able.any():
+            right += 1
+            continue
+        assert (found[which] <= asked.limits).all()
+        right += found[which, asked.goal] <= outcomes[able, asked.goal].min() + 1e-9
+    assert right >= 0.75 * count
+
+
+def test_what_is_declared_is_never_surer_than_what_is_believed():
+    search, _ = knowing(40)
+    plans = search._known.plans
+    beliefs = search.beliefs(plans)
+    proved = search._known.proved(plans, beliefs)
+    assert (proved <= np.exp(beliefs.feasible()) + 1e-12).all()
+    assert ((proved >= 0) & (proved <= 1)).all()
+
+
+def test_certainty_of_the_surrogate_alone_declares_nothing():
+    """A plan of which 9 rows of 10 are right, among many that are seen to do as well."""
+    options = tuple(Choice(f"m.v{variant}") for variant in range(8))
+    space = Space((StageOptions("m", options),), ("cost",), (), (options[0].device,))
+    slo = Slo((Constraint("accuracy", ">=", 0.8),), Objective("cost"))
+    search = LearnedSearch(space, slo, rows=2000, settings=Settings(first_rows=10))
+    taken = {"cost": 0.01, "profile": 0.01}
+    for option in range(8):
+        scores = ([1.0] * 9 + [0.0]) * (1 if option == 0 else 200)
+        search.tell(Evaluation((option,), scores, (taken,), {"cost": 0.01}, 1.0, 0.0))
+    plans = search._known.plans
+    beliefs = search.beliefs(plans)
+    assert np.exp(beliefs.feasible())[0] > 0.9
+    assert search._known.proved(plans, beliefs)[0] < 0.9
 
 
 # -- the loop ---------------------------------------------------------------------------------

@@ -32,7 +32,6 @@ class StageFeatures:
         class_variant: `` `k` ``, variant of every class.
         knobs: `` `k x k` ``, the share of knobs that two classes both have at the same value.
         line: `` `k` ``, the class on [0, 1], for the ordinal encoding.
-        class_options: options of every class.
     """
 
     option_class: np.ndarray
@@ -43,7 +42,6 @@ class StageFeatures:
     class_variant: np.ndarray
     knobs: np.ndarray
     line: np.ndarray
-    class_options: tuple[np.ndarray, ...]
 
     @property
     def size(self) -> int:
@@ -87,7 +85,6 @@ def _stage(stage: StageOptions, devices: Sequence[str]) -> StageFeatures:
         option_variant[first],
         _same_knobs([stage.options[at] for at in first]),
         _line([stage.options[at] for at in first]),
-        tuple(np.flatnonzero(option_class == k) for k in range(len(named))),
     )
 
 

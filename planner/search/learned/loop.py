@@ -107,15 +107,17 @@ class LearnedSearch:
     def frontier(self) -> tuple[Candidate, ...]:
         """See `PlanSearch`: of the plans profiled, those no other one dominates."""
         found = self._candidates()
+        if not found:
+            return ()
+        plans = self._known.plans
+        chances = self._worth.chances(plans, self.beliefs(plans))
         values = np.array([[self._loss_of(c, o) for o in self.asked.outcomes] for c in found])
         kept = [
-            candidate
-            for candidate, own in zip(found, values, strict=True)
+            (chance < self.asked.confidence, self._goal_of(candidate), candidate)
+            for candidate, chance, own in zip(found, chances, values, strict=True)
             if not ((values <= own).all(axis=1) & (values < own).any(axis=1)).any()
         ]
-        return tuple(
-            sorted(kept, key=lambda c: (c.feasible < self.asked.confidence, self._goal_of(c)))
-        )
+        return tuple(candidate for *_, candidate in sorted(kept, key=lambda one: one[:2]))
 
     def state(self) -> dict[str, Any]:
         """See `PlanSearch`: everything told, and the generator; surrogates follow from them."""

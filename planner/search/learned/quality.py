@@ -29,7 +29,10 @@ from .gp import Conditioned, condition, fit
 
 STAGE_PARTS = {"variant": 0.004, "class": 0.001, "speed": 0.004}
 """Variances of log accuracy: 6 % between variants (our choice, fitted later)."""
-PAIR = 0.0005
+PAIR = 0.002
+"""Stages together, 4 %: where a stage repairs or spoils what another did, a sum of what each does
+is far off, and a search that is sure of the sum never looks (our choice). Most pairs do nothing and
+few do much, so that a variance fitted to all rules the few out: fitting may only raise it."""
 WHOLE = 0.0003
 CONSTANT = 0.02
 SHARE_ROWS = 64
@@ -162,6 +165,8 @@ class QualitySurrogate:
                 self.next_fit += 1
             self._share = common_share(data)
             self.weights = fit(self._parts(classes), targets, self.defaults(), self._noise(data))
+            pairs = slice(1 + len(STAGE_PARTS) * len(self.stages), -1)
+            self.weights[pairs] = np.maximum(self.weights[pairs], self.defaults()[pairs])
         self._prepare(classes)
         covariance = self._cross(classes)
         self._targets = targets
@@ -233,24 +238,25 @@ class QualitySurrogate:
         """Of any plan: every part is 1 on its diagonal."""
         return float(self.weights.sum())
 
-    def _similarity(self, place: int) -> np.ndarray:
-        """`` `c x k x k` ``: the parts of `STAGE_PARTS` over a stage's classes."""
+    def _similarity(self, place: int, of: np.ndarray, to: np.ndarray) -> np.ndarray:
+        """`` `c x m x n` ``: the parts of `STAGE_PARTS` between `` `m` `` and `` `n` `` classes."""
         stage = self.stages[place]
         if self.encoding == "ordinal":
-            apart = (stage.line[:, None] - stage.line[None, :]) / LINE_SCALE
+            apart = (stage.line[of][:, None] - stage.line[to][None, :]) / LINE_SCALE
             near = np.exp(-0.5 * apart**2)
             return np.stack([near] * len(STAGE_PARTS))
-        variant = stage.class_variant[:, None] == stage.class_variant[None, :]
-        apart = (self._speeds[place][:, None] - self._speeds[place][None, :]) / SPEED_SCALE
-        same, alike = np.eye(stage.classes), np.exp(-0.5 * apart**2)
-        return np.stack([variant.astype(float), same, alike])
+        variants, speeds = stage.class_variant, self._speeds[place]
+        apart = (speeds[of][:, None] - speeds[to][None, :]) / SPEED_SCALE
+        variant = (variants[of][:, None] == variants[to][None, :]).astype(float)
+        same = (of[:, None] == to[None, :]).astype(float)
+        return np.stack([variant, same, np.exp(-0.5 * apart**2)])
 
     def _parts(self, classes: np.ndarray) -> np.ndarray:
         """`` `c x n x n` ``, to fit."""
         found = [np.ones((len(classes), len(classes)))]
         variants = []
         for place, own in enumerate(classes.T):
-            similar = self._similarity(place)[:, own][:, :, own]
+            similar = self._similarity(place, own, own)
             found += list(similar)
             variants.append(similar[0])
         found += [variants[a] * variants[b] for a, b in self._pairs]
@@ -276,11 +282,11 @@ class QualitySurrogate:
         self._blocks, self._together = [], []
         first = {}
         for place, own in enumerate(classes.T):
-            similar = self._similarity(place)
+            similar = self._similarity(place, np.arange(self.stages[place].classes), own)
             at = 1 + len(STAGE_PARTS) * place
             weights = self.weights[at : at + len(STAGE_PARTS)]
-            self._blocks.append(np.tensordot(weights, similar[:, :, own], 1))
-            first[place] = similar[0][:, own]
+            self._blocks.append(np.tensordot(weights, similar, 1))
+            first[place] = similar[0]
         at = 1 + len(STAGE_PARTS) * len(self.stages)
         for weight, (a, b) in zip(self.weights[at:], self._pairs, strict=False):
             self._together.append((weight * first[a], first[b]))

@@ -30,7 +30,8 @@ class Settings:
         thorough: share of what was spent that a look may cost however few rows it needs.
         insurance: share of what was spent that a further look at the plan it would return may cost.
         draws: functions drawn from the beliefs each time; the best plan under each is considered.
-        tolerance: share of the goal below which an expected improvement is worth nothing.
+        tolerance: share of the goal below which an expected improvement is worth nothing: far less
+            than matters, as surrogates are wrong more often than the tails of their normals say.
         least: share of the best candidate's worth below which a cheaper one is not considered.
         encoding: of classes, in the quality surrogate.
         composition: dims are composed from operators; off: learned end to end.
@@ -40,11 +41,11 @@ class Settings:
 
     first_rows: int = 8
     growth: float = 2.0
-    sure: float = 0.6
+    sure: float = 0.7
     sure_rows: int = 128
     thorough: float = 0.01
     insurance: float = 0.05
-    tolerance: float = 0.0001
+    tolerance: float = 1e-6
     draws: int = 16
     least: float = 0.1
     encoding: Encoding = "one_hot"
