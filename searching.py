@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 
 SEARCH_SHARE = 0.5
 """Of a budget, what searching may take; measuring what was found takes the rest (our choice)."""
+TOLERANCE = 0.01
+"""Share of the objective below which an improvement that is expected is not looked for: times of a
+few calls tell no less apart (our choice)."""
+PATIENCE = 48
+"""Evaluations after which a search that found nothing better by as much ends (our choice): without
+a bound from the user it would go on for as long as some plan might be better."""
 FINISHED = 4
 """Plans of the frontier whose choices are measured (our choice): one is asked for, and the planner
 chooses by statistics, not by the search's beliefs."""
@@ -175,6 +181,7 @@ class _Hunt:
             {variant.full_name: variant for variant in session.catalog.variants()},
         )
         self.choices = {key: list(each) for key, each in request.choices.items()}
+        self._idle, self._reached = 0, math.inf
         self.without: set[tuple[str, Choice]] = set()
         self.evaluations: list[Evaluation] = []
         self.space = self._space()
@@ -189,7 +196,7 @@ class _Hunt:
 
     def _search(self) -> LearnedSearch:
         """A search over the space, warmed by histories, told all that was seen."""
-        from .planner.search.learned.loop import LearnedSearch
+        from .planner.search.learned.loop import LearnedSearch, Settings
         from .planner.search.similarity.warm_start import WarmStart, signature_of
 
         catalog = self.session.catalog
@@ -200,6 +207,7 @@ class _Hunt:
             self.slo,
             rows=self.profiler.units,
             seed=seed,
+            settings=Settings(tolerance=TOLERANCE),
             prior=WarmStart(self.space, histories, seed) if histories else None,
         )
         for one in self.evaluations:
@@ -210,7 +218,7 @@ class _Hunt:
         """Profile one plan; False when nothing is worth its price any more."""
         from .stats.plan_profile import Broken
 
-        proposal = self.search.ask()
+        proposal = None if self._idle >= PATIENCE else self.search.ask()
         if proposal is None:
             return False
         self._tell_progress(proposal)
@@ -222,7 +230,19 @@ class _Hunt:
         evaluation = evaluation_of(self.space, proposal.assignment, seen, self.pricing)
         self.evaluations.append(evaluation)
         self.search.tell(evaluation)
+        self._wait()
         return True
+
+    def _wait(self) -> None:
+        """Count the evaluations since the plan it would return became better."""
+        incumbent, goal = self.search.incumbent(), self.slo.objective
+        if incumbent is None:
+            return
+        value = incumbent.metrics[goal.metric]
+        loss = -math.log(value) if goal.maximize else math.log(value)
+        self._idle += 1
+        if loss < self._reached - TOLERANCE:
+            self._idle, self._reached = 0, loss
 
     def _named(self, assignment: Sequence[int]) -> dict[str, Choice]:
         return {
