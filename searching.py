@@ -10,7 +10,7 @@ a budget, as what it finds is worth nothing until it is measured.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,8 @@ few calls tell no less apart (our choice)."""
 PATIENCE = 48
 """Evaluations after which a search that found nothing better by as much ends (our choice): without
 a bound from the user it would go on for as long as some plan might be better."""
+HOPE = 4
+"""Times as many where no plan met the SLO yet: to meet it at all is worth more than to improve."""
 FINISHED = 4
 """Plans of the frontier whose choices are measured (our choice): one is asked for, and the planner
 chooses by statistics, not by the search's beliefs."""
@@ -218,7 +220,8 @@ class _Hunt:
         """Profile one plan; False when nothing is worth its price any more."""
         from .stats.plan_profile import Broken
 
-        proposal = None if self._idle >= PATIENCE else self.search.ask()
+        patience = PATIENCE if self._reached < math.inf else HOPE * PATIENCE
+        proposal = None if self._idle >= patience else self.search.ask()
         if proposal is None:
             return False
         self._tell_progress(proposal)
@@ -235,12 +238,12 @@ class _Hunt:
 
     def _wait(self) -> None:
         """Count the evaluations since the plan it would return became better."""
+        self._idle += 1
         incumbent, goal = self.search.incumbent(), self.slo.objective
         if incumbent is None:
             return
         value = incumbent.metrics[goal.metric]
         loss = -math.log(value) if goal.maximize else math.log(value)
-        self._idle += 1
         if loss < self._reached - TOLERANCE:
             self._idle, self._reached = 0, loss
 
@@ -266,7 +269,8 @@ class _Hunt:
         before, self.space = self.space, self._space()
         if not all(stage.options for stage in self.space.stages):
             raise PlanError(f"no choice of {key} can run", code="OC0322", notes=tuple(self.notes))
-        self.evaluations = [_moved(one, before, self.space) for one in self.evaluations]
+        moved = (_moved(one, before, self.space) for one in self.evaluations)
+        self.evaluations = [one for one in moved if one is not None]
         self.search = self._search()
 
     # -- what came of it -----------------------------------------------------------------------
@@ -341,13 +345,11 @@ class _Hunt:
             sink.update(len(self.evaluations), None, (f"SEARCH {names} on {proposal.rows} rows",))
 
 
-def _moved(evaluation: Evaluation, before: Space, after: Space) -> Evaluation:
-    """The same evaluation in a space with fewer options."""
-    places: list[Mapping[Choice, int]] = [
-        {choice: at for at, choice in enumerate(stage.options)} for stage in after.stages
-    ]
-    moved = tuple(
-        place[stage.options[option]]
-        for place, stage, option in zip(places, before.stages, evaluation.assignment, strict=True)
-    )
-    return replace(evaluation, assignment=moved)
+def _moved(evaluation: Evaluation, before: Space, after: Space) -> Evaluation | None:
+    """The same evaluation in a space with fewer options; None where one of its own is gone."""
+    moved = []
+    for old, new, option in zip(before.stages, after.stages, evaluation.assignment, strict=True):
+        if old.options[option] not in new.options:
+            return None
+        moved.append(new.options.index(old.options[option]))
+    return replace(evaluation, assignment=tuple(moved))

@@ -4,8 +4,9 @@ import re
 
 import pytest
 import session_world
-from octans import searching
+from octans import analyzing, searching
 from octans.errors import OctansError
+from octans.stats import plan_profile
 
 ROWS = "SELECT id AS x, truth, book FROM numbers"
 
@@ -72,10 +73,9 @@ def test_a_pipeline_with_a_condition(session):
 
 def test_searches_leave_histories(session):
     """The second one starts from the first one's, and still finds a plan."""
-    many(session, 10)
     for count in (1, 2):
         session.sql(f"SET seed = {count}")
-        message = search(session, "MODEL many", "(accuracy >= 0.9)").message
+        message = search(session, "MODEL guess", "(accuracy >= 0.9)").message
         assert "best plan: " in message
         found = session.sql("SELECT count(*) FROM octans_internal.histories").fetchall()
         assert found == [(count,)]
@@ -83,9 +83,11 @@ def test_searches_leave_histories(session):
 
 def test_a_bound_ends_it_with_the_best_so_far(session, monkeypatch):
     """At max_profiling_cost the answer says that it is not the end of the search."""
-    monkeypatch.setattr(searching, "SEARCH_SHARE", 0.1)  # enough is left to measure what is found
+    price = 1e-5  # USD an element, so that no clock decides
+    monkeypatch.setattr(analyzing, "pricer", lambda session: lambda _, run: price * run.elements)
+    monkeypatch.setattr(searching, "SEARCH_SHARE", 100 * price)
     many(session)
-    session.sql("SET max_profiling_cost = 0.0006 USD")
+    session.sql("SET max_profiling_cost = 1 USD")
     result = search(session, "MODEL many", "(accuracy >= 0.9)")
     assert " 0 profiled" not in result.message
     assert "stopped: " in result.message
@@ -109,6 +111,24 @@ def test_what_cannot_run_is_named_and_the_others_searched(session):
     message = search(session, "MODEL guess", "(accuracy >= 0.9)").message
     assert "best plan: " in message
     assert not {"guess.crash", "guess.cheap"} & {name for name, _ in measured(session, "guess")}
+
+
+def test_a_choice_that_breaks_later_takes_what_was_seen_of_it_along(session, monkeypatch):
+    """It ran on some rows, then not: the search goes on without it."""
+    evaluate, seen = plan_profile.PlanProfiler.evaluate, []
+
+    def breaking(self, choices, units):
+        (key,) = choices
+        seen.append(choices[key])
+        if len(seen) == 3:
+            raise plan_profile.Broken(key, seen[0], "it fell over")
+        return evaluate(self, choices, units)
+
+    monkeypatch.setattr(plan_profile.PlanProfiler, "evaluate", breaking)
+    message = search(session, "MODEL guess", "(accuracy >= 0.5)").message
+    assert "it fell over" in message
+    assert "best plan: " in message
+    assert not any(c.replace(batch=1) == seen[0].replace(batch=1) for c in seen[3:])
 
 
 def test_an_slo_out_of_reach_gets_the_nearest_plan(session):
