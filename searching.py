@@ -333,7 +333,7 @@ class _Hunt:
         if best:
             plan = advice_text(self._named(best[0].assignment))
             lines.append(
-                f"{label}: {plan}; it meets the SLO with probability {best[0].feasible:.2f}, "
+                f"{label}: {plan}; it meets the SLO with probability {best[0].feasible:.2f} or more, "
                 f"as far as {best[0].rows} rows tell"
             )
         return tuple(lines)

@@ -113,8 +113,8 @@ class Evaluation:
 class Candidate:
     """A plan a search would return.
 
-    `metrics` are the values it believes, `accuracy` among them; `feasible` is its probability that
-    the plan meets every limit; `rows` are the rows the plan itself was profiled on.
+    `metrics` are the values it believes, `accuracy` among them; `feasible` is the probability, at
+    least, that the plan meets every limit; `rows` are the rows the plan itself was profiled on.
     """
 
     assignment: Assignment
