@@ -333,8 +333,8 @@ class _Hunt:
         if best:
             plan = advice_text(self._named(best[0].assignment))
             lines.append(
-                f"{label}: {plan}; it meets the SLO with probability {best[0].feasible:.2f} or more, "
-                f"as far as {best[0].rows} rows tell"
+                f"{label}: {plan}; as far as {best[0].rows} rows tell, it meets the SLO with "
+                f"probability {best[0].feasible:.2f} or more"
             )
         return tuple(lines)
 
