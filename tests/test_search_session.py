@@ -148,6 +148,7 @@ def test_an_slo_out_of_reach_gets_the_nearest_plan(session):
         (f"MODEL guess USING ({ROWS}) SEARCH WITH SLO (throughput >= 9 /s)", "OC0311"),
         (f"MODEL guess USING ({ROWS}) SEARCH WITH SLO (accuracy(guess) >= 0.9)", "OC0311"),
         (f"MODEL guess USING ({ROWS}) SEARCH WITH SLO (energy <= 1 J)", "OC0311"),
+        (f"MODEL guess USING ({ROWS}) SEARCH WITH SLO (accuracy >= 0)", "OC0311"),
     ],
 )
 def test_mistakes_are_told(session, text, code):

@@ -43,6 +43,12 @@ def searchable(slo: Slo, held_back: int) -> Slo:
     limits = []
     for constraint in slo.constraints:
         _weighed(constraint.metric, constraint.model)
+        if constraint.limit <= 0.0:
+            raise PlanError(
+                f"SEARCH cannot weigh a limit of {constraint.limit:g} on {constraint.metric}",
+                code="OC0311",
+                hint="leave it out, or ask for more than nothing",
+            )
         slack = (constraint.soft or 0.0) * constraint.limit
         limit = constraint.limit + (slack if constraint.operator == "<=" else -slack)
         if constraint.metric == "accuracy" and constraint.confidence is not None:
