@@ -22,7 +22,7 @@ from .planner.lower import lower
 from .planner.problem import answers_of, settings_of
 from .planner.steps import StepInfo, conditioned, steps
 from .result import Result
-from .reusing import resuming
+from .reusing import resuming, rows_fingerprint
 from .summary import summary
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
             "left_out": list(result.left_out),
             "notes": list(result.notes),
             "source_rows": drawn.source_rows,
+            "held_back": f"{bound.subject} {rows_fingerprint(_of_role(table, 'held_back'))}",
         },
     )
     if result.stopped == "cancelled":
@@ -91,6 +92,13 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
             notes=(f"left out: {', '.join(result.left_out)}",),
         )
     return summary(bound, table, result)
+
+
+def _of_role(table: pa.Table, role: str) -> pa.Table:
+    """The rows of a kept sample that have this role."""
+    import pyarrow.compute as pc
+
+    return table.filter(pc.equal(table.column("__role"), role))
 
 
 def _variants_of(session: Session, bound: BoundAnalyze) -> list[str]:
@@ -198,7 +206,6 @@ def _profiled(
     `measured` gets every observation as it is made.
     """
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     from .executor.runner import LocalRunner
     from .searching import find
@@ -206,7 +213,7 @@ def _profiled(
     from .stats.recorder import Recorder, record_unloads
 
     table = drawn.table
-    search = table.filter(pc.equal(table.column("__role"), "search"))
+    search = _of_role(table, "search")
     search = search.set_column(0, "__row", pa.array(range(search.num_rows), pa.int64()))
     runner = LocalRunner(session.environment())
     request: Request | None = None
@@ -227,7 +234,7 @@ def _profiled(
             with resuming(session, runner, request, text, table) as recall:
                 found = None
                 if bound.search:
-                    kept = table.filter(pc.equal(table.column("__role"), "held_back"))
+                    kept = _of_role(table, "held_back")
                     held = len(set(clusters_of(kept) or range(kept.num_rows)))
                     found = find(session, bound, request, recall, limits, held)
                 request = request if found is None else found.request

@@ -14,27 +14,40 @@ from .errors import RunError
 from .ir.estimates import Estimate
 from .ir.models import Device, ExtendedStatistics, Model, Pipeline, Variant, knobs_text
 from .ir.physical import Stage
+from .ir.slo import Slo
 from .planner.optimize import Knowledge
+from .planner.steps import StepInfo
 from .stats.staleness import too_old
 from .stats.statistics import Statistics
 
+OF_ROWS = frozenset(
+    {"quality", "row_quality", "accuracy", "precision", "recall", "cascade", "joint_errors"}
+)
+"""Metrics of how right answers are: what a promise is about."""
 REST_OF_SEARCH = "the rest of the search"
 """What a search that was ended early left out, as runs keep it."""
 
 if TYPE_CHECKING:
     from .catalog_db.catalog import Catalog
     from .session import Session
+    from .stats.observation import Observation
 
 
 def statistics(
-    session: Session, filters: Collection[str] = (), *, priors: bool = False
+    session: Session,
+    filters: Collection[str] = (),
+    *,
+    priors: bool = False,
+    promised: str | None = None,
 ) -> Statistics:
     """Everything measured of what is declared now; what is stale is used, and says why.
 
     What executions saw behind a filter is in it for `filters` alone. Declared priors stand in where
     the session allows it, or with `priors`.
+
+    What is proved on the held-back rows of the subject `promised` must not be chosen by what may
+    have seen them: qualities are left out that an ANALYZE with another split measured.
     """
-    catalog = session.catalog
     catalog = session.catalog
     notice(session)
     now, limit = session.now(), catalog.settings.max_statistics_age
@@ -44,6 +57,9 @@ def statistics(
         else one
         for one in catalog.observations(filters=filters)
     ]
+    left_out: tuple[str, ...] = ()
+    if promised is not None:
+        found, left_out = _without_seeing(session, promised, found)
     variants = catalog.variants()
     priors |= catalog.settings.allow_priors
     if priors:
@@ -56,6 +72,36 @@ def statistics(
         allow_priors=priors,
         deployment=catalog.settings.deployment,
         dependences=catalog.extended_statistics(),
+        left_out=left_out,
+    )
+
+
+def promised_subject(slo: Slo, infos: Sequence[StepInfo]) -> str | None:
+    """Whose held-back rows an accuracy AT CONFIDENCE is proved on; None where none is asked."""
+    asked = any(c.metric == "accuracy" and c.confidence is not None for c in slo.constraints)
+    return infos[0].context.split(".")[0] if asked and infos else None
+
+
+def _without_seeing(
+    session: Session, subject: str, observations: Sequence[Observation]
+) -> tuple[list[Observation], tuple[str, ...]]:
+    """The observations that saw no held-back row of the subject, and what to say of the others."""
+    catalog = session.catalog
+    declared = catalog.pipeline(subject) or catalog.model(subject)
+    run = None if declared is None else catalog.sample_run(declared.name, declared.version)
+    unseeing = frozenset() if run is None else catalog.same_split(run)
+    kept, others = [], set()
+    for one in observations:
+        if one.run is None or one.run in unseeing or one.metric not in OF_ROWS:
+            kept.append(one)
+        elif one.variant is not None and one.subject.split(".")[0] == subject:
+            others.add(one.variant)
+    if not others or run is None:
+        return kept, ()
+    names = ", ".join(sorted(others)[:6]) + (", …" if len(others) > 6 else "")
+    return kept, (
+        f"earlier ANALYZEs of {subject} measured qualities of {names} on rows that may be held "
+        "back now: AT CONFIDENCE they do not count",
     )
 
 

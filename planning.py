@@ -22,6 +22,7 @@ from .knowing import (
     estimated_rows,
     knowledge,
     misplaced,
+    promised_subject,
     search_notes,
     stale_notes,
     stale_steps,
@@ -36,7 +37,6 @@ from .planner.explain.thinned import thinning
 from .planner.explain.why_not import why_not
 from .planner.format import format_plan
 from .planner.optimize import InfeasibleSlo, PlannedQuery, Promise, optimize
-from .planner.problem import Missing
 from .planner.steps import StepInfo, filter_subject, steps
 from .result import Result, render_explanation
 from .stats.statistics import Statistics
@@ -77,7 +77,8 @@ class Planned:
         bound = bind_select(statement, session.catalog)
         if not bound.calls:
             return cls(session, statement, options, bound, None, None)
-        stats = statistics(session, (filter_context(bound.plan),))
+        promised = promised_subject(bound.slo, steps(bound.plan))
+        stats = statistics(session, (filter_context(bound.plan),), promised=promised)
         for asked in options.why_not:
             _known_variant(asked, session)
         given = advice if options.advice is None else str(options.advice.value)
@@ -92,12 +93,11 @@ class Planned:
                 promises=_promises(session, bound.plan),
             )
         except (PlanError, BindError) as error:
+            error.notes = (*error.notes, *stats.left_out)
             if error.code == "OC0310":
-                from .quoting import quote
+                from .quoting import quoted
 
-                settings = session.catalog.settings
-                lines = quote(session, steps(bound.plan)).lines(settings.max_profiling_cost)
-                error.notes = (*error.notes, *lines)
+                error.notes = (*error.notes, *quoted(session, steps(bound.plan)))
             raise _placed(error, statement) from error.__cause__
         if advice is not None:
             _obeyed(query.advice)
@@ -192,7 +192,8 @@ class Planned:
             ),
             advice_report=tuple(str(report) for report in query.advice),
             notes=(
-                *_missing(query.missing),
+                *map(str, query.missing),
+                *stats.left_out,
                 *query.problem.notes,
                 *stale_notes(self.session, query.physical.stages, stale),
                 *search_notes(self.session, stats, query.physical.stages),
@@ -429,10 +430,6 @@ def _within_settings(session: Session, query: PlannedQuery) -> None:
                 code="OC0318",
                 hint=f"RESET {name}, or ask for less",
             )
-
-
-def _missing(missing: Sequence[Missing]) -> tuple[str, ...]:
-    return tuple(str(one) for one in missing)
 
 
 def _steps(query: PlannedQuery) -> tuple[str, ...]:

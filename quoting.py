@@ -87,6 +87,11 @@ def _range(values: Sequence[float], unit: str) -> str:
     return f"{quantity(middle, unit)} [{quantity(low, unit)}, {quantity(high, unit)}]"
 
 
+def quoted(session: Session, infos: Sequence[StepInfo]) -> tuple[str, ...]:
+    """What finding a plan for these steps would take, to be read; see `quote`."""
+    return quote(session, infos).lines(session.catalog.settings.max_profiling_cost)
+
+
 def quote(session: Session, infos: Sequence[StepInfo]) -> Quote:
     """What finding a plan for these steps would take.
 

@@ -353,6 +353,10 @@ class Catalog:
             run, status=status, rows=rows, failed=failed, usd=usd, error=error, details=details
         )
 
+    def same_split(self, run: int) -> frozenset[int]:
+        """See `History.same_split`."""
+        return self._history.same_split(run)
+
     def left_out(self, run: int) -> tuple[str, ...]:
         """See `History.left_out`."""
         return self._history.left_out(run)

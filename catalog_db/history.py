@@ -69,6 +69,17 @@ class History:
             ).fetchall()
         return str(text)
 
+    def same_split(self, run: int) -> frozenset[int]:
+        """The ANALYZEs that held back what this one did, and the DERIVEs on rows it searched."""
+        with self._store.cursor() as cursor:
+            rows = cursor.execute(
+                "SELECT id FROM octans_internal.runs WHERE id = $1 OR (kind = 'derive' AND id > $1)"
+                " OR details ->> '$.held_back' = (SELECT details ->> '$.held_back' "
+                "FROM octans_internal.runs WHERE id = $1)",
+                [run],
+            ).fetchall()
+        return frozenset(number for (number,) in rows)
+
     def left_out(self, run: int) -> tuple[str, ...]:
         """What an ANALYZE said that it left out."""
         with self._store.cursor() as cursor:

@@ -35,6 +35,7 @@ class Statistics:
         allow_priors: use them where nothing is measured; always labelled `prior`, n = 0.
         deployment: whose numbers are asked for; None: the pipelines' own.
         dependences: the declared statistics whose joint errors may be used.
+        left_out: what is said of observations that were left out, for the user.
     """
 
     def __init__(
@@ -45,8 +46,10 @@ class Statistics:
         allow_priors: bool = False,
         deployment: str | None = None,
         dependences: Iterable[ExtendedStatistics] = (),
+        left_out: Sequence[str] = (),
     ) -> None:
         self._dependences = tuple(dependences)
+        self.left_out = tuple(left_out)
         self._newest = Newest(observations, deployment)
         self._batches: dict[str, dict[tuple[str, str, str], list[int]]] = {}
         self._energies: dict[str, dict[tuple[object, ...], Key]] = {}

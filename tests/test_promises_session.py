@@ -353,3 +353,21 @@ def test_false_promises_are_rare():
             except PlanError:
                 continue
     assert accepted <= 3
+
+
+def test_what_an_earlier_split_saw_does_not_choose_what_is_proved():
+    """Qualities that an ANALYZE with another seed measured saw rows that are held back now."""
+    rows = "USING (SELECT id AS x, truth FROM numbers) LABELS (y := truth) SAMPLE 400"
+    query = "EXPLAIN SELECT guess(id) FROM numbers WITH SLO (accuracy >= 0.5 AT CONFIDENCE 0.9)"
+    with session_world.connect(measured=False) as session:
+        session.sql(f"ANALYZE MODEL guess {rows}")
+        session.sql("SET seed = 5")
+        session.sql(f"ANALYZE MODEL guess {rows} SEARCH WITH SLO (accuracy >= 0.9)")
+        sure = " ".join(session.sql(query).text.split())
+        plain = session.sql(query.replace(" AT CONFIDENCE 0.9", "")).text
+        assert "AT CONFIDENCE they do not count" in sure
+        assert "proved on" in sure
+        assert "do not count" not in plain
+        session.sql("SET seed = 0")
+        session.sql(f"ANALYZE MODEL guess {rows}")
+        assert "do not count" not in session.sql(query).text, "all measured on this split again"
