@@ -220,10 +220,7 @@ def _profiled(
     try:
         with session.visible(SEARCH_ROWS, search):
             body = bound.body(SEARCH_ROWS, ())
-            if bound.search:
-                request = profile_request(session, bound.subject, body, search, run)
-            else:
-                request = _loadable_request(session, bound.subject, body, search, run, runner)
+            request = _loadable_request(session, bound.subject, body, search, run, runner)
             request = replace(request, strata=drawn.strata, aim=aim_of(bound.slo))
             limits = Limits(
                 seconds=bound.budget_seconds,
@@ -248,6 +245,8 @@ def _profiled(
                     clock=recall.clock,
                     prefixes=recall,
                 )
+                if found is not None and found.history is not None:
+                    session.catalog.histories.add([found.history])
                 told = recall.told()
                 result, audit = audited(session, bound, request, recall, limits, result, measured)
         result = replace(result, notes=(*told, *result.notes))

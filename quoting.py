@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from .analyzing import choices
 from .cost.compose import mean_length
 from .cost.model import CostModel, Unplannable
+from .drawing import HELD_BACK_SHARE
 from .ir.estimates import Estimate
 from .ir.models import knobs_text
 from .ir.physical import Choice
@@ -21,13 +22,14 @@ from .planner.search.protocol import PROFILE
 from .planner.search.similarity.warm_start import signature_of
 from .planner.search.space import Pricing, space_of
 from .planner.steps import StepInfo
+from .stats.sampling import DEFAULT_SAMPLE
 
 if TYPE_CHECKING:
     from .session import Session
     from .stats.histories import History
 
-SEARCH_ROWS = 750
-"""Rows searched where SAMPLE is silent: what a quarter held back leaves of 1,000."""
+SEARCHED = round(DEFAULT_SAMPLE * (1.0 - HELD_BACK_SHARE))
+"""Rows searched where SAMPLE is silent."""
 PLANS = (0.5, 2.0, 8.0)
 """What a search takes, in profilings of a typical plan afresh on all rows: low, middle, high."""
 
@@ -50,14 +52,14 @@ class Quote:
         seconds: None where no choice of some step has a price.
         usd: slots alone, tokens left out.
         sources: how many choices each source priced.
-        unknown: full names of the variants nothing is known of.
+        unknown: by full name of a variant, how many of its choices nothing is known of.
     """
 
     plans: int
     seconds: tuple[float, ...] | None
     usd: tuple[float, ...] | None
     sources: Mapping[str, int]
-    unknown: tuple[str, ...]
+    unknown: Mapping[str, int]
 
     def lines(self, bound: float | None) -> tuple[str, ...]:
         """To be read; `bound` is `max_profiling_cost` in USD."""
@@ -67,18 +69,18 @@ class Quote:
             else f"max_profiling_cost bounds it at {bound:g} USD"
         )
         if self.seconds is None or self.usd is None:
-            names = ", ".join(self.unknown[:6]) + (", …" if len(self.unknown) > 6 else "")
+            names = ", ".join([*self.unknown][:6]) + (", …" if len(self.unknown) > 6 else "")
             return (
                 f"what finding one of {self.plans:,} plans would take is unknown: nothing says how "
                 f"long {names} take (declare PRIOR (latency …)); {cap}",
             )
         known = ", ".join(f"{count} {source}" for source, count in self.sources.items())
         if self.unknown:
-            known += f"; {len(self.unknown)} more taken to be like these"
+            known += f"; {sum(self.unknown.values())} more taken to be like these"
         return (
             f"finding one of {self.plans:,} plans by ANALYZE … SEARCH would take some "
             f"{_range(self.seconds, 's')} of models and {_range(self.usd, 'USD')} (modelled, "
-            f"variants priced: {known}); {cap}",
+            f"choices priced: {known}; tokens left out); {cap}",
         )
 
 
@@ -97,7 +99,7 @@ def quote(session: Session, infos: Sequence[StepInfo]) -> Quote:
 
     A row's seconds at a step are the mean over its choices: measured, declared as PRIOR (trusted
     within a factor of ten), or seen by searches of other pipelines (likewise: other rows). Rows are
-    `SEARCH_ROWS`, and a search takes `PLANS` times what a plan does. Loading every choice once is
+    `SEARCHED`, and a search takes `PLANS` times what a plan does. Loading every choice once is
     the high end, loading one of each step the low one.
 
     Raises:
@@ -107,17 +109,17 @@ def quote(session: Session, infos: Sequence[StepInfo]) -> Quote:
     variants = {variant.full_name: variant for variant in session.catalog.variants()}
     costs = CostModel(statistics(session, priors=True), devices, variants)
     options = {info.key: choices(info.model, session) for info in infos}
-    space = space_of(infos, options, Slo(), Pricing(devices, {}), SEARCH_ROWS, costs)
+    space = space_of(infos, options, Slo(), Pricing(devices, {}), SEARCHED, costs)
     seen = _seen(session.catalog.histories.similar(signature_of(space)))
     sources: Counter[str] = Counter()
-    unknown: dict[str, None] = {}
+    unknown: Counter[str] = Counter()
     steps: list[list[Price]] = []
     for info in infos:
         found = []
         for choice in options[info.key]:
             seconds = _measured(info, choice, costs) or seen.get((choice.variant, choice.device))
             if seconds is None:
-                unknown[choice.variant] = None
+                unknown[choice.variant] += 1
                 continue
             sources[seconds.source] += 1
             load = costs.stats.load(
@@ -127,10 +129,10 @@ def quote(session: Session, infos: Sequence[StepInfo]) -> Quote:
             found.append(Price(seconds, rate, 0.0 if load is None else load.value))
         steps.append(found)
     if not all(steps):
-        return Quote(space.size, None, None, sources, tuple(unknown))
+        return Quote(space.size, None, None, sources, unknown)
     seconds3 = tuple(_total(steps, at, usd=False) for at in range(3))
     usd3 = tuple(_total(steps, at, usd=True) for at in range(3))
-    return Quote(space.size, seconds3, usd3, sources, tuple(unknown))
+    return Quote(space.size, seconds3, usd3, sources, unknown)
 
 
 def _total(steps: Sequence[Sequence[Price]], at: int, *, usd: bool) -> float:
@@ -142,7 +144,7 @@ def _total(steps: Sequence[Sequence[Price]], at: int, *, usd: bool) -> float:
         row = math.fsum(e * r for e, r in zip(ends, paid, strict=True)) / len(prices)
         loads = [p.load * r for p, r in zip(prices, paid, strict=True)]
         all_, one = math.fsum(loads), math.fsum(loads) / len(loads)
-        found += PLANS[at] * SEARCH_ROWS * row + (one, (one + all_) / 2, all_)[at]
+        found += PLANS[at] * SEARCHED * row + (one, (one + all_) / 2, all_)[at]
     return found
 
 

@@ -10,10 +10,11 @@ a budget, as what it finds is worth nothing until it is measured.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from .analyzing import SEARCH_ROWS, body_plan
 from .cost.model import CostModel
 from .dsl.binder import BoundAnalyze
 from .errors import PlanError
@@ -25,10 +26,13 @@ from .planner.explain.advice import advice_text
 from .planner.search.protocol import Candidate, Evaluation, Proposal, Space
 from .planner.search.space import Pricing, evaluation_of, searchable, space_of
 from .planner.steps import StepInfo, steps
+from .stats.promise import levels, required_margin
+from .stats.work import MAX_ASSIGNMENTS
 
 if TYPE_CHECKING:
     from .planner.search.learned.loop import LearnedSearch
     from .session import Session
+    from .stats.histories import History
     from .stats.plan_profile import Broken, PlanProfiler
     from .stats.prefixes import Recall
     from .stats.profile import Limits, ProfileResult, Request
@@ -46,8 +50,6 @@ HOPE = 4
 FINISHED = 4
 """Plans of the frontier whose choices are measured (our choice): one is asked for, and the planner
 chooses by statistics, not by the search's beliefs."""
-MAX_COMBINATIONS = 64
-"""Ways to combine their choices at most: each is measured end to end (`work.MAX_ASSIGNMENTS`)."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Found:
         notes: what it did and found, for the user.
         seconds: of profiling, wall; usd likewise.
         ended: why it ended early; None: nothing was worth its price any more.
+        history: to be kept once the statement is done: a statement that died in between is to go on
+            from where it was, not from what it leaves to others.
     """
 
     request: Request
@@ -67,6 +71,7 @@ class Found:
     seconds: float
     usd: float
     ended: str | None
+    history: History | None
 
     def left(self, limits: Limits) -> Limits:
         """What measuring may take: nothing where nothing was found."""
@@ -129,29 +134,41 @@ def find(
     )
     seed = session.catalog.settings.seed
     profiler = PlanProfiler(request, meter, prefixes=recall, seed=seed)
-    if _reads_accuracy(slo) and not profiler.judged():
+    if _reads_accuracy(slo) and (why := profiler.unjudged()) is not None:
         raise PlanError(
-            f"nothing says which answers of {bound.subject} are right",
+            f"nothing says which answers of {bound.subject} are right: {why}",
             code="OC0322",
             hint="declare QUALITY and give LABELS (…), or a BASE variant of every model",
         )
-    infos = steps(bound.body("octans_search_rows"))
+    infos = steps(bound.body(SEARCH_ROWS))
     hunt = _Hunt(session, bound, request, infos, slo, profiler)
     ended: str | None = None
     try:
         while hunt.step():
             recall.flush()
     except Stopped as stop:
-        ended = str(stop)
-    finally:
-        hunt.keep_history()
+        cancelled = str(stop) == "cancelled"
+        ended = "cancelled" if cancelled else "the search's half of the budget is used up"
     return Found(
         hunt.narrowed(),
-        (*hunt.told(ended), *hunt.notes),
+        (*hunt.told(ended), *hunt.notes, *_unprovable(bound.slo, held_back)),
         meter.spent_seconds,
         meter.usd,
         ended,
+        hunt.history(),
     )
+
+
+def _unprovable(slo: Slo, held_back: int) -> Iterator[str]:
+    """What no plan can be proved to meet on so few held-back units."""
+    for c in slo.constraints:
+        if c.metric != "accuracy" or c.confidence is None:
+            continue
+        if math.isinf(required_margin(held_back, c.limit, levels(c.confidence, 1))):
+            yield (
+                f"{held_back} held-back rows (or clusters) cannot prove accuracy >= {c.limit:g} "
+                f"AT CONFIDENCE {c.confidence:g} of any plan: SAMPLE more"
+            )
 
 
 def _reads_accuracy(slo: Slo) -> bool:
@@ -191,10 +208,10 @@ class _Hunt:
 
     def _space(self) -> Space:
         """All plans of the choices that are left."""
-        elements = self.profiler.units
         return space_of(
-            self.infos, self.choices, self.slo, self.pricing, elements, self.costs, self.without
-        )
+            self.infos, self.choices, self.slo, self.pricing, self.profiler.rows, self.costs,
+            self.without,
+        )  # fmt: skip
 
     def _search(self) -> LearnedSearch:
         """A search over the space, warmed by histories, told all that was seen."""
@@ -265,7 +282,8 @@ class _Hunt:
         else:
             gone = choice.replace(batch=1)
             self.choices[key] = [c for c in self.choices[key] if c != gone]
-        self.notes.append(f"{key}: {choice.variant} cannot run on {choice.device}: {broken}")
+        where = f"at batch {choice.batch} on" if broken.sized else "on"
+        self.notes.append(f"{key}: {choice.variant} cannot run {where} {choice.device}: {broken}")
         before, self.space = self.space, self._space()
         if not all(stage.options for stage in self.space.stages):
             raise PlanError(f"no choice of {key} can run", code="OC0322", notes=tuple(self.notes))
@@ -290,13 +308,11 @@ class _Hunt:
 
     def narrowed(self) -> Request:
         """The request with the choices of the best plans; without choices where there are none."""
-        from .analyzing import SEARCH_ROWS, body_plan
-
         kept: list[dict[str, Choice]] = []
         for candidate in self.best():
             plan = {k: c.replace(batch=1) for k, c in self._named(candidate.assignment).items()}
             ways = math.prod(len({p[key].made for p in [*kept, plan]}) for key in plan)
-            if plan not in kept and ways <= MAX_COMBINATIONS:
+            if plan not in kept and ways <= MAX_ASSIGNMENTS:
                 kept.append(plan)
             if len(kept) == FINISHED:
                 break
@@ -306,36 +322,31 @@ class _Hunt:
         body = self.bound.body(SEARCH_ROWS)
         return replace(self.request, plan=body_plan(self.session, body, kept[0]), choices=choices)
 
-    def keep_history(self) -> None:
-        """Leave what was seen to searches of other queries."""
+    def history(self) -> History | None:
+        """What was seen, for searches of other queries; None where that says nothing."""
         from .planner.search.similarity.warm_start import history_of
 
-        if len({one.assignment for one in self.evaluations}) > 1:
-            text = self.bound.slo.name or str(self.bound.slo)
-            self.session.catalog.histories.add([history_of(self.space, text, self.evaluations)])
+        if len({one.assignment for one in self.evaluations}) < 2:
+            return None
+        text = self.bound.slo.name or str(self.bound.slo)
+        return history_of(self.space, text, self.evaluations)
 
     def told(self, ended: str | None) -> tuple[str, ...]:
         """What the search did, and the plan it would return."""
         plans = len({one.assignment for one in self.evaluations})
-        seconds = math.fsum(one.seconds for one in self.evaluations)
-        usd = math.fsum(one.usd for one in self.evaluations)
+        spent = self.profiler.meter
         lines = [
-            f"searched {self.space.size:,} plans: {plans} profiled, {seconds:.2f} s of models, "
-            f"{usd:.3g} USD"
+            f"searched {self.space.size:,} plans: {plans} profiled, {spent.model_seconds:.2f} s of "
+            f"models, {spent.usd:.3g} USD"
         ]
-        label = "best plan"
-        if ended is not None:
-            label = "best plan so far"
-        incumbent = self.search.incumbent()
         best = self.best()
-        if best and incumbent is None:
+        if best and self.search.incumbent() is None:
             lines.append("no plan is likely to meet the SLO; the most likely one is measured")
         if best:
+            label = "best plan" if ended is None else "best plan so far"
+            units = "rows" if self.request.clusters is None else "clusters"
             plan = advice_text(self._named(best[0].assignment))
-            lines.append(
-                f"{label}: {plan}; as far as {best[0].rows} rows tell, it meets the SLO with "
-                f"probability {best[0].feasible:.2f} or more"
-            )
+            lines.append(f"{label}: {plan}; looked at on {best[0].rows} {units}")
         return tuple(lines)
 
     def _tell_progress(self, proposal: Proposal) -> None:

@@ -19,14 +19,14 @@ from ..ir.physical import Choice, Stage
 from ..ir.record import dataclass, field
 from .blocks import Block, input_of
 from .end_to_end import Evaluator, Made, accuracy_scores, made, truth_of
-from .grading import element_counts
+from .grading import element_counts, untruthful
 from .ladder import Point, Policy, frugal, time_size
 from .lineage import chain
 from .meter import Meter
 from .prefixes import Recall
 from .promise import Scored
 from .recordings import failed_elements
-from .request import ProfiledStep, Request
+from .request import Request, base_assignment
 from .runner import StageRun
 from .sequential import blocks
 from .series import piece
@@ -105,7 +105,7 @@ class _Spent:
     """Of one evaluation, by stage."""
 
     seconds: dict[str, float] = field(default_factory=dict)
-    rows: dict[str, int] = field(default_factory=dict)
+    rows: dict[str, float] = field(default_factory=dict)
     loads: dict[str, float] = field(default_factory=dict)
 
 
@@ -151,17 +151,32 @@ class PlanProfiler:
         self._loaded: set[tuple[str, str, str]] = set()
 
     @property
+    def rows(self) -> int:
+        """Rows of the sample."""
+        return int(self._source.num_rows)
+
+    @property
     def units(self) -> int:
         """Independent units of the sample."""
         return self._ends[-1] if self._ends else 0
 
-    def judged(self) -> bool:
-        """Does anything say which answers of the whole are right?"""
-        metric = self.request.metric
+    def unjudged(self) -> str | None:
+        """Why nothing says which answers are right, of the whole or a graded step; None: it does.
+
+        A step that declares a QUALITY must be judged too: planning takes no choice without it.
+        """
+        request, metric = self.request, self.request.metric
         if metric is None:
-            return False
-        labelled = (self.request.subject, metric.output) in self.request.labels
-        return labelled or self._base() is not None
+            return f"{request.subject} declares no QUALITY"
+        if (request.subject, metric.output) not in request.labels and self._base() is None:
+            return f"no label for {metric.output}, and not every model has a BASE variant"
+        for stage in self.chain.stages:
+            step = request.steps.get(stage.step)
+            if step is not None and step.metric is not None:
+                why = untruthful(stage, step.metric, step.base, request.labels)
+                if why is not None:
+                    return f"{stage.step}: {why}"
+        return None
 
     def evaluate(self, choices: Mapping[str, Choice], units: int) -> PlanSeen:
         """Run a plan on the first `units` units, or those of the block that they end in.
@@ -220,7 +235,8 @@ class PlanProfiler:
         seconds = sum(run.batch_seconds)
         spent.seconds[key] = spent.seconds.get(key, 0.0) + seconds
         if run.elements:
-            spent.rows[key] = spent.rows.get(key, 0) + run.table.num_rows
+            new = run.elements / (run.elements + run.recalled)
+            spent.rows[key] = spent.rows.get(key, 0.0) + new * run.table.num_rows
         self._load(key, choice, run, spent)
         self._tallies.setdefault((key, made(choice)), _Tally()).add(run)
 
@@ -243,15 +259,12 @@ class PlanProfiler:
         return Scored((~failed).astype(float).tolist(), block.clusters)
 
     def _base(self) -> dict[str, Choice] | None:
-        """The assignment of BASE variants; a step with one way to compute it is its own base."""
-        found: dict[str, Choice] = {}
-        for stage in self.chain.stages:
-            base = self.request.steps.get(stage.step, ProfiledStep(stage.step)).base
-            only = {made(choice): choice for choice in self.request.choices[stage.step]}
-            if base is None and len(only) != 1:
-                return None
-            found[stage.step] = base if base is not None else next(iter(only.values()))
-        return found
+        request = self.request
+
+        def makers(key: str) -> list[Choice]:
+            return list({made(choice): choice for choice in request.choices[key]}.values())
+
+        return base_assignment((s.step for s in self.chain.stages), request.steps, makers)
 
     def _stage(
         self, stage: Stage, choices: Mapping[str, Choice], looks: int, spent: _Spent
@@ -274,7 +287,7 @@ class PlanProfiler:
         tally = self._tallies.get((key, made(choice)), _Tally())
         known = max(tally.elements, 1)
         tokens = (tally.read / known, tally.written / known) if tally.told else None
-        made_now = spent.rows.get(key, 0)
+        made_now = spent.rows.get(key, 0.0)
         return StageSeen(
             seconds,
             table.num_rows / rows,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING
 
@@ -72,6 +72,31 @@ class Request:
     strata: Sequence[int] | None = None
     aim: Aim = Aim()
     derivations: Mapping[str, Derivation] = field(default_factory=dict)
+
+
+def base_assignment(
+    keys: Iterable[str],
+    steps: Mapping[str, ProfiledStep],
+    makers: Callable[[str], Sequence[Choice]],
+) -> dict[str, Choice] | None:
+    """The BASE choice of every step; a step with one way to answer is its own base.
+
+    Args:
+        keys: of the steps.
+        steps: what is known of them.
+        makers: a step's choices that may answer differently, each once.
+
+    Returns:
+        None where a step has neither.
+    """
+    found: dict[str, Choice] = {}
+    for key in keys:
+        base = steps[key].base if key in steps else None
+        only = makers(key)
+        if base is None and len(only) != 1:
+            return None
+        found[key] = base if base is not None else only[0]
+    return found
 
 
 Pick = Callable[[Sequence[Observation]], Sequence[Mapping[str, Choice]]]

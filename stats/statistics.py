@@ -59,9 +59,10 @@ class Statistics:
                 self._priors[variant.full_name] = _priors(variant.priors)
 
     def latest_run(self, context: str) -> int | None:
-        """The latest ANALYZE that measured something of a context; None where none did."""
+        """The latest run that timed a choice of a context; None where none did."""
         rows = self._newest.rows(context).values()
-        return max((row.run for row in rows if row.run is not None), default=None)
+        timed = (row.run for row in rows if row.metric == "latency")
+        return max((run for run in timed if run is not None), default=None)
 
     def batches(self, context: str, variant: str, knobs: str, device: str) -> tuple[int, ...]:
         """The batch sizes measured, ascending; of the step, else of its model."""

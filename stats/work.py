@@ -25,7 +25,7 @@ from .observation import Observation
 from .outcomes import is_boolean
 from .prefixes import Recall
 from .recorder import Recorder
-from .request import Pick, ProfiledStep, Request
+from .request import Pick, ProfiledStep, Request, base_assignment
 from .sequential import blocks
 from .series import Series
 from .strategy import StoppedChoice, Strategy
@@ -369,24 +369,14 @@ class Work:
             metric = self.request.metric
             assert metric is not None
             label = block.labels.get((self.request.subject, metric.output))
-            self._truths[place] = truth_of(block.evaluator, metric, label, self._base())
+            base = base_assignment(self.reference, self.request.steps, self.makers)
+            self._truths[place] = truth_of(block.evaluator, metric, label, base)
         return self._truths[place]
 
     def _known_truth(self, block: Block) -> Truth:
         truth = self._truth(block)
         assert truth is not None  # known on the first block, so on all
         return truth
-
-    def _base(self) -> dict[str, Choice] | None:
-        """The assignment of BASE variants; a step with one way to compute it is its own base."""
-        found: dict[str, Choice] = {}
-        for key in self.reference:
-            base = self.step(key).base
-            only = self.makers(key)
-            if base is None and len(only) != 1:
-                return None
-            found[key] = base if base is not None else only[0]
-        return found
 
     def _assignments(self, look: int) -> Iterator[Mapping[str, Choice]]:
         """All complete assignments while they are few, else (on all rows) the picked ones."""

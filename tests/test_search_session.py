@@ -176,7 +176,7 @@ def test_a_pipeline_never_profiled_has_a_price(session):
             f"python('session_world:{model}', accuracy := 0.9) PRIOR (latency 3 ms)"
         )
     assert re.search(r"would take some \S+ m?s \[.*\] of models and \$[0-9.e-]+ \[", notes())
-    assert "prior; 3 more taken to be like these" in notes()
+    assert "choices priced: 4 prior; 8 more taken to be like these" in notes()
     session.sql("SET max_profiling_cost = 2 USD")
     assert "max_profiling_cost bounds it at 2 USD" in notes()
 
@@ -192,3 +192,28 @@ def test_a_search_prices_other_pipelines(session):
         session.sql("EXPLAIN SELECT twice(id) FROM numbers WITH SLO (accuracy >= 0.9)")
     (line,) = [note for note in caught.value.notes if "finding" in note]
     assert "picky.only" in line
+
+
+def test_a_step_that_nothing_judges_is_refused_before_anything_is_spent(session):
+    """Planning takes no choice of unknown quality: a plan found there could never be asked for."""
+    session.sql("CREATE OR REPLACE VARIANT guess.best USING python('session_world:guess', "
+                "accuracy := 0.99)")  # fmt: skip
+    session_world.CALLS.clear()
+    with pytest.raises(OctansError) as caught:
+        search(session, "PIPELINE answer", "(accuracy >= 0.5)")
+    assert caught.value.code == "OC0322"
+    assert "answer.first" in str(caught.value)
+
+
+def test_a_base_that_cannot_run_stops_nothing(session):
+    session.sql("CREATE OR REPLACE VARIANT guess.best USING python('session_world:crash') BASE")
+    message = search(session, "MODEL guess", "(accuracy >= 0.8)").message
+    assert "best plan: " in message
+
+
+def test_too_few_rows_to_prove_anything_are_named(session):
+    result = session.sql(
+        f"ANALYZE MODEL guess USING ({ROWS}) LABELS (y := truth) SAMPLE 40 "
+        "SEARCH WITH SLO (accuracy >= 0.9 AT CONFIDENCE 0.95)"
+    )
+    assert "10 held-back rows (or clusters) cannot prove" in result.message

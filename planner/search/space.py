@@ -104,7 +104,7 @@ def space_of(
         choices: by step key, batch size 1.
         slo: as `searchable` gives it; its metrics are the dims.
         pricing: of devices and tokens.
-        elements: that the sample offers to one batch at most.
+        elements: the largest batch, as a rule the rows of the sample.
         costs: what the catalog already knows, of this pipeline's steps or of their models.
         without: step keys and choices (with batch sizes) that are left out.
 
