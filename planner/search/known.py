@@ -25,8 +25,8 @@ from ...ir.slo import Slo
 from ..objectives import goal_of, limits_of
 from .exact import Infeasible, solve
 from .frontier import frontier
-from .learned.settings import LOSS, asked
-from .protocol import SOURCE, Candidate, Evaluation, Proposal, Space, StageOptions
+from .learned.settings import asked
+from .protocol import LOSS, SOURCE, Candidate, Evaluation, Proposal, Space, StageOptions
 from .table import Assignment, Limit, Problem, StageTable
 
 _Links = Mapping[int, tuple[tuple[float, ...], ...]]

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ....ir.record import dataclass
-from ..protocol import PROFILE, Assignment, Evaluation, Space
+from ..protocol import LOSS, PROFILE, Assignment, Evaluation, Space
 from .acquisition import Beliefs
 from .draws import LossDraws
 from .end_to_end import EndToEnd, PlanDraws
@@ -15,7 +15,7 @@ from .features import features
 from .operators import Composition, DimDraws, tell_histories
 from .prior import Prior
 from .quality import QualitySurrogate, Seen, seen
-from .settings import LOSS, Asked, Settings
+from .settings import Asked, Settings
 from .spending import Bill, Spending
 
 OVERHEAD_SECONDS = 0.05

@@ -21,13 +21,13 @@ import numpy as np
 
 from ....errors import InternalError
 from ....ir.slo import Slo
-from ..protocol import Candidate, Evaluation, Proposal, Space
+from ..protocol import LOSS, Candidate, Evaluation, Proposal, Space
 from . import candidates
 from .acquisition import Beliefs
 from .draws import optima, safest
 from .knowledge import Knowledge
 from .prior import Prior
-from .settings import LOSS, Settings, asked
+from .settings import Settings, asked
 from .worth import Worth
 
 

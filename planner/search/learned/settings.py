@@ -9,10 +9,9 @@ import numpy as np
 from ....errors import PlanError
 from ....ir.record import dataclass
 from ....ir.slo import Slo
-from ..protocol import Space
+from ..protocol import LOSS, Space
 from .features import Encoding
 
-LOSS = "loss"
 EVEN = 0.5
 """Confidence where none is asked for: the point estimate decides."""
 

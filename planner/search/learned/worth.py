@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 
+from ..protocol import LOSS
 from .acquisition import Beliefs, improvement
 from .knowledge import OVERHEAD_SECONDS, Knowledge
-from .settings import EVEN, LOSS, Asked, Settings
+from .settings import EVEN, Asked, Settings
 from .spending import Bill
 
 DIM_NOISE = 0.0004
