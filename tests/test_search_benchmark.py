@@ -263,6 +263,35 @@ def test_a_ratio_is_a_bound_where_races_that_did_not_get_there_could_move_it(the
     assert ends.value == pytest.approx(math.sqrt(found.value))
 
 
+def test_the_expected_response_time_charges_what_failed_too():
+    """Every race's spending counts; one that was stopped is charged what it had spent."""
+    theirs = [race_of(100.0), race_of(300.0, reached=False), race_of(200.0, reached=False)]
+    ours = [race_of(50.0), race_of(100.0), replace(race_of(10.0, reached=False), end="stopped")]
+    assert figures.ert(theirs, "near").value == pytest.approx(0.6)
+    assert figures.ert(ours, "near", whole=True).value == pytest.approx((0.05 + 0.1 + 1.0) / 2)
+    assert figures.ert_ratio(theirs, ours, "near").value == pytest.approx(0.6 / 0.575)
+    assert figures.ert_ratio(theirs[1:], ours, "near").sign == "≥"
+    assert figures.ert_ratio(theirs, ours[2:], "near").sign == "≤"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "who"),
+    [
+        ([(5.0, 0.5)], [(5.0, 0.2)], 1),
+        ([(5.0, 0.22)], [(5.0, 0.2)], 0),
+        ([(5.0, 0.0)], [(5.0, 0.2)], -1),
+        ([(5.0, 9.0)], [(5.0, None)], -1),
+        ([(5.0, None)], [(5.0, 9.0)], 1),
+        ([], [], 0),
+        ([(5.0, 0.5)], [(5.0, 0.9), (11.0, 0.0)], -1),
+    ],
+)
+def test_who_is_ahead_is_judged_when_the_baseline_ends(theirs, ours, who):
+    """After 10 seconds of profiling: what ours finds later does not count."""
+    first = replace(race_of(20.0), trace=tuple(theirs))
+    assert figures.ahead(first, replace(race_of(900.0), trace=tuple(ours))) == who
+
+
 def job(name, seed=0, settings=None, **given):
     text = json.dumps(settings or {})
     return jobs.Job("toy", name, text, seed, 50.0, 20.0, None, "", **given)

@@ -3,18 +3,23 @@
 A race that did not get there is right-censored: what it would have needed is at least what it is
 charged. A median of ratios over such races is a *bound*: a lower one if it would be larger had
 those of the baseline never got there, an upper one if it would be smaller had ours not.
+
+Two more comparisons need no such bound. The *expected response time* is what all races of a search
+spent up to the target or their end ÷ how many got there (ERT [Hansen et al. 2021, COCO]), a race's
+seconds in its budget, so that every seed counts alike. And *ahead* is who had the better plan,
+truly, after the profiling that the baseline's race took until it ended.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import geometric_mean, median, quantiles
 
 from ..baselines.registry import BASELINES, OURS, TOOLS, Settings
-from .race import TARGETS, Race, Target
+from .race import NEAR, TARGETS, Race, Target
 
 LEVEL = 0.05
 """Two-sided, of every single test."""
@@ -94,6 +99,38 @@ def mean_ratio(ratios: Sequence[Ratio]) -> Ratio:
     )
 
 
+def ert(races: Sequence[Race], target: Target, *, whole: bool = False) -> Ratio:
+    """Expected response time in budgets; larger where none got there and one at its end is taken.
+
+    Ours is charged its whole budget where it did not get there (`whole`), however it ended; a
+    baseline that was stopped what it had spent. Where the easy seeds are done first, as they are,
+    that favours the one that was stopped.
+    """
+    spent = sum(race.at(target, whole=whole).seconds / race.budget for race in races)
+    got_there = sum(race.reached(target) for race in races)
+    return Ratio(spent / max(got_there, 1), larger=not got_there)
+
+
+def ert_ratio(theirs: Sequence[Race], ours: Sequence[Race], target: Target) -> Ratio:
+    """Of a baseline ÷ ours."""
+    above, below = ert(theirs, target), ert(ours, target, whole=True)
+    return Ratio(above.value / below.value, above.larger, below.larger)
+
+
+def ahead(theirs: Race, ours: Race) -> int:
+    """1 where ours had the better plan when the baseline ended, -1 where it had the worse, else 0.
+
+    A plan that truly meets the SLO is better than one that does not, or none; of two that do, the
+    one whose true objective is better by more than `NEAR` of the best one's.
+    """
+    until = theirs.spent.profiling
+    at = [value for seconds, value in ours.trace if seconds <= until]
+    own, other = at[-1] if at else None, theirs.trace[-1][1] if theirs.trace else None
+    if own is None or other is None:
+        return (own is not None) - (other is not None)
+    return (other > own + NEAR) - (own > other + NEAR)
+
+
 def loses(ratios: Sequence[float]) -> bool:
     """Is the baseline significantly better: a two-sided Wilcoxon signed-rank test at `LEVEL`?
 
@@ -108,11 +145,22 @@ def loses(ratios: Sequence[float]) -> bool:
 
 def ratios_of(results: Results, target: Target) -> dict[str, dict[str, Ratio]]:
     """Of every baseline, and of the best tool, by workload."""
+    return _by_baseline(results, lambda theirs, ours: ratio(theirs, ours, target))
+
+
+def erts_of(results: Results, target: Target) -> dict[str, dict[str, Ratio]]:
+    """Likewise, of expected response times."""
+    return _by_baseline(results, lambda theirs, ours: ert_ratio(theirs, ours, target))
+
+
+def _by_baseline(
+    results: Results, compared: Callable[[Sequence[Race], Sequence[Race]], Ratio]
+) -> dict[str, dict[str, Ratio]]:
     found: dict[str, dict[str, Ratio]] = {name: {} for name in _baselines(results)}
     for workload in _workloads(results):
         ours = results[workload, OURS]
         for name, by_workload in found.items():
-            by_workload[workload] = ratio(results[workload, name], ours, target)
+            by_workload[workload] = compared(results[workload, name], ours)
     tools = [found[tool] for tool in TOOLS if tool in found]
     if tools:
         found["best_tool"] = {
@@ -128,6 +176,7 @@ def figures_of(results: Results) -> dict[str, float | None]:
     if any(search == OURS for _, search in results):
         for target in TARGETS:
             figures |= _mean_ratios(results, target)
+        figures |= _ahead(results)
         losses = [
             (workload, search, str(target))
             for workload in workloads
@@ -154,6 +203,25 @@ def _mean_ratios(results: Results, target: Target) -> dict[str, float | None]:
         figures[f"vs_{name}{suffix}"] = mean_ratio(ratios).value
         figures[f"vs_{name}{suffix}:lower_bounds"] = float(sum(r.larger for r in ratios))
         figures[f"vs_{name}{suffix}:upper_bounds"] = float(sum(r.smaller for r in ratios))
+    for name, by_workload in erts_of(results, target).items():
+        ratios = list(by_workload.values())
+        figures[f"ert_vs_{name}{suffix}"] = mean_ratio(ratios).value
+        figures[f"ert_vs_{name}{suffix}:lower_bounds"] = float(sum(r.larger for r in ratios))
+        figures[f"ert_vs_{name}{suffix}:upper_bounds"] = float(sum(r.smaller for r in ratios))
+    return figures
+
+
+def _ahead(results: Results) -> dict[str, float | None]:
+    """Of every baseline, the shares of races in which ours was ahead, and behind; see `ahead`."""
+    figures: dict[str, float | None] = {}
+    for name in _baselines(results):
+        found = [
+            ahead(theirs, ours)
+            for workload in _workloads(results)
+            for theirs, ours in zip(results[workload, name], results[workload, OURS], strict=True)
+        ]
+        figures[f"ahead_of_{name}"] = found.count(1) / len(found)
+        figures[f"behind_{name}"] = found.count(-1) / len(found)
     return figures
 
 
@@ -261,11 +329,15 @@ def show(results: Results) -> None:
         return
     workloads = _workloads(results)
     for target in TARGETS:
-        print(f"\nresponse to {target} ÷ ours; ≥ is a lower bound: races did not get there")
-        print(" " * 12 + "".join(f"{name:>12}" for name in (*workloads, "mean")))
-        for name, by_workload in ratios_of(results, target).items():
-            ratios = [by_workload[workload] for workload in workloads]
-            print(f"{name:<12}" + "".join(f"{r!s:>12}" for r in (*ratios, mean_ratio(ratios))))
+        for kind, found in (
+            ("median response", ratios_of(results, target)),
+            ("expected response time", erts_of(results, target)),
+        ):
+            print(f"\n{kind} to {target} ÷ ours; ≥ is a lower bound: races did not get there")
+            print(" " * 12 + "".join(f"{name:>12}" for name in (*workloads, "mean")))
+            for name, by_workload in found.items():
+                ratios = [by_workload[workload] for workload in workloads]
+                print(f"{name:<12}" + "".join(f"{r!s:>12}" for r in (*ratios, mean_ratio(ratios))))
 
 
 def _workloads(results: Results) -> list[str]:
