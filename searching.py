@@ -18,6 +18,7 @@ from .analyzing import SEARCH_ROWS, body_plan
 from .cost.model import CostModel
 from .dsl.binder import BoundAnalyze
 from .errors import PlanError
+from .interrupts import deferred
 from .ir.physical import Choice
 from .ir.record import dataclass
 from .ir.slo import Slo
@@ -47,6 +48,7 @@ PATIENCE = 48
 a bound from the user it would go on for as long as some plan might be better."""
 HOPE = 4
 """Times as many where no plan met the SLO yet: to meet it at all is worth more than to improve."""
+CANCELLED = "cancelled"
 FINISHED = 4
 """Plans of the frontier whose choices are measured (our choice): one is asked for, and the planner
 chooses by statistics, not by the search's beliefs."""
@@ -74,8 +76,8 @@ class Found:
     history: History | None
 
     def left(self, limits: Limits) -> Limits:
-        """What measuring may take: nothing where nothing was found."""
-        if not self.request.choices:
+        """What measuring may take: nothing where nothing was found or the user has enough."""
+        if not self.request.choices or self.ended == CANCELLED:
             return replace(limits, seconds=0.0)
         return replace(
             limits,
@@ -140,6 +142,10 @@ def find(
             code="OC0322",
             hint="declare QUALITY and give LABELS (…), or a BASE variant of every model",
         )
+    with deferred():
+        import botorch.acquisition.analytic
+        import botorch.optim.fit  # noqa: F401 -- what the search will use
+
     infos = steps(bound.body(SEARCH_ROWS))
     hunt = _Hunt(session, bound, request, infos, slo, profiler)
     ended: str | None = None
@@ -147,8 +153,10 @@ def find(
         while hunt.step():
             recall.flush()
     except Stopped as stop:
-        cancelled = str(stop) == "cancelled"
-        ended = "cancelled" if cancelled else "the search's half of the budget is used up"
+        cancelled = str(stop) == CANCELLED
+        ended = CANCELLED if cancelled else "the search's half of the budget is used up"
+    except KeyboardInterrupt:
+        ended = CANCELLED
     return Found(
         hunt.narrowed(),
         (*hunt.told(ended), *hunt.notes, *_unprovable(bound.slo, held_back)),

@@ -105,6 +105,32 @@ def test_a_bound_before_anything_is_seen(session):
     assert measured(session, "many") == set()
 
 
+@pytest.mark.parametrize("how", ["cancel", "ctrl-c"])
+def test_who_has_enough_is_told_what_is_kept(session, monkeypatch, how):
+    """Ctrl-C amid a look: cancelled, what was spent is recorded, and nothing more is measured."""
+    many(session)
+    evaluate, looks = plan_profile.PlanProfiler.evaluate, []
+
+    def interrupted(self, choices, units):
+        looks.append(units)
+        if len(looks) == 6 and how == "cancel":
+            session.cancel()
+        elif len(looks) == 6:
+            raise KeyboardInterrupt
+        return evaluate(self, choices, units)
+
+    monkeypatch.setattr(plan_profile.PlanProfiler, "evaluate", interrupted)
+    with pytest.raises(OctansError, match="ANALYZE was cancelled") as caught:
+        search(session, "MODEL many", "(accuracy >= 0.9)")
+    assert caught.value.code == "OC0402"
+    assert any("the rest of the search" in note for note in caught.value.notes)
+    assert measured(session, "many") == set()
+    last = "SELECT status, usd FROM octans.runs ORDER BY id DESC LIMIT 1"
+    status, usd = session.sql(last).fetchone()
+    assert status == "cancelled"
+    assert usd > 0
+
+
 def test_what_cannot_run_is_named_and_the_others_searched(session):
     session.sql("CREATE VARIANT guess.crash USING python('session_world:crash')")
     session.sql("CREATE OR REPLACE VARIANT guess.cheap USING python('nowhere:nothing')")
