@@ -9,10 +9,15 @@ from octans.interrupts import deferred
 
 def test_it_comes_at_the_end():
     done = []
+
+    def work():
+        with deferred():
+            signal.raise_signal(signal.SIGINT)
+            done.append("to the end")
+
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), deferred():
-        signal.raise_signal(signal.SIGINT)
-        done.append("to the end")
+    with pytest.raises(KeyboardInterrupt):
+        work()
     assert done == ["to the end"]
     assert signal.getsignal(signal.SIGINT) is before
 
