@@ -34,6 +34,9 @@ PAIR = 0.002
 is far off, and a search that is sure of the sum never looks (our choice). Most pairs do nothing and
 few do much, so that a variance fitted to all rules the few out: fitting may only raise it."""
 WHOLE = 0.0003
+"""Of a plan alone, 1.7 %; fitting may only raise it too. The plans that matter combine the best of
+every stage, where a sum promises most and is most wrong: fitted over all plans, what is left to a
+plan alone comes out small, and 2,000 rows of its own would say less than the sum does."""
 CONSTANT = 0.02
 SHARE_ROWS = 64
 COMMON_SHARE, COMMON_PAIRS = 0.3, 20
@@ -165,8 +168,8 @@ class QualitySurrogate:
                 self.next_fit += 1
             self._share = common_share(data)
             self.weights = fit(self._parts(classes), targets, self.defaults(), self._noise(data))
-            pairs = slice(1 + len(STAGE_PARTS) * len(self.stages), -1)
-            self.weights[pairs] = np.maximum(self.weights[pairs], self.defaults()[pairs])
+            together = slice(1 + len(STAGE_PARTS) * len(self.stages), None)
+            self.weights[together] = np.maximum(self.weights[together], self.defaults()[together])
         self._prepare(classes)
         covariance = self._cross(classes)
         self._targets = targets
