@@ -55,7 +55,11 @@ SWITCHES = {
     "ablation": "our search with a part of it left out, each as a factor; warm starts",
     "surrogates": "what composition predicts, against an end-to-end process",
 }
-CHOICES = {"workloads": NAMES, "searches": BASELINES}
+CHOICES = {
+    "workloads": NAMES,
+    "searches": BASELINES,
+    "histories": tuple(map(str, ablation.SWEEP)),
+}
 
 
 @dataclass(frozen=True)

@@ -69,8 +69,10 @@ def figures(
     heats: Heats, blank: Job, workloads: Sequence[str], options: Options
 ) -> dict[str, float | None]:
     """Every figure; a table after every workload goes to `--out`."""
-    sweep = QUICK_SWEEP if options.quick else SWEEP
-    pool = sweep[-1] if options.quick else POOL
+    sweep = sorted(
+        map(int, options.picked.get("histories", QUICK_SWEEP if options.quick else SWEEP))
+    )
+    pool = min(POOL, 2 * sweep[-1])
     by_workload: dict[str, Races] = {}
     for workload in workloads:
         job = heats.with_histories(replace(blank, workload=workload), pool)
