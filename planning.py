@@ -37,6 +37,7 @@ from .planner.explain.thinned import thinning
 from .planner.explain.why_not import why_not
 from .planner.format import format_plan
 from .planner.optimize import InfeasibleSlo, PlannedQuery, Promise, optimize
+from .planner.options import missing_notes
 from .planner.steps import StepInfo, filter_subject, steps
 from .result import Result, render_explanation
 from .stats.statistics import Statistics
@@ -192,7 +193,7 @@ class Planned:
             ),
             advice_report=tuple(str(report) for report in query.advice),
             notes=(
-                *map(str, query.missing),
+                *missing_notes(query.missing),
                 *stats.left_out,
                 *query.problem.notes,
                 *stale_notes(self.session, query.physical.stages, stale),

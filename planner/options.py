@@ -53,9 +53,32 @@ class Missing:
     knobs: Knobs
     statement: str
 
-    def __str__(self) -> str:
-        knobs = f" ({knobs_text(self.knobs)})" if self.knobs else ""
-        return f"{self.variant}{knobs} has no statistics: run {self.statement}"
+
+SETTINGS_NAMED = 3
+"""Of a variant without statistics; the others are counted."""
+
+
+def missing_notes(missing: Iterable[Missing]) -> tuple[str, ...]:
+    """A line for each variant, whatever steps call it, and its settings together.
+
+    One with many knobs fills no screen.
+    """
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for one in missing:
+        found.setdefault((one.variant, one.statement), {})[knobs_text(one.knobs)] = None
+    return tuple(
+        f"{variant}{_settings([*settings])} has no statistics: run {statement}"
+        for (variant, statement), settings in found.items()
+    )
+
+
+def _settings(settings: Sequence[str]) -> str:
+    """` (a := 1; a := 2; a := 3 and 37 others)`; nothing where there are no knobs."""
+    if settings == [""]:
+        return ""
+    named = "; ".join(settings[:SETTINGS_NAMED])
+    others = len(settings) - SETTINGS_NAMED
+    return f" ({named} and {others} others)" if others > 0 else f" ({named})"
 
 
 def settings_of(variant: Variant) -> tuple[Knobs, ...]:
@@ -269,7 +292,7 @@ def nothing_left(info: StepInfo, gather: Gather) -> PlanError:
     """Why a step has no choice."""
     mine = [e for e in gather.excluded if e.key == info.key]
     if not mine or all(e.code in ("no_statistics", "unavailable") for e in mine):
-        notes = tuple(str(m) for m in gather.missing if m.key == info.key)
+        notes = missing_notes(m for m in gather.missing if m.key == info.key)
         notes += tuple(f"{e.variant}: {e.reason}" for e in mine if e.code == "unavailable")
         return PlanError(
             f"no statistics for any variant of {info.model}",

@@ -11,6 +11,7 @@ from octans.ir.logical import Apply, Each, Filter, ModelCall, Source, When
 from octans.ir.models import Device, KnobDomain, Metric, Model, Variant
 from octans.ir.slo import Constraint, Objective, Slo
 from octans.ir.types import Field, NamedExpr, SqlExpr
+from octans.planner.options import Missing, missing_notes
 from octans.planner.problem import build_problem
 from octans.planner.search.exact import Infeasible, Solution, solve
 from octans.planner.steps import filter_subject
@@ -266,7 +267,7 @@ def test_what_is_left_out_is_said():
     codes = {(e.variant, e.code) for e in built.excluded}
     assert codes == {("easy.a", "memory"), ("hard.d", "no_statistics")}
     assert [m.variant for m in built.missing] == ["hard.d"]
-    assert "ANALYZE PIPELINE p" in str(built.missing[0])
+    assert "ANALYZE PIPELINE p" in built.missing[0].statement
 
 
 def test_capacity_binds_over_stages():
@@ -284,6 +285,21 @@ def test_no_statistics_at_all_names_the_analyze():
         build(cascade(), FakeStats())
     assert caught.value.code == "OC0310"
     assert "ANALYZE PIPELINE p" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("count", "named"),
+    [(1, " (n := 0)"), (3, " (n := 0; n := 1; n := 2)"),
+     (5, " (n := 0; n := 1; n := 2 and 2 others)")],
+)  # fmt: skip
+def test_settings_of_a_variant_without_statistics_are_one_line(count, named):
+    alone = Missing("k", "m.plain", (), "ANALYZE MODEL m USING (…)")
+    many = [Missing("k", "m.v", (("n", at),), "ANALYZE MODEL m USING (…)") for at in range(count)]
+    again = Missing("another", "m.plain", (), "ANALYZE MODEL m USING (…)")
+    assert missing_notes([alone, *many, again]) == (
+        "m.plain has no statistics: run ANALYZE MODEL m USING (…)",
+        f"m.v{named} has no statistics: run ANALYZE MODEL m USING (…)",
+    )
 
 
 def test_unplannable_objectives_are_refused():
