@@ -214,6 +214,15 @@ def test_the_ends_and_the_runner_up_say_what_they_miss_and_lose_by():
     assert [alternative.cost for alternative in explanation.alternatives] == [good.cost, cheap.cost]
 
 
+def test_a_better_plan_that_was_not_proved_did_not_lose():
+    """AT CONFIDENCE the chosen plan is the best of those proved."""
+    slo = Slo((Constraint("accuracy", ">=", 0.95, confidence=0.9),))
+    chosen, cheaper = plan(1e-6, 2e-6), plan(1e-6, 1e-6, b="m.less")
+    planned = Planned(physical(), chosen, slo, (chosen, cheaper), 0.01, cheaper)
+    note = explain(planned, Context("q", NOW)).runner_up.note
+    assert note == "not proved, though it has cost $0.000002 against $0.000003, −33 %"
+
+
 def test_flips_are_exact_in_one_number():
     """b may rise by (9 - 3) / 2 = 300 %; big must fall by 6 / 8 = 75 %."""
     slo = Slo((Constraint("accuracy", ">=", 0.95),))

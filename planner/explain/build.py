@@ -172,11 +172,22 @@ def lost_by(loser: Candidate, winner: Candidate, objective: Objective) -> str:
     return f"{text}, {percent(theirs.value / mine.value - 1)}"
 
 
+def _unproved(rival: Candidate, chosen: Candidate, slo: Slo) -> bool:
+    """Is it better by the objective? AT CONFIDENCE it then was not chosen for want of a proof."""
+    goal = slo.objective
+    theirs, mine = rival.cost.metric(goal.metric), chosen.cost.metric(goal.metric)
+    promised = any(c.confidence is not None for c in slo.constraints)
+    if theirs is None or mine is None or not promised:
+        return False
+    return theirs.value > mine.value if goal.maximize else theirs.value < mine.value
+
+
 def _runner_up(planned: Planned) -> PlanSummary | None:
     rival, chosen, slo = planned.runner_up, planned.chosen, planned.slo
     if rival is None:
         return None
-    note = f"lost by {lost_by(rival, chosen, slo.objective)}"
+    why = "not proved, though it has" if _unproved(rival, chosen, slo) else "lost by"
+    note = f"{why} {lost_by(rival, chosen, slo.objective)}"
     return PlanSummary(
         "runner-up", advice_text(rival.choices), rival.cost, note, differences(rival, chosen)
     )
