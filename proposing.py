@@ -75,6 +75,8 @@ def derive(session: Session, statement: ast.Derive) -> Result:
         root.backend is not None and (root.backend.kind, "reduce") in LEARNING for root in roots
     )
     world = world_of(session, bound.model, learning=learning)
+    subject = world.sample.subject
+    sample = catalog.sample_run(subject.name, subject.version)
     run = catalog.begin_run("derive", to_text(statement))
     try:
         with catalog.derivations.workspace() as work, session.visible(ROWS, world.rows):
@@ -94,7 +96,10 @@ def derive(session: Session, statement: ast.Derive) -> Result:
         status="cancelled" if cancelled else "done",
         rows=world.rows.num_rows,
         usd=search.usd,
-        details={"verdicts": [f"{v.variant}: {v.reason}" for v in search.verdicts]},
+        details={
+            "verdicts": [f"{v.variant}: {v.reason}" for v in search.verdicts],
+            "sample": sample,
+        },
     )
     if cancelled:
         names = [verdict.variant for verdict in search.verdicts if verdict.kept]

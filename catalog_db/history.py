@@ -70,12 +70,15 @@ class History:
         return str(text)
 
     def same_split(self, run: int) -> frozenset[int]:
-        """The ANALYZEs that held back what this one did, and the DERIVEs on rows it searched."""
+        """The ANALYZEs that held back what this one did, and the DERIVEs on rows these searched."""
         with self._store.cursor() as cursor:
             rows = cursor.execute(
-                "SELECT id FROM octans_internal.runs WHERE id = $1 OR (kind = 'derive' AND id > $1)"
-                " OR details ->> '$.held_back' = (SELECT details ->> '$.held_back' "
-                "FROM octans_internal.runs WHERE id = $1)",
+                "WITH same AS (SELECT id FROM octans_internal.runs WHERE id = $1 "
+                "OR details ->> '$.held_back' = (SELECT details ->> '$.held_back' "
+                "FROM octans_internal.runs WHERE id = $1)) "
+                "SELECT id FROM same UNION SELECT id FROM octans_internal.runs "
+                "WHERE kind = 'derive' "
+                "AND CAST(details ->> '$.sample' AS BIGINT) IN (SELECT id FROM same)",
                 [run],
             ).fetchall()
         return frozenset(number for (number,) in rows)

@@ -460,6 +460,20 @@ def test_derive_builds_measures_keeps_and_says_why(session, place):
     assert not {name for name, _ in proposed} & kept_, "what is there is not proposed again"
 
 
+def test_what_derive_measured_saw_the_rows_of_its_sample_alone(session):
+    """AT CONFIDENCE qualities count that saw no held-back row: those of a DERIVE on these rows."""
+    session.sql(ANALYZE)
+    session.sql("DERIVE VARIANTS FOR d BUDGET 0.001 s")
+    runs = dict(session.sql("SELECT kind, max(id) FROM octans.runs GROUP BY kind").fetchall())
+    assert session.catalog.same_split(runs["analyze"]) == {runs["analyze"], runs["derive"]}
+    session.sql(ANALYZE)
+    again = session.catalog.sample_run("d", 1)
+    assert session.catalog.same_split(again) == {runs["analyze"], runs["derive"], again}
+    session.sql(ANALYZE.replace("SAMPLE 300", "SAMPLE 200"))
+    other = session.catalog.sample_run("d", 1)
+    assert session.catalog.same_split(other) == {other}
+
+
 def test_derive_measures_what_the_planner_may_choose(session):
     knobs = "USING sklearn('lin.skops') KNOBS (k IN (1, 2))"
     session.sql(f"CREATE OR REPLACE VARIANT d.lin {knobs}")
