@@ -99,21 +99,22 @@ def mean_ratio(ratios: Sequence[Ratio]) -> Ratio:
     )
 
 
-def ert(races: Sequence[Race], target: Target, *, whole: bool = False) -> Ratio:
+def ert(races: Sequence[Race], target: Target) -> Ratio:
     """Expected response time in budgets; larger where none got there and one at its end is taken.
 
-    Ours is charged its whole budget where it did not get there (`whole`), however it ended; a
-    baseline that was stopped what it had spent. Where the easy seeds are done first, as they are,
-    that favours the one that was stopped.
+    Every race is charged what it spent, however it ended: a search that gives up soon is run again
+    sooner. That takes another run to have other luck, and what a stopped race had yet to do to be
+    as hard as what it did. The easy seeds come first, so that the latter favours the stopped.
     """
-    spent = sum(race.at(target, whole=whole).seconds / race.budget for race in races)
+    charged = [race.at(target) if race.reached(target) else race.spent for race in races]
+    spent = sum(one.seconds / race.budget for one, race in zip(charged, races, strict=True))
     got_there = sum(race.reached(target) for race in races)
     return Ratio(spent / max(got_there, 1), larger=not got_there)
 
 
 def ert_ratio(theirs: Sequence[Race], ours: Sequence[Race], target: Target) -> Ratio:
     """Of a baseline ÷ ours."""
-    above, below = ert(theirs, target), ert(ours, target, whole=True)
+    above, below = ert(theirs, target), ert(ours, target)
     return Ratio(above.value / below.value, above.larger, below.larger)
 
 
