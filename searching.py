@@ -48,6 +48,9 @@ PATIENCE = 48
 a bound from the user it would go on for as long as some plan might be better."""
 HOPE = 4
 """Times as many where no plan met the SLO yet: to meet it at all is worth more than to improve."""
+SAFE = 0.95
+"""Chance to meet the SLO of a plan that is measured beside the one it would return: the plan that
+looked best of hundreds may miss when all rows are seen (our choice)."""
 CANCELLED = "cancelled"
 FINISHED = 4
 """Plans of the frontier whose choices are measured (our choice): one is asked for, and the planner
@@ -311,17 +314,18 @@ class _Hunt:
     # -- what came of it -----------------------------------------------------------------------
 
     def best(self) -> list[Candidate]:
-        """The plan it would return, then others of the frontier, those more likely feasible first.
+        """The plan it would return, the best safe one, then the others of the frontier.
 
-        Empty where no plan was profiled.
+        Those more likely feasible first where it would return none; empty where no plan was
+        profiled.
         """
         found = [*self.search.frontier()]
         incumbent = self.search.incumbent()
-        if incumbent is not None:
-            found = [incumbent, *(c for c in found if c.assignment != incumbent.assignment)]
-        elif found:
-            found.sort(key=lambda candidate: -candidate.feasible)
-        return found
+        if incumbent is None:
+            return sorted(found, key=lambda candidate: -candidate.feasible)
+        safe = [candidate for candidate in found if candidate.feasible >= SAFE][:1]
+        ordered = [incumbent, *safe, *found]
+        return list({candidate.assignment: candidate for candidate in ordered}.values())
 
     def narrowed(self) -> Request:
         """The request with the choices of the best plans; without choices where there are none."""

@@ -6,6 +6,7 @@ import pytest
 import session_world
 from octans import analyzing, searching
 from octans.errors import OctansError
+from octans.planner.search.protocol import Candidate
 from octans.stats import plan_profile
 
 ROWS = "SELECT id AS x, truth, book FROM numbers"
@@ -69,6 +70,32 @@ def test_a_pipeline_with_a_condition(session):
     assert "best plan: " in message
     explanation = session.explain("SELECT answer(id) FROM numbers WITH SLO (accuracy >= 0.95)")
     assert "VARIANT(first guess." in explanation.advice
+
+
+def test_a_safe_plan_is_measured_beside_the_best():
+    """The one that looked best of hundreds may miss; the best that is sure to meet comes next."""
+
+    class Searched:
+        def __init__(self, chances, returned):
+            self.plans = [Candidate((n,), {}, chance, 8) for n, chance in enumerate(chances)]
+            self.returned = returned
+
+        def frontier(self):
+            return tuple(self.plans)
+
+        def incumbent(self):
+            return None if self.returned is None else self.plans[self.returned]
+
+    hunt = object.__new__(searching._Hunt)
+    for chances, returned, order in [
+        ((0.6, 0.7, 0.97, 0.99), 0, [0, 2, 1, 3]),
+        ((0.99, 0.6), 0, [0, 1]),
+        ((0.6, 0.7), 1, [1, 0]),
+        ((0.1, 0.3, 0.2), None, [1, 2, 0]),
+        ((), None, []),
+    ]:
+        hunt.search = Searched(chances, returned)
+        assert [candidate.assignment[0] for candidate in hunt.best()] == order
 
 
 def test_searches_leave_histories(session):
