@@ -1,10 +1,9 @@
 """Our search with a part of it left out, and warm starts: each as a factor of response to `near`.
 
-`without_X` is the response without X ÷ that with it, paired by seed: the median over seeds, then
-the geometric mean over workloads. `histories_N` is the response without histories ÷ that with N.
-`adversarial_loss` is the response with `WARM` histories whose scores were turned around or dealt
-out anew, whichever is worse, ÷ that without any, less 1. Whatever was stopped is charged its whole
-budget on both sides.
+`without_X` is the expected response time (`figures.ert`) without X ÷ that with it, the geometric
+mean over workloads. `histories_N` is that without histories ÷ that with N. `adversarial_loss` is
+that with `WARM` histories whose scores were turned around or dealt out anew, whichever is worse, ÷
+that without any, less 1. Whatever was stopped is charged its whole budget: being slow is no gain.
 
     what is left out      how
     partial_profiling     every look is at all rows
@@ -27,7 +26,7 @@ from statistics import median
 
 from ..baselines.registry import OURS, Settings
 from ..contract import Goal, Options
-from .figures import Ratio, mean_ratio, medians, own, quartiles, ratio, reached, search_share
+from .figures import Ratio, ert_ratio, mean_ratio, medians, own, quartiles, reached, search_share
 from .heats import Heats
 from .histories import POOL
 from .job import Job
@@ -94,14 +93,16 @@ def factors_of(races: Races, sweep: Sequence[int]) -> dict[str, Ratio]:
     """Of one workload, every factor by its figure's name."""
     whole = races["whole"]
     found = {
-        name: ratio(changed, whole, "near", whole=True)
+        name: ert_ratio(changed, whole, "near", whole=True)
         for name, changed in races.items()
         if name.startswith("without_")
     }
-    warm = {count: ratio(whole, races[f"histories_{count}"], "near", whole=True) for count in sweep}
+    warm = {
+        count: ert_ratio(whole, races[f"histories_{count}"], "near", whole=True) for count in sweep
+    }
     found["without_warm_start"] = warm[_warm(sweep)]
     found |= {f"histories_{count}": one for count, one in warm.items()}
-    return found | {twist: ratio(races[twist], whole, "near", whole=True) for twist in TWISTS}
+    return found | {twist: ert_ratio(races[twist], whole, "near", whole=True) for twist in TWISTS}
 
 
 def _figures(by_workload: Mapping[str, Races], sweep: Sequence[int]) -> dict[str, float | None]:
@@ -123,7 +124,7 @@ def _figures(by_workload: Mapping[str, Races], sweep: Sequence[int]) -> dict[str
 def _show(by_workload: Mapping[str, Races], sweep: Sequence[int]) -> None:
     """A row per change, a column per workload; then what the response is made of."""
     factors = {workload: factors_of(races, sweep) for workload, races in by_workload.items()}
-    print("\nfactors of response to near; ≥ and ≤ are bounds: races did not get there")
+    print("\nfactors of expected response time to near; ≥ and ≤ are bounds: no race got there")
     print(" " * 28 + "".join(f"{name:>12}" for name in (*factors, "mean")))
     for name in next(iter(factors.values())):
         ratios = [one[name] for one in factors.values()]

@@ -47,15 +47,10 @@ class Ratio:
         return f"{self.sign} {self.value:.3g}".strip()
 
 
-def log_ratios(
-    theirs: Sequence[Race], ours: Sequence[Race], target: Target, *, whole: bool = False
-) -> list[float]:
-    """By seed, the log of their response ÷ ours; ours, where stopped, is charged its budget.
-
-    If `whole`, theirs too.
-    """
+def log_ratios(theirs: Sequence[Race], ours: Sequence[Race], target: Target) -> list[float]:
+    """By seed, the log of their response ÷ ours; ours, where stopped, is charged its budget."""
     return [
-        math.log(a.at(target, whole=whole).seconds) - math.log(b.at(target, whole=True).seconds)
+        math.log(a.at(target).seconds) - math.log(b.at(target, whole=True).seconds)
         for a, b in zip(theirs, ours, strict=True)
     ]
 
@@ -74,11 +69,9 @@ def decided(theirs: Sequence[Race], ours: Sequence[Race], target: Target) -> lis
     ]
 
 
-def ratio(
-    theirs: Sequence[Race], ours: Sequence[Race], target: Target, *, whole: bool = False
-) -> Ratio:
+def ratio(theirs: Sequence[Race], ours: Sequence[Race], target: Target) -> Ratio:
     """The median over seeds; see `log_ratios`."""
-    logs = log_ratios(theirs, ours, target, whole=whole)
+    logs = log_ratios(theirs, ours, target)
     middle = median(logs)
     most = median(
         value if race.reached(target) else math.inf
@@ -99,22 +92,29 @@ def mean_ratio(ratios: Sequence[Ratio]) -> Ratio:
     )
 
 
-def ert(races: Sequence[Race], target: Target) -> Ratio:
+def ert(races: Sequence[Race], target: Target, *, whole: bool = False) -> Ratio:
     """Expected response time in budgets; larger where none got there and one at its end is taken.
 
-    Every race is charged what it spent, however it ended: a search that gives up soon is run again
-    sooner. That takes another run to have other luck, and what a stopped race had yet to do to be
-    as hard as what it did. The easy seeds come first, so that the latter favours the stopped.
+    Every race is charged what it spent, however it ended (if `whole`, one that was stopped its
+    budget): a search that gives up soon is run again sooner. That takes another run to have other
+    luck, and what a stopped race had yet to do to be as hard as what it did. The easy seeds come
+    first, so that the latter favours the stopped.
     """
-    charged = [race.at(target) if race.reached(target) else race.spent for race in races]
-    spent = sum(one.seconds / race.budget for one, race in zip(charged, races, strict=True))
+
+    def charged(race: Race) -> float:
+        if race.reached(target):
+            return race.at(target).seconds / race.budget
+        return 1.0 if whole and race.end == "stopped" else race.spent.seconds / race.budget
+
     got_there = sum(race.reached(target) for race in races)
-    return Ratio(spent / max(got_there, 1), larger=not got_there)
+    return Ratio(sum(map(charged, races)) / max(got_there, 1), larger=not got_there)
 
 
-def ert_ratio(theirs: Sequence[Race], ours: Sequence[Race], target: Target) -> Ratio:
-    """Of a baseline ÷ ours."""
-    above, below = ert(theirs, target), ert(ours, target)
+def ert_ratio(
+    theirs: Sequence[Race], ours: Sequence[Race], target: Target, *, whole: bool = False
+) -> Ratio:
+    """Of theirs ÷ ours."""
+    above, below = ert(theirs, target, whole=whole), ert(ours, target, whole=whole)
     return Ratio(above.value / below.value, above.larger, below.larger)
 
 
