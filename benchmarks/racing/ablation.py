@@ -92,17 +92,19 @@ def figures(
 def factors_of(races: Races, sweep: Sequence[int]) -> dict[str, Ratio]:
     """Of one workload, every factor by its figure's name."""
     whole = races["whole"]
+
+    def factor(theirs: Sequence[Race], ours: Sequence[Race]) -> Ratio:
+        return ert_ratio(theirs, ours, "near", whole=True)
+
     found = {
-        name: ert_ratio(changed, whole, "near", whole=True)
+        name: factor(changed, whole)
         for name, changed in races.items()
         if name.startswith("without_")
     }
-    warm = {
-        count: ert_ratio(whole, races[f"histories_{count}"], "near", whole=True) for count in sweep
-    }
+    warm = {count: factor(whole, races[f"histories_{count}"]) for count in sweep}
     found["without_warm_start"] = warm[_warm(sweep)]
     found |= {f"histories_{count}": one for count, one in warm.items()}
-    return found | {twist: ert_ratio(races[twist], whole, "near", whole=True) for twist in TWISTS}
+    return found | {twist: factor(races[twist], whole) for twist in TWISTS}
 
 
 def _figures(by_workload: Mapping[str, Races], sweep: Sequence[int]) -> dict[str, float | None]:
