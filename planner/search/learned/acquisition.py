@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     import torch
 
 
+LEAST = 1e-10
+"""Variance that GPyTorch rounds up to, and warns when it does."""
+
+
 @dataclass(frozen=True)
 class Beliefs:
     """Of `` `m` `` candidates in `` `o` `` outcomes, all of which are to be small.
@@ -53,7 +57,7 @@ class Beliefs:
         from scipy.special import ndtri
 
         share = self.variance / (self.variance + noise)
-        moves = np.maximum(self.variance * share, 1e-12)
+        moves = np.maximum(self.variance * share, LEAST)
         left = np.sqrt(self.variance * (1.0 - share))
         return _log_below(self.limits, self.mean + float(ndtri(sure)) * left, moves), moves
 
