@@ -46,7 +46,8 @@ def statistics(
     the session allows it, or with `priors`.
 
     What is proved on the held-back rows of the subject `promised` must not be chosen by what may
-    have seen them: qualities are left out that an ANALYZE with another split measured.
+    have seen them: qualities are left out that an ANALYZE with another split measured, or a DERIVE
+    on rows of such a sample.
     """
     catalog = session.catalog
     notice(session)

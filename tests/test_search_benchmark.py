@@ -196,6 +196,9 @@ def test_ratios_are_paired_medians_and_their_mean_is_geometric():
     assert found["vs_vulcan"] == pytest.approx(math.sqrt(4.0 * 9.0))
     assert found["vs_best_tool"] == pytest.approx(math.sqrt(2.0 * 8.0))
     assert found["vs_random"] == pytest.approx(50.0)
+    assert found["ert_vs_vulcan"] == pytest.approx(math.sqrt(16.0 * 9.0))
+    assert found["ert_vs_vulcan_feasible:lower_bounds"] == 0.0
+    assert found["ert_vs_random:lower_bounds"] == 2.0
     assert found["significant_losses"] == 0.0
     assert found["believed_feasible"] == pytest.approx(6 / 9)
     assert found["true_feasible"] == 1.0
@@ -469,6 +472,17 @@ def test_every_ablation_is_raced_and_its_factor_is_against_the_whole(tmp_path, t
     assert found["adversarial_loss"] == pytest.approx(worse - 1.0)
     assert found["without_warm_start"] == found["histories_3"]
     assert (tmp_path / "ablation.csv").read_text().count("\n") == len(changed) + 1
+
+
+@pytest.mark.parametrize(
+    ("sweep", "warm"), [((1, 3, 10, 30), 10), ((1, 3), 3), ((3, 30), 3), ((30, 100), 30)]
+)
+def test_any_sweep_has_a_warm_start_among_its_numbers(sweep, warm):
+    """`--histories` takes any of them: the most that is not above ten, else the least."""
+    changed = ablation.jobs_of(job("octans"), sweep)
+    assert changed["inverted"].histories == changed["shuffled"].histories == warm
+    factors = ablation.factors_of({name: [race_of(1.0)] for name in changed}, sweep)
+    assert factors["without_warm_start"] == factors[f"histories_{warm}"]
 
 
 def test_composition_predicts_better_than_a_process_over_whole_plans(toys):

@@ -61,16 +61,15 @@ def jobs_of(job: Job, sweep: Sequence[int]) -> dict[str, Job]:
 
 def _warm(sweep: Sequence[int]) -> int:
     """Of a sweep, the histories that a warm start has."""
-    return min(WARM, sweep[-1])
+    return max((count for count in sweep if count <= WARM), default=sweep[0])
 
 
 def figures(
     heats: Heats, blank: Job, workloads: Sequence[str], options: Options
 ) -> dict[str, float | None]:
     """Every figure; a table after every workload goes to `--out`."""
-    sweep = sorted(
-        map(int, options.picked.get("histories", QUICK_SWEEP if options.quick else SWEEP))
-    )
+    default = QUICK_SWEEP if options.quick else SWEEP
+    sweep = sorted({int(count) for count in options.picked.get("histories", default)})
     pool = min(POOL, 2 * sweep[-1])
     by_workload: dict[str, Races] = {}
     for workload in workloads:

@@ -196,19 +196,19 @@ def figures_of(results: Results) -> dict[str, float | None]:
 
 
 def _mean_ratios(results: Results, target: Target) -> dict[str, float | None]:
-    """`vs_...`, and at how many workloads it is a bound; to `near` they have no suffix."""
+    """`vs_…`, `ert_vs_…`, at how many workloads each is a bound; to `near` without a suffix."""
     suffix = "" if target == "near" else f"_{target}"
     figures: dict[str, float | None] = {}
-    for name, by_workload in ratios_of(results, target).items():
-        ratios = list(by_workload.values())
-        figures[f"vs_{name}{suffix}"] = mean_ratio(ratios).value
-        figures[f"vs_{name}{suffix}:lower_bounds"] = float(sum(r.larger for r in ratios))
-        figures[f"vs_{name}{suffix}:upper_bounds"] = float(sum(r.smaller for r in ratios))
-    for name, by_workload in erts_of(results, target).items():
-        ratios = list(by_workload.values())
-        figures[f"ert_vs_{name}{suffix}"] = mean_ratio(ratios).value
-        figures[f"ert_vs_{name}{suffix}:lower_bounds"] = float(sum(r.larger for r in ratios))
-        figures[f"ert_vs_{name}{suffix}:upper_bounds"] = float(sum(r.smaller for r in ratios))
+    for prefix, found in (
+        ("vs", ratios_of(results, target)),
+        ("ert_vs", erts_of(results, target)),
+    ):
+        for name, by_workload in found.items():
+            ratios = list(by_workload.values())
+            figure = f"{prefix}_{name}{suffix}"
+            figures[figure] = mean_ratio(ratios).value
+            figures[f"{figure}:lower_bounds"] = float(sum(r.larger for r in ratios))
+            figures[f"{figure}:upper_bounds"] = float(sum(r.smaller for r in ratios))
     return figures
 
 
