@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ....ir.record import dataclass
-from ..protocol import LOSS, PROFILE, Assignment, Evaluation, Space
+from ..protocol import LOSS, PROFILE, Assignment, Evaluation, Space, StageOptions
 from .acquisition import Beliefs
 from .draws import LossDraws
 from .end_to_end import EndToEnd, PlanDraws
@@ -43,6 +43,7 @@ class Knowledge:
         self.seen: dict[Assignment, Seen] = {}
         self.profiled: dict[Assignment, Assignment] = {}
         self._profiling = 0.0
+        self._composed = [_losses(stage) for stage in space.stages]
         if prior is not None:
             tell_histories(self._composition, prior)
 
@@ -138,17 +139,11 @@ class Knowledge:
 
     def prior_loss(self, plans: np.ndarray) -> np.ndarray:
         """Losses before anything is seen: composed from the statistics, or from histories."""
-        if self.prior is not None:
-            told = self.prior.predict(plans)
-            if told is not None:
-                return told[0]
-        total = np.full(len(plans), 0.0)
-        for place, stage in enumerate(self.space.stages):
-            known = stage.known.get(LOSS)
-            if known is not None:
-                values = np.array([np.nan if v is None else v for v in known])
-                middle = 0.0 if np.isnan(values).all() else float(np.nanmean(values))
-                total += np.where(np.isnan(values), middle, values)[plans[:, place]]
+        told = None if self.prior is None else self.prior.losses()
+        tables = self._composed if told is None else told
+        total = np.zeros(len(plans))
+        for table, options in zip(tables, plans.T, strict=True):
+            total += table[options]
         return total
 
     def classes_of(self, plans: np.ndarray) -> np.ndarray:
@@ -181,6 +176,14 @@ class Knowledge:
         classes = map(tuple, self.classes_of(plans).tolist())
         found = (self.seen.get(one) for one in classes)
         return np.array([0 if one is None else one.rows for one in found])
+
+
+def _losses(stage: StageOptions) -> np.ndarray:
+    """What statistics say of every option, of one they do not know the mean of the others."""
+    known = stage.known.get(LOSS, (None,) * len(stage.options))
+    values = np.array([np.nan if value is None else value for value in known])
+    middle = 0.0 if np.isnan(values).all() else float(np.nanmean(values))
+    return np.where(np.isnan(values), middle, values)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -14,8 +14,8 @@ class Prior(Protocol):
     def update(self, assignments: np.ndarray, losses: np.ndarray, variances: np.ndarray) -> None:
         """What the query itself has seen so far: -log accuracy of `` `n x stages` `` plans."""
 
-    def predict(self, assignments: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-        """Mean and variance of -log accuracy; None: nothing to say."""
+    def losses(self) -> Sequence[np.ndarray] | None:
+        """By stage, the loss expected of every option, a plan's their sum; None: nothing to say."""
 
     def dims(self, stage: int) -> Mapping[str, np.ndarray]:
         """Dim → value of every option of a stage, NaN where histories do not know."""

@@ -91,20 +91,10 @@ class HistoryModel:
         gained = self._prior**2 * (ones.T @ cho_solve(self._factor, ones))
         self._covariance = self._prior * np.diag(self._seen()) - gained
 
-    def predict(self, plans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance of the loss of each plan, `m` each."""
-        import numpy as np
-
-        places = self._places(plans)
-        columns = places.reshape(len(plans), math.prod(places.shape[1:])).T
-        mean = self.center + self._weights[columns].sum(axis=0)
-        unseen = (columns == len(self._known)).sum(axis=0)
-        variance = self._prior * unseen
-        for at, one in enumerate(columns):
-            variance = variance + self._covariance[one, one]
-            for other in columns[:at]:
-                variance += 2.0 * self._covariance[one, other]
-        return mean, np.maximum(variance, 1e-12)
+    def parts(self, features: np.ndarray) -> np.ndarray:
+        """Of `options x 2` features of a stage, what each option adds to `center`: 0 if unseen."""
+        found: np.ndarray = self._weights[self._places(features)].sum(axis=1)
+        return found
 
     def joint(self, plans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean `m` and covariance `m x m` of the losses of few plans."""

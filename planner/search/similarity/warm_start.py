@@ -43,6 +43,8 @@ FIRST = 4
 """Plans profiled before ranks are compared: fewer have no shuffles to tell from chance by."""
 MATURE = 0.95
 """Share of the own model from which on histories are left out."""
+GROWN = 1.1
+"""Times as many plans seen, after which histories are weighed anew (our choice)."""
 ITERATIONS = 2
 """Of Weisfeiler-Lehman: a stage with what is two calls around it."""
 
@@ -221,7 +223,9 @@ class WarmStart:
         }
         self._seed = seed
         self._own = 0.0
+        self._weighed = 0
         self._seen: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+        self._expected: list[np.ndarray] | None = None
         nearest = sorted(self._known, key=lambda place: -self._known[place].near)
         total = sum(self._known[place].near for place in nearest[:MOST_HISTORIES])
         self._members = tuple(
@@ -243,7 +247,9 @@ class WarmStart:
         import numpy as np
 
         self._seen = (assignments, losses, np.maximum(variances, 1e-12))
-        if len(losses) >= FIRST and self._known:
+        self._expected = None
+        if self._known and len(losses) >= max(FIRST, GROWN * self._weighed):
+            self._weighed = len(losses)
             with self._one_thread():
                 self._weigh(assignments, losses, variances)
 
@@ -270,37 +276,42 @@ class WarmStart:
             for (_, _, place, _, _), share in zip(kept, shares[:-1], strict=True)
         )
 
-    def predict(self, assignments: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-        """Mean and variance of -log accuracy; None once the own model is mature or alone."""
+    def losses(self) -> list[np.ndarray] | None:
+        """By stage, the loss that is expected of every option; a plan's is their sum.
+
+        None once the own model is mature, or where no history has a say.
+        """
         total = sum(member.weight for member in self._members)
         if total <= 0.0 or self._own >= MATURE:
             return None
-        with self._one_thread():
-            return self._predicted(assignments)
+        if self._expected is None:
+            with self._one_thread():
+                self._expected = self._composed(total)
+        return self._expected
 
-    def _predicted(self, assignments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The mixture on the query's own scale."""
-        mean, variance = self._mixture(self._encoded(assignments))
-        if self._seen is None or not len(self._seen[1]):
-            return mean, variance
-        seen, losses, noise = self._seen
-        slope, offset, left = _line(self._mixture(self._encoded(seen))[0], losses, noise)
-        level = float(losses.mean())
-        mean = (1.0 - self._own) * (offset + slope * mean) + self._own * level
-        return mean, (slope * slope) * variance + left
-
-    def _mixture(self, plans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The members' predictions as one: mean, and variance with what they disagree by."""
+    def _composed(self, total: float) -> list[np.ndarray]:
+        """The mixture on the query's own scale: models and the line are sums, so it is one too."""
         import numpy as np
 
         members = [member for member in self._members if member.weight > 0.0]
-        weights = np.array([member.weight for member in members])
-        weights /= weights.sum()
-        parts = [self._known[m.place].model(self._slots).predict(plans) for m in members]
-        means = np.array([mean for mean, _ in parts])
-        variances = np.array([variance for _, variance in parts])
-        mean = weights @ means
-        return mean, weights @ (variances + (means - mean) ** 2)
+        stages = [np.zeros(len(stage.options)) for stage in self._space.stages]
+        center = 0.0
+        for member in members:
+            weight = member.weight / total
+            model = self._known[member.place].model(self._slots)
+            center += weight * model.center
+            for table, features in zip(stages, self._tables, strict=True):
+                table += weight * model.parts(features)
+        slope, offset, level = 1.0, 0.0, 0.0
+        if self._seen is not None and len(self._seen[1]):
+            seen, losses, noise = self._seen
+            told = center + sum(table[o] for table, o in zip(stages, seen.T, strict=True))
+            slope, offset = _line(told, losses, noise)
+            level = float(losses.mean())
+        share = 1.0 - self._own
+        stages = [share * slope * table for table in stages]
+        stages[0] += share * (offset + slope * center) + self._own * level
+        return stages
 
     def dims(self, stage: int) -> Mapping[str, np.ndarray]:
         """Dim → value of each option where a history profiled that very option, else nan.
@@ -340,10 +351,8 @@ class WarmStart:
         )
 
 
-def _line(
-    predicted: np.ndarray, losses: np.ndarray, variances: np.ndarray
-) -> tuple[float, float, float]:
-    """Slope, offset, and what is left: the line from predictions to losses, drawn to the identity.
+def _line(predicted: np.ndarray, losses: np.ndarray, variances: np.ndarray) -> tuple[float, float]:
+    """Slope and offset: the line from predictions to losses, drawn to the identity.
 
     The slope has the prior N(1, 1/4), the offset at the predictions' mean N(0, the variance of the
     differences) (our choice); a slope below 0 would turn a history around and is 0.
@@ -360,5 +369,4 @@ def _line(
     right = design.T @ ((losses - center) / noise) + np.array([0.0, 4.0])
     offset, slope = np.linalg.solve(precision, right)
     slope = max(float(slope), 0.0)
-    left = float(np.mean((losses - center - offset - slope * shift) ** 2))
-    return slope, center + float(offset) - slope * center, left
+    return slope, center + float(offset) - slope * center
