@@ -19,11 +19,13 @@ from .cost.model import CostModel
 from .dsl.binder import BoundAnalyze
 from .errors import PlanError
 from .interrupts import deferred
+from .ir.models import Derivation
 from .ir.physical import Choice
 from .ir.record import dataclass
 from .ir.slo import Slo
 from .knowing import REST_OF_SEARCH, statistics
 from .planner.explain.advice import advice_text
+from .planner.explain.pruned import pruning
 from .planner.search.protocol import Candidate, Evaluation, Proposal, Space
 from .planner.search.space import Pricing, evaluation_of, searchable, space_of
 from .planner.steps import StepInfo, steps
@@ -230,8 +232,20 @@ class _Hunt:
         """All plans of the choices that are left."""
         return space_of(
             self.infos, self.choices, self.slo, self.pricing, self.profiler.rows, self.costs,
-            self.without,
+            self.without, self._pruned_by(),
         )  # fmt: skip
+
+    def _pruned_by(self) -> dict[str, Derivation]:
+        """Derivations that a ladder of accuracy may be made of; a seeded share is audited."""
+        from .stats.lineages import audited
+        from .stats.strategy import DEFAULT
+
+        seed = self.session.catalog.settings.seed
+        return {
+            variant: derivation
+            for variant, derivation in self.request.derivations.items()
+            if not audited(variant, DEFAULT.audit, seed)
+        }
 
     def _search(self) -> LearnedSearch:
         """A search over the space, warmed by histories, told all that was seen."""
@@ -354,11 +368,11 @@ class _Hunt:
 
     def told(self, ended: str | None) -> tuple[str, ...]:
         """What the search did, and the plan it would return."""
-        plans = len({one.assignment for one in self.evaluations})
+        profiled = {one.assignment for one in self.evaluations}
         spent = self.profiler.meter
         lines = [
-            f"searched {self.space.size:,} plans: {plans} profiled, {spent.model_seconds:.2f} s of "
-            f"models, {spent.usd:.3g} USD"
+            f"searched {self.space.size:,} plans: {len(profiled)} profiled, "
+            f"{spent.model_seconds:.2f} s of models, {spent.usd:.3g} USD"
         ]
         best = self.best()
         if best and self.search.incumbent() is None:
@@ -368,6 +382,13 @@ class _Hunt:
             units = "rows" if self.request.clusters is None else "clusters"
             plan = advice_text(self._named(best[0].assignment))
             lines.append(f"{label}: {plan}; looked at on {best[0].rows} {units}")
+        pruned = [p for p in self.search.pruned.values() if p.assignment not in profiled]
+        lines += pruning(pruned, self._named)
+        lines += (
+            f"derived variants of {self.space.stages[place].key} answer better than milder ones: "
+            "none is pruned"
+            for place in sorted(self.search.violated)
+        )
         return tuple(lines)
 
     def _tell_progress(self, proposal: Proposal) -> None:

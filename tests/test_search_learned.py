@@ -261,14 +261,13 @@ def test_the_best_plan_of_a_draw_is_found_without_trying_all():
 
 def test_what_is_declared_is_never_surer_than_what_is_believed():
     search, _ = knowing(40)
-    plans = search._known.plans
-    beliefs = search.beliefs(plans)
-    proved = search._known.proved(plans, beliefs)
-    assert (proved <= np.exp(beliefs.feasible()) + 1e-12).all()
-    assert ((proved >= 0) & (proved <= 1)).all()
+    standing = search._standing()
+    assert (standing.chances <= np.exp(standing.beliefs.feasible()) + 1e-12).all()
+    assert (standing.proved <= standing.chances + 1e-12).all()
+    assert ((standing.proved >= 0) & (standing.chances <= 1)).all()
 
 
-def test_certainty_of_the_surrogate_alone_declares_nothing():
+def test_certainty_of_the_surrogate_alone_verifies_and_declares_nothing():
     """A plan of which 9 rows of 10 are right, among many that are seen to do as well."""
     options = tuple(Choice(f"m.v{variant}") for variant in range(8))
     space = Space((StageOptions("m", options),), ("cost",), (), (options[0].device,))
@@ -278,10 +277,9 @@ def test_certainty_of_the_surrogate_alone_declares_nothing():
     for option in range(8):
         scores = ([1.0] * 9 + [0.0]) * (1 if option == 0 else 200)
         search.tell(Evaluation((option,), scores, (taken,), {"cost": 0.01}, 1.0, 0.0))
-    plans = search._known.plans
-    beliefs = search.beliefs(plans)
-    assert np.exp(beliefs.feasible())[0] > 0.9
-    assert search._known.proved(plans, beliefs)[0] < 0.9
+    standing = search._standing()
+    assert np.exp(standing.beliefs.feasible())[0] > 0.9
+    assert standing.chances[0] < 0.9
 
 
 # -- the loop ---------------------------------------------------------------------------------

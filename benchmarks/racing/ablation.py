@@ -10,6 +10,7 @@ that without any, less 1. Whatever was stopped is charged its whole budget: bein
     composition           dims are learned end to end, one process over whole plans
     prices_of_profiling   improvement per plan, not per second: shared prefixes are no argument
     one_hot               plans are alike as far as their options stand near in one order
+    pruning               what cannot be better than a plan profiled is considered all the same
     prefix_reuse          the evaluator computes every prefix anew; the search does not know
     warm_start            no histories, against `WARM`
 """
@@ -38,6 +39,7 @@ WITHOUT: Mapping[str, Settings] = {
     "composition": {"composition": False},
     "prices_of_profiling": {"costs": 0.0},
     "one_hot": {"encoding": "ordinal"},
+    "pruning": {"pruning": False},
 }
 """What is left out → our search's settings without it."""
 WARM = 10

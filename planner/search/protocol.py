@@ -52,6 +52,15 @@ class StageOptions:
 
 
 @dataclass(frozen=True)
+class Ladder:
+    """Options of a stage along which a dim is taken never to fall: sizes, precisions, batches."""
+
+    stage: int
+    dim: str
+    options: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Space:
     """All plans: one option per stage.
 
@@ -63,6 +72,7 @@ class Space:
         transfers: (parent, stage) → `[from device][to device]` seconds of a row's values between
             them, added to path dims; an edge that is not there takes none. From `SOURCE` there is
             one row.
+        ladders: what is taken of options before they are seen.
     """
 
     stages: tuple[StageOptions, ...]
@@ -70,6 +80,7 @@ class Space:
     paths: tuple[str, ...]
     devices: tuple[str, ...]
     transfers: Mapping[tuple[int, int], tuple[tuple[float, ...], ...]] = field(default_factory=dict)
+    ladders: tuple[Ladder, ...] = ()
 
     @property
     def size(self) -> int:
@@ -150,6 +161,7 @@ __all__ = [
     "Assignment",
     "Candidate",
     "Evaluation",
+    "Ladder",
     "PlanSearch",
     "Proposal",
     "Slo",

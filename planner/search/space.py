@@ -9,20 +9,31 @@ DAG, without waiting for slots, and joint limits of a device are not asked.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from ...cost import compose as formula
 from ...cost.curves import quantile_at
 from ...cost.model import LATENCY_LEVELS, Call, CostModel, Unplannable, run_floats
 from ...errors import PlanError
-from ...ir.models import Device, TokenPrice, knobs_text
+from ...ir.models import Derivation, Device, Knobs, TokenPrice, knobs_text
 from ...ir.physical import Choice
 from ...ir.record import dataclass
 from ...ir.slo import Constraint, Objective, Slo
+from ...stats.lineages import Lineage, lineage, strength
 from ...stats.plan_profile import PlanSeen, StageSeen, quantiles
 from ...stats.promise import levels, required_margin
 from ..steps import StepInfo
-from .protocol import LOAD, LOSS, PROFILE, SOURCE, Assignment, Evaluation, Space, StageOptions
+from .protocol import (
+    LOAD,
+    LOSS,
+    PROFILE,
+    SOURCE,
+    Assignment,
+    Evaluation,
+    Ladder,
+    Space,
+    StageOptions,
+)
 
 BATCHES = (1, 4, 16, 64)
 """Batch sizes that a search tells apart (our choice): what it finds gets a whole ladder."""
@@ -96,6 +107,7 @@ def space_of(
     elements: int,
     costs: CostModel,
     without: Collection[tuple[str, Choice]] = (),
+    derivations: Mapping[str, Derivation] | None = None,
 ) -> Space:
     """All plans: every choice of every step at every batch size of `BATCHES` up to `elements`.
 
@@ -107,6 +119,8 @@ def space_of(
         elements: the largest batch, as a rule the rows of the sample.
         costs: what the catalog already knows, of this pipeline's steps or of their models.
         without: step keys and choices (with batch sizes) that are left out.
+        derivations: of variants that are taken to answer no better than milder ones of their
+            lineage, by full name.
 
     Raises:
         PlanError: OC0311, energy is asked for and a device declares no POWER.
@@ -129,7 +143,30 @@ def space_of(
         parents = tuple(sorted(place[key] for key in info.predecessors)) or (SOURCE,)
         known = _known(info, options, costs, (*sums, *paths), len(infos))
         stages.append(StageOptions(info.key, options, parents, known))
-    return Space(tuple(stages), sums, paths, tuple(pricing.devices))
+    ladders = tuple(
+        Ladder(at, LOSS, rungs)
+        for at, stage in enumerate(stages)
+        for rungs in _rungs(stage.options, derivations or {})
+    )
+    return Space(tuple(stages), sums, paths, tuple(pricing.devices), ladders=ladders)
+
+
+def _rungs(
+    options: Sequence[Choice], derivations: Mapping[str, Derivation]
+) -> Iterator[tuple[int, ...]]:
+    """Places of options of one lineage with the same knobs, the base first, then by strength."""
+    first: dict[tuple[str, Knobs], int] = {}
+    for at, option in enumerate(options):
+        first.setdefault((option.variant, option.knobs), at)
+    found: dict[tuple[Lineage, Knobs], list[tuple[float, int]]] = {}
+    for (variant, knobs), at in first.items():
+        derivation = derivations.get(variant)
+        far = None if derivation is None else strength(derivation)
+        if derivation is not None and far is not None:
+            found.setdefault((lineage(derivation), knobs), []).append((far, at))
+    for ((base, _), knobs), rungs in found.items():
+        begin = [first[base, knobs]] if (base, knobs) in first else []
+        yield (*begin, *(at for _, at in sorted(rungs)))
 
 
 def _known(

@@ -35,6 +35,15 @@ class Beliefs:
     limits: np.ndarray
     goal: int
 
+    def repeated(self, times: int) -> Beliefs:
+        """The same candidates so many times over."""
+        return Beliefs(
+            np.tile(self.mean, (times, 1)),
+            np.tile(self.variance, (times, 1)),
+            self.limits,
+            self.goal,
+        )
+
     def feasible(self) -> np.ndarray:
         """Log probability of meeting every limit, `` `m` ``."""
         return _log_below(self.limits, self.mean, self.variance)

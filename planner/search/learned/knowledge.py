@@ -100,30 +100,35 @@ class Knowledge:
             self.asked.goal,
         )
 
-    def proved(self, plans: np.ndarray, beliefs: Beliefs) -> np.ndarray:
-        """Probability that plans profiled meet every limit, which by what their own rows prove.
+    def chances(self, plans: np.ndarray, beliefs: Beliefs) -> np.ndarray:
+        """Probability that plans profiled meet every limit, `` `n` ``.
 
         The surrogate may be surer than it should of a plan picked among thousands for what it says
         of it. So of the accuracy the lesser of two probabilities counts: the surrogate's, and that
-        after the plan's own scores alone (a Beta posterior, Jeffreys' prior). And a plan is looked
-        at again and again, with more rows each time, and would be declared at the first look that
-        suffices: its chance to miss is taken once for each (the union bound).
+        after the plan's own scores alone (a Beta posterior, Jeffreys' prior).
         """
         from scipy.special import betainc, log_ndtr
 
-        chance = np.exp(beliefs.feasible())
-        rows = self.rows_seen(plans)
+        chance: np.ndarray = np.exp(beliefs.feasible())
         if LOSS in self.asked.outcomes:
             at = self.asked.outcomes.index(LOSS)
             limit = float(np.exp(-self.asked.limits[at]))
-            right = np.array(
-                [self.seen[c].scores.sum() for c in map(tuple, self.classes_of(plans).tolist())]
-            )
+            seen = [self.seen[c] for c in map(tuple, self.classes_of(plans).tolist())]
+            rows = np.array([one.rows for one in seen])
+            right = np.array([one.right for one in seen])
             own = 1.0 - betainc(right + 0.5, rows - right + 0.5, limit)
             apart = (beliefs.limits[at] - beliefs.mean[:, at]) / np.sqrt(beliefs.variance[:, at])
             chance *= np.minimum(own / np.exp(np.maximum(log_ndtr(apart), -700.0)), 1.0)
+        return chance
+
+    def proved(self, rows: np.ndarray, chances: np.ndarray) -> np.ndarray:
+        """The same of plans that would be declared at the first look that suffices.
+
+        A plan is looked at again and again, with more rows each time: its chance to miss is taken
+        once for each look (the union bound).
+        """
         looks = 1.0 + np.log2(np.maximum(rows / self.first_rows, 1.0))
-        found: np.ndarray = np.maximum(1.0 - looks * (1.0 - chance), 0.0)
+        found: np.ndarray = np.maximum(1.0 - looks * (1.0 - chances), 0.0)
         return found
 
     def draw(self, bold: np.ndarray, rng: np.random.Generator) -> Draws:

@@ -6,9 +6,8 @@
 
 Beliefs are the quality surrogate's and the composition's of dims. Until a plan is verified the
 probability of being so takes the improvement's place. A plan is verified when its probability of
-meeting every limit reaches `Settings.sure`, or when no rows are left and it is more likely feasible
-than not; improvement is over the best verified plan, so that one that looks better and is not yet
-sure is looked at again.
+meeting every limit reaches `Settings.sure`; improvement is over the best verified plan, so that one
+that looks better and is not yet sure is looked at again.
 """
 
 from __future__ import annotations
@@ -21,14 +20,15 @@ import numpy as np
 
 from ....errors import InternalError
 from ....ir.slo import Slo
-from ..protocol import LOSS, Candidate, Evaluation, Proposal, Space
+from ..protocol import LOSS, Assignment, Candidate, Evaluation, Proposal, Space
+from ..similarity.prune import Pruned, Pruner
 from . import candidates
 from .acquisition import Beliefs
 from .draws import optima, safest
 from .knowledge import Knowledge
 from .prior import Prior
 from .settings import Settings, asked
-from .worth import Worth
+from .worth import Standing, Worth
 
 
 class LearnedSearch:
@@ -41,6 +41,9 @@ class LearnedSearch:
         seed: of everything drawn.
         settings: how to decide.
         prior: what other queries' histories tell.
+
+    Attributes:
+        pruned: plans that were not proposed, with the reason.
 
     Raises:
         PlanError: OC0311, the SLO asks for something the space has no dim for.
@@ -62,7 +65,10 @@ class LearnedSearch:
         self._rng = np.random.default_rng(seed)
         self._known = Knowledge(space, self.asked, self.settings, prior)
         self._worth = Worth(self._known, self.asked, self.settings, rows)
+        self._pruner = Pruner(space, self.asked.bounds)
+        self.pruned: dict[Assignment, Pruned] = {}
         self._sizes = self._known.sizes
+        self._stand: Standing | None = None
 
     # -- PlanSearch ------------------------------------------------------------------------
 
@@ -71,8 +77,11 @@ class LearnedSearch:
         insured = self._insurance()
         if insured is not None:
             return insured
-        best = float(self._goals().min(initial=math.inf))
-        for pool in self._pools(best < math.inf):
+        standing = self._standing()
+        best = math.inf if standing is None else float(standing.goals.min())
+        for pool in map(self._unpruned, self._pools(best < math.inf)):
+            if not len(pool):
+                continue
             worth, rows = self._worth.steps(pool, best)
             chosen = int(np.argmax(worth))
             if worth[chosen] > -math.inf:
@@ -87,6 +96,14 @@ class LearnedSearch:
         """
         self._check(evaluation)
         self._known.learn(evaluation)
+        if self.settings.pruning:
+            self._pruner.add(evaluation)
+        self._stand = None
+
+    @property
+    def violated(self) -> frozenset[int]:
+        """Stages where what was seen contradicts a ladder, which so prunes nothing."""
+        return self._pruner.violated
 
     def beliefs(self, plans: np.ndarray) -> Beliefs:
         """What is believed of `` `m x stages` `` plans."""
@@ -95,26 +112,24 @@ class LearnedSearch:
     def incumbent(self) -> Candidate | None:
         """See `PlanSearch`: the best verified plan, else the one most likely feasible, if that is
         likely (under AT CONFIDENCE: as likely as asked)."""
-        found = self._candidates()
-        if not found:
+        standing = self._standing()
+        if standing is None:
             return None
-        plans = self._known.plans
-        goals, chances = self._goals(), self._worth.chances(plans, self.beliefs(plans))
+        goals, chances = standing.goals, standing.chances
         place = int(np.argmin(goals) if np.isfinite(goals).any() else np.argmax(chances))
         likely = np.isfinite(goals[place]) or chances[place] >= self.asked.confidence
-        return found[place] if likely else None
+        return self._candidate(standing, place) if likely else None
 
     def frontier(self) -> tuple[Candidate, ...]:
         """See `PlanSearch`: of the plans profiled, those no other one dominates."""
-        found = self._candidates()
-        if not found:
+        standing = self._standing()
+        if standing is None:
             return ()
-        plans = self._known.plans
-        chances = self._worth.chances(plans, self.beliefs(plans))
+        found = [self._candidate(standing, place) for place in range(len(standing.plans))]
         values = np.array([[self._loss_of(c, o) for o in self.asked.outcomes] for c in found])
         kept = [
             (chance < self.asked.confidence, self._goal_of(candidate), candidate)
-            for candidate, chance, own in zip(found, chances, values, strict=True)
+            for candidate, chance, own in zip(found, standing.chances, values, strict=True)
             if not ((values <= own).all(axis=1) & (values < own).any(axis=1)).any()
         ]
         return tuple(candidate for *_, candidate in sorted(kept, key=lambda one: one[:2]))
@@ -169,6 +184,13 @@ class LearnedSearch:
         near = candidates.moves(found, self._sizes, candidates.MOVES, self._rng)
         yield np.unique(np.concatenate([starts, near]), axis=0)
 
+    def _unpruned(self, pool: np.ndarray) -> np.ndarray:
+        """Without the plans that cannot be better than one profiled, or cannot meet a limit."""
+        kept, left_out = self._pruner.left_out(pool)
+        self.pruned |= {one.assignment: one for one in left_out}
+        found: np.ndarray = pool[kept]
+        return found
+
     def _insurance(self) -> Proposal | None:
         """A further look at the plan it would return, where that costs next to nothing.
 
@@ -185,31 +207,26 @@ class LearnedSearch:
             return None
         return Proposal(likely.assignment, rows)
 
-    def _goals(self) -> np.ndarray:
-        """By plan profiled, its goal in the unit of `Beliefs`; inf for one that is not verified."""
-        plans = self._known.plans
-        beliefs = self.beliefs(plans)
-        verified = self._worth.verified(plans, beliefs)
-        return np.where(verified, beliefs.mean[:, self.asked.goal], math.inf)
-
     # -- what it would return ------------------------------------------------------------------
 
-    def _candidates(self) -> list[Candidate]:
-        """All plans profiled."""
-        if not self._known.profiled:
-            return []
-        plans = self._known.plans
-        beliefs = self.beliefs(plans)
-        chances = self._known.proved(plans, beliefs)
-        rows = self._known.rows_seen(plans)
-        found = []
-        for place, plan in enumerate(self._known.profiled):
-            metrics = {
-                ("accuracy" if outcome == LOSS else outcome): math.exp(-v if outcome == LOSS else v)
-                for outcome, v in zip(self.asked.outcomes, beliefs.mean[place], strict=True)
-            }
-            found.append(Candidate(plan, metrics, float(chances[place]), int(rows[place])))
-        return found
+    def _standing(self) -> Standing | None:
+        """Of the plans profiled, until more is told; None: none is."""
+        if self._stand is None and self._known.profiled:
+            self._stand = self._worth.standing()
+        return self._stand
+
+    def _candidate(self, standing: Standing, place: int) -> Candidate:
+        """A plan profiled."""
+        metrics = {
+            ("accuracy" if outcome == LOSS else outcome): math.exp(-v if outcome == LOSS else v)
+            for outcome, v in zip(self.asked.outcomes, standing.beliefs.mean[place], strict=True)
+        }
+        return Candidate(
+            tuple(standing.plans[place].tolist()),
+            metrics,
+            float(standing.proved[place]),
+            int(standing.rows[place]),
+        )
 
     def _goal_of(self, candidate: Candidate) -> float:
         return self._loss_of(candidate, self.asked.outcomes[self.asked.goal])

@@ -59,12 +59,14 @@ class Seen:
         classes: of its stages.
         loss: of their mean.
         graded: their variance ÷ that of right and wrong of the same mean, at most 1.
+        right: their sum.
         scores: in the sample's order.
     """
 
     classes: tuple[int, ...]
     loss: float
     graded: float
+    right: float
     scores: np.ndarray
 
     @property
@@ -85,7 +87,7 @@ def seen(classes: Sequence[int], scores: Sequence[float] | np.ndarray) -> Seen:
         1.0,
         (float(values.var()) + 1e-9) / (float(values.mean()) * (1 - float(values.mean())) + 1e-9),
     )
-    return Seen(tuple(classes), -float(np.log(mean)), graded, values)
+    return Seen(tuple(classes), -float(np.log(mean)), graded, float(values.sum()), values)
 
 
 def common_share(data: Sequence[Seen]) -> float:

@@ -36,6 +36,7 @@ class Settings:
         composition: dims are composed from operators; off: learned end to end.
         costs: improvement per second of profiling; off: per plan.
         partial: plans are looked at in growing blocks; off: each on all rows at once.
+        pruning: plans that cannot be better than one profiled are not considered.
     """
 
     first_rows: int = 8
@@ -51,6 +52,7 @@ class Settings:
     composition: bool = True
     costs: float = 0.5
     partial: bool = True
+    pruning: bool = True
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,14 @@ class Asked:
     limits: np.ndarray
     goal: int
     confidence: float
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """What each outcome may be at most, losses as they are and dims in their own units."""
+        return {
+            name: float(limit if name == LOSS else np.exp(limit))
+            for name, limit in zip(self.outcomes, self.limits, strict=True)
+        }
 
 
 def asked(space: Space, slo: Slo) -> Asked:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from ....ir.record import dataclass
 from ..protocol import LOSS
 from .acquisition import Beliefs, improvement
 from .knowledge import OVERHEAD_SECONDS, Knowledge
@@ -16,6 +17,28 @@ DIM_NOISE = 0.0004
 """Variance of the log of a measured dim (our choice: 2 %)."""
 HORIZONS = (1, 4, 16, 64)
 """Times the rows of a step up to which its worth is judged."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where the `` `n` `` plans profiled stand.
+
+    Attributes:
+        plans: `` `n x stages` ``.
+        beliefs: of them.
+        rows: on which their classes were seen.
+        chances: how likely they are taken to meet every limit: `Knowledge.chances`; under AT
+            CONFIDENCE, `proved`.
+        proved: `Knowledge.proved`.
+        goals: in the unit of `Beliefs`; inf for one that is not verified.
+    """
+
+    plans: np.ndarray
+    beliefs: Beliefs
+    rows: np.ndarray
+    chances: np.ndarray
+    proved: np.ndarray
+    goals: np.ndarray
 
 
 class Worth:
@@ -56,22 +79,17 @@ class Worth:
         further = worths[1] > worths[0]
         return np.maximum(*worths), np.where(further, steps[1][0], steps[0][0])
 
-    def chances(self, plans: np.ndarray, beliefs: Beliefs) -> np.ndarray:
-        """Of plans profiled, how likely they are taken to meet every limit.
-
-        What is believed; under AT CONFIDENCE, what is proved.
-        """
+    def standing(self) -> Standing:
+        """Of all plans profiled."""
+        plans = self.known.plans
+        beliefs = self.known.beliefs(plans)
+        rows, chances = self.known.rows_seen(plans), self.known.chances(plans, beliefs)
+        proved = self.known.proved(rows, chances)
         if self.asked.confidence > EVEN:
-            return self.known.proved(plans, beliefs)
-        believed: np.ndarray = np.exp(beliefs.feasible())
-        return believed
-
-    def verified(self, plans: np.ndarray, beliefs: Beliefs) -> np.ndarray:
-        """Which plans profiled are sure, or likely feasible with no rows left to look at."""
-        chance, rows = self.chances(plans, beliefs), self.known.rows_seen(plans)
-        sure = (chance >= self._sure()) & (rows >= min(self.settings.sure_rows, self.rows))
-        found: np.ndarray = sure | ((rows >= self.rows) & (chance >= self.asked.confidence))
-        return found
+            chances = proved
+        verified = (chances >= self._sure()) & (rows >= min(self.settings.sure_rows, self.rows))
+        goals = np.where(verified, beliefs.mean[:, self.asked.goal], math.inf)
+        return Standing(plans, beliefs, rows, chances, proved, goals)
 
     def _sure(self) -> float:
         return max(self.settings.sure, self.asked.confidence)
@@ -104,20 +122,16 @@ class Worth:
         best: float,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Logs of value and of value per second, at each plan's best horizon."""
-        value = worth = np.full(len(rows), -np.inf)
         first = OVERHEAD_SECONDS + bill.seconds(rows)
         on = np.exp(self._after(beliefs, done, rows, 0.5)[0])
         least = min(self.settings.sure_rows, self.rows)
-        for times in HORIZONS:
-            until = np.where(rows > done, np.clip(rows * times, least, self.rows), rows)
-            found = self._value(beliefs, done, until, best)
-            found = np.where(until >= least, found, -np.inf)
-            rest = OVERHEAD_SECONDS + bill.seconds(until) - first
-            price = first + on * np.maximum(rest, 0.0)
-            per = found - self.settings.costs * np.log(price)
-            value = np.where(per > worth, found, value)
-            worth = np.maximum(worth, per)
-        return value, worth
+        far = np.where(rows > done, np.clip(np.outer(HORIZONS, rows), least, self.rows), rows)
+        value = self._value(beliefs.repeated(len(far)), np.tile(done, len(far)), far.ravel(), best)
+        value = np.where(far >= least, value.reshape(far.shape), -np.inf)
+        rest = np.stack([OVERHEAD_SECONDS + bill.seconds(until) - first for until in far])
+        worth = value - self.settings.costs * np.log(first + on * np.maximum(rest, 0.0))
+        at = worth.argmax(axis=0), np.arange(len(rows))
+        return value[at], worth[at]
 
     def _after(
         self, beliefs: Beliefs, done: np.ndarray, rows: np.ndarray, sure: float
@@ -136,8 +150,6 @@ class Worth:
     ) -> np.ndarray:
         """Log of the probability that a plan is verified after so many rows, times what is won."""
         chance, moves = self._after(beliefs, done, rows, self._sure())
-        last = self._after(beliefs, done, rows, self.asked.confidence)[0]
-        chance = np.where(rows >= self.rows, last, chance)
         if best == math.inf:
             return chance
         won = improvement(beliefs.mean[:, self.asked.goal], moves[:, self.asked.goal], best)

@@ -1,9 +1,9 @@
-"""Pruning of candidate plans, each with the reason, from what is known of them before they run.
+"""Pruning of candidate plans before they are profiled, each with the reason.
 
-A candidate goes only if its *optimistic* numbers are no better than the *pessimistic* ones of
-another, worse in one at least, in every dim asked and in what it takes of every shared pool
-(`busy:DEVICE`, `memory:DEVICE`): a plan that is worse but leaves a device free may be what a
-schedule of many queries needs.
+A candidate goes only if its *optimistic* numbers are no better than the *pessimistic* ones of one
+that was profiled, worse in one at least, in every dim asked and in what it takes of every shared
+pool (`busy:DEVICE`, `memory:DEVICE`): a plan that is worse but leaves a device free may be what a
+schedule of many queries needs. Or if an optimistic number misses a limit.
 
 Where the numbers come from (our choice):
 
@@ -12,8 +12,9 @@ Where the numbers come from (our choice):
   option takes nothing of another device's pools. Intervals are then added along the plan or taken
   along its longest path, which are monotone.
 - `loss`, plan by plan: each plan profiled has an interval of `DEVIATIONS` standard errors. A plan
-  that at no stage stands lower on a ladder of loss than a profiled one has at most its loss;
-  likewise at least. Options of one variant with the same knobs answer alike.
+  that at no stage stands lower on a ladder of loss than a profiled one has at least its loss;
+  likewise at most. Options of one variant with the same knobs answer alike. A profiled plan whose
+  own interval contradicts the ladders ends them: see `Pruner.violated`.
 
 What is unknown is [0, inf), which prunes nothing and is pruned by nothing it could beat.
 """
@@ -22,246 +23,279 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ....ir.record import dataclass
-from ..protocol import SOURCE, Evaluation, Space
+from ..protocol import LOSS, SOURCE, Evaluation, Space
 from ..table import Assignment
 from .warm_start import loss_of
-
-if TYPE_CHECKING:
-    import numpy as np
 
 SPREAD = 0.25
 """By how much a value seen in one plan may differ in another: conditions and queues differ."""
 DEVIATIONS = 3.0
 """Standard errors on both sides of a loss: a thousand comparisons are made at once."""
-MOST_PRUNERS = 300
-"""Plans others are compared with, the pessimistically smallest first: not all that could go has to
-(10,000 plans in 8 dims take about 0.2 s)."""
 POOLS = ("busy:", "memory:")
 """How dims of shared pools begin; the device follows."""
-
-
-@dataclass(frozen=True)
-class Ladder:
-    """Options of a stage along which a dim never falls: sizes, precisions, batches."""
-
-    stage: int
-    dim: str
-    options: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Bounds:
     """Optimistic `low` and pessimistic `high` values of plans, `plans x dims` each."""
 
-    dims: tuple[str, ...]
     low: np.ndarray
     high: np.ndarray
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """A candidate left out: at `best` it is no better than `by` at `worst`, dim by dim."""
+    """A candidate left out: in each of `dims` its `best` is no better than `worst`.
+
+    Attributes:
+        assignment: the plan.
+        by: the plan profiled that it cannot beat, whose values at worst are `worst`; None: it
+            misses a limit, which is `worst`.
+        dims, best, worst: those that decided, with both values.
+    """
 
     assignment: Assignment
-    by: Assignment
+    by: Assignment | None
     dims: tuple[str, ...]
     best: tuple[float, ...]
     worst: tuple[float, ...]
 
-    @property
-    def reason(self) -> str:
-        """`cost at best 0.3, of the other at worst 0.2; …`."""
-        return "; ".join(
-            f"{dim} at best {best:.4g}, of the other at worst {worst:.4g}"
-            for dim, best, worst in zip(self.dims, self.best, self.worst, strict=True)
-        )
 
+class Pruner:
+    """What one search has seen, as bounds on all its plans.
 
-def pools(space: Space) -> tuple[str, ...]:
-    """The dims of shared pools."""
-    return tuple(dim for dim in space.sums if dim.startswith(POOLS))
-
-
-def prune(plans: np.ndarray, bounds: Bounds) -> tuple[np.ndarray, tuple[Pruned, ...]]:
-    """Leave out what another plan is sure to beat; nothing is left out by what is left out itself.
-
-    Args:
-        plans: `n x stages` option places.
-        bounds: of the same plans; all dims that matter, those of pools included.
-
-    Returns:
-        The places kept, ascending; and those left out, each with its reason.
+    Attributes:
+        dims: those asked, and those of shared pools.
+        violated: stages whose ladder of loss what was seen contradicts; it counts no more.
     """
-    import numpy as np
 
-    low, high = bounds.low, bounds.high
-    by = np.full(len(plans), -1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        size = np.log(high).sum(axis=1)
-    size[np.isnan(size)] = math.inf  # a 0 beside what is unknown
-    for pruner in np.argsort(size, kind="stable")[:MOST_PRUNERS]:
-        if by[pruner] < 0:
-            worst = high[pruner]
-            beaten = (by < 0) & (low >= worst).all(axis=1) & (low > worst).any(axis=1)
-            by[beaten] = pruner
-    # What beat a plan may be beaten later by another, which then beats both.
-    for place in np.flatnonzero(by >= 0):
-        while by[by[place]] >= 0:
-            by[place] = by[by[place]]
-    left_out = tuple(
-        Pruned(
-            tuple(plans[place].tolist()),
-            tuple(plans[by[place]].tolist()),
-            bounds.dims,
-            tuple(low[place].tolist()),
-            tuple(high[by[place]].tolist()),
+    def __init__(self, space: Space, limits: Mapping[str, float]) -> None:
+        """Nothing is seen yet.
+
+        Args:
+            space: the plans.
+            limits: of every outcome that is asked, what it may be at most; inf: as small as may be.
+        """
+        self.space = space
+        pools = (dim for dim in space.sums if dim.startswith(POOLS))
+        self.dims = tuple(dict.fromkeys((*limits, *pools)))
+        self.violated: frozenset[int] = frozenset()
+        self._limits = np.array([limits.get(dim, math.inf) for dim in self.dims])
+        self._laddered = frozenset(ladder.stage for ladder in space.ladders if ladder.dim == LOSS)
+        places = range(len(space.stages))
+        self._alike = [_alike(space, place) for place in places]
+        self._orders = [self._order(place) for place in places]
+        self._devices = [
+            np.array([space.devices.index(option.device) for option in stage.options])
+            for stage in space.stages
+        ]
+        self._transfers = {edge: np.array(table) for edge, table in space.transfers.items()}
+        taken = [dim for dim in self.dims if dim != LOSS]
+        self._least = {dim: [self._known(p, dim, math.inf) for p in places] for dim in taken}
+        self._most = {dim: [self._known(p, dim, 0.0) for p in places] for dim in taken}
+        self._options: dict[str, tuple[list[np.ndarray], list[np.ndarray]]] = {}
+        self._rows: dict[Assignment, int] = {}
+        self._seen: dict[Assignment, tuple[float, float]] = {}
+        self._profiled: dict[Assignment, None] = {}
+        self._theirs: Bounds | None = None
+
+    def add(self, evaluation: Evaluation) -> None:
+        """A plan was profiled."""
+        plan = evaluation.assignment
+        for place, values in enumerate(evaluation.stages):
+            for dim, value in values.items():
+                if dim in self._least:
+                    least, most = self._least[dim][place], self._most[dim][place]
+                    least[plan[place]] = min(value, least[plan[place]])
+                    most[plan[place]] = max(value, most[plan[place]])
+        self._profiled[plan] = None
+        self._options, self._theirs = {}, None
+        n = len(evaluation.scores)
+        classes = tuple(int(alike[o]) for alike, o in zip(self._alike, plan, strict=True))
+        if LOSS in self.dims and n > self._rows.get(classes, 0):
+            self._rows[classes] = n
+            self._seen[classes] = _interval(evaluation.scores)
+            self._audit(classes)
+
+    def left_out(self, plans: np.ndarray) -> tuple[np.ndarray, tuple[Pruned, ...]]:
+        """What need not be profiled of `` `m x stages` `` plans.
+
+        Returns:
+            `` `m` ``, whether each is kept; and those left out, each with its reason.
+        """
+        if not self._profiled:
+            return np.ones(len(plans), bool), ()
+        if self._theirs is None:
+            self._theirs = self.bounds(np.array(list(self._profiled)))
+        own, worst = self.bounds(plans), self._theirs.high
+        beaten = np.ones((len(plans), len(worst)), bool)
+        worse = np.zeros_like(beaten)
+        for dim in range(len(self.dims)):
+            low, high = own.low[:, dim, None], worst[None, :, dim]
+            beaten &= low >= high
+            worse |= low > high
+        beaten &= worse
+        missed = own.low > self._limits
+        gone = np.flatnonzero(beaten.any(axis=1) | missed.any(axis=1))
+        kept = np.ones(len(plans), bool)
+        kept[gone] = False
+        profiled = list(self._profiled)
+        found = []
+        for place in gone:
+            low = own.low[place]
+            by = None if missed[place].any() else int(beaten[place].argmax())
+            which = np.flatnonzero(missed[place]) if by is None else np.arange(len(self.dims))
+            limit = self._limits if by is None else worst[by]
+            found.append(
+                Pruned(
+                    tuple(plans[place].tolist()),
+                    None if by is None else profiled[by],
+                    tuple(self.dims[dim] for dim in which),
+                    tuple(low[which].tolist()),
+                    tuple(limit[which].tolist()),
+                )
+            )
+        return kept, tuple(found)
+
+    def bounds(self, plans: np.ndarray) -> Bounds:
+        """What each plan takes at best and at worst, in `dims`."""
+        pairs = []
+        for dim in self.dims:
+            if dim == LOSS:
+                pairs.append(self._losses(plans))
+            else:
+                low, high = self._along_options(dim)
+                pairs.append((self._along(plans, dim, low), self._along(plans, dim, high)))
+        return Bounds(
+            np.stack([low for low, _ in pairs], axis=1),
+            np.stack([high for _, high in pairs], axis=1),
         )
-        for place in np.flatnonzero(by >= 0)
-    )
-    return np.flatnonzero(by < 0), left_out
 
+    # -- dims of options -----------------------------------------------------------------------
 
-def bounds_of(
-    space: Space,
-    plans: np.ndarray,
-    seen: Sequence[Evaluation],
-    asked: Sequence[str],
-    ladders: Sequence[Ladder] = (),
-) -> Bounds:
-    """What each plan takes at best and at worst, in the dims asked and in every shared pool."""
-    import numpy as np
+    def _known(self, place: int, dim: str, unknown: float) -> np.ndarray:
+        """What the catalog knows of every option."""
+        known = self.space.stages[place].known.get(dim)
+        if known is None:
+            return np.full(len(self.space.stages[place].options), unknown)
+        return np.array([unknown if value is None else value for value in known])
 
-    dims = tuple(dict.fromkeys((*asked, *pools(space))))
-    pairs = []
-    for dim in dims:
-        if dim == "loss":
-            pairs.append(_losses(space, plans, seen, ladders))
-        else:
-            low, high = _options(space, seen, dim, ladders)
-            pairs.append((_along(space, plans, dim, low), _along(space, plans, dim, high)))
-    return Bounds(
-        dims,
-        np.stack([low for low, _ in pairs], axis=1),
-        np.stack([high for _, high in pairs], axis=1),
-    )
+    def _along_options(self, dim: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """By stage, the least and the most each option may take."""
+        if dim not in self._options:
+            pairs = [self._between(place, dim) for place in range(len(self.space.stages))]
+            self._options[dim] = [low for low, _ in pairs], [high for _, high in pairs]
+        return self._options[dim]
 
-
-def _options(
-    space: Space, seen: Sequence[Evaluation], dim: str, ladders: Sequence[Ladder]
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """By stage, the least and the most each option may take."""
-    import numpy as np
-
-    lows, highs = [], []
-    for place, stage in enumerate(space.stages):
-        values = _values(place, len(stage.options), seen, dim, stage.known)
-        low = np.array([min(v) / (1.0 + SPREAD) if v else 0.0 for v in values])
-        high = np.array([max(v) * (1.0 + SPREAD) if v else math.inf for v in values])
-        for ladder in ladders:
+    def _between(self, place: int, dim: str) -> tuple[np.ndarray, np.ndarray]:
+        least, most = self._least[dim][place], self._most[dim][place]
+        known = np.isfinite(least)
+        low = np.where(known, least / (1.0 + SPREAD), 0.0)
+        high = np.where(known, most * (1.0 + SPREAD), math.inf)
+        for ladder in self.space.ladders:
             if ladder.stage == place and ladder.dim == dim:
                 steps = list(ladder.options)
                 low[steps] = np.maximum.accumulate(low[steps])
                 high[steps] = np.minimum.accumulate(high[steps][::-1])[::-1]
         if dim.startswith(POOLS):
-            device = dim.partition(":")[2]
-            elsewhere = [option.device != device for option in stage.options]
+            device = self.space.devices.index(dim.partition(":")[2])
+            elsewhere = self._devices[place] != device
             low[elsewhere] = high[elsewhere] = 0.0
-        lows.append(low)
-        highs.append(high)
-    return lows, highs
+        return low, high
+
+    def _along(self, plans: np.ndarray, dim: str, values: Sequence[np.ndarray]) -> np.ndarray:
+        """A dim of each plan from its options': their sum, or the longest way with transfers."""
+        space = self.space
+        taken = [table[plans[:, place]] for place, table in enumerate(values)]
+        if dim not in space.paths:
+            total: np.ndarray = np.sum(taken, axis=0)
+            return total
+        on = [device[o] for device, o in zip(self._devices, plans.T, strict=True)]
+        done: list[np.ndarray] = []
+        for place, stage in enumerate(space.stages):
+            start = np.zeros(len(plans))
+            for parent in stage.parents:
+                ready = np.zeros(len(plans)) if parent == SOURCE else done[parent]
+                rows = self._transfers.get((parent, place))
+                if rows is not None:
+                    ready = ready + (rows[0, on[place]] if parent == SOURCE
+                                     else rows[on[parent], on[place]])  # fmt: skip
+                start = np.maximum(start, ready)
+            done.append(start + taken[place])
+        longest: np.ndarray = np.max(done, axis=0)
+        return longest
+
+    # -- loss of plans -------------------------------------------------------------------------
+
+    def _losses(self, plans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The least and the most loss of each plan, by the profiled plans above and below it."""
+        classes = np.stack([alike[o] for alike, o in zip(self._alike, plans.T, strict=True)])
+        if self._laddered:
+            return self._implied(classes, list(self._seen))
+        unknown = (0.0, math.inf)
+        found = [self._seen.get(one, unknown) for one in zip(*classes.tolist(), strict=True)]
+        low, high = np.array(found).reshape(-1, 2).T
+        return low, high
+
+    def _implied(
+        self, classes: np.ndarray, seen: Sequence[Assignment]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """By classes seen, of `` `stages x m` `` classes."""
+        if not seen:
+            return np.zeros(classes.shape[1]), np.full(classes.shape[1], math.inf)
+        theirs = np.array(seen).T
+        above = np.ones((theirs.shape[1], classes.shape[1]), bool)
+        below = above.copy()
+        for order, mine, other in zip(self._orders, classes, theirs, strict=True):
+            above &= order[other[:, None], mine[None, :]]
+            below &= order[mine[None, :], other[:, None]]
+        lows, highs = np.array([self._seen[one] for one in seen]).T
+        low = np.where(above, lows[:, None], 0.0).max(axis=0)
+        high = np.where(below, highs[:, None], math.inf).min(axis=0)
+        return low, high
+
+    def _audit(self, classes: Assignment) -> None:
+        """End the ladders that a plan just profiled contradicts."""
+        if not self._laddered:
+            return
+        others = [one for one in self._seen if one != classes]
+        low, high = self._implied(np.array([classes]).T, others)
+        best, worst = self._seen[classes]
+        if low[0] > worst or best > high[0]:
+            self.violated, self._laddered = self._laddered, frozenset()
+
+    def _order(self, place: int) -> np.ndarray:
+        """`[a, b]`: is class a's loss at most b's, by ladders?"""
+        alike = self._alike[place]
+        order = np.eye(int(alike.max()) + 1, dtype=bool)
+        for ladder in self.space.ladders:
+            if ladder.stage == place and ladder.dim == LOSS:
+                steps = alike[list(ladder.options)]
+                for at, step in enumerate(steps):
+                    order[step, steps[at:]] = True
+        while True:  # until it is transitive: at most log2 of the classes times
+            wider = (order.astype(np.float32) @ order.astype(np.float32)) > 0
+            if (wider == order).all():
+                return order
+            order = wider
 
 
-def _values(
-    place: int,
-    options: int,
-    seen: Sequence[Evaluation],
-    dim: str,
-    known: Mapping[str, tuple[float | None, ...]],
-) -> list[list[float]]:
-    """What was seen of each option, and what the catalog knows."""
-    found: list[list[float]] = [[] for _ in range(options)]
-    for option, value in enumerate(known.get(dim, ())):
-        if value is not None:
-            found[option].append(value)
-    for one in seen:
-        if dim in one.stages[place]:
-            found[one.assignment[place]].append(one.stages[place][dim])
-    return found
-
-
-def _along(space: Space, plans: np.ndarray, dim: str, values: Sequence[np.ndarray]) -> np.ndarray:
-    """A dim of each plan from its options': their sum, or the longest way with transfers."""
-    import numpy as np
-
-    taken = [table[plans[:, place]] for place, table in enumerate(values)]
-    if dim not in space.paths:
-        total: np.ndarray = np.sum(taken, axis=0)
-        return total
-    number = {device: at for at, device in enumerate(space.devices)}
-    on = [
-        np.array([number[option.device] for option in stage.options])[plans[:, place]]
-        for place, stage in enumerate(space.stages)
-    ]
-    done: list[np.ndarray] = []
-    for place, stage in enumerate(space.stages):
-        start = np.zeros(len(plans))
-        for parent in stage.parents:
-            ready = np.zeros(len(plans)) if parent == SOURCE else done[parent]
-            moved = space.transfers.get((parent, place))
-            if moved is not None:
-                rows = np.array(moved)
-                ready = ready + (rows[0, on[place]] if parent == SOURCE
-                                 else rows[on[parent], on[place]])  # fmt: skip
-            start = np.maximum(start, ready)
-        done.append(start + taken[place])
-    longest: np.ndarray = np.max(done, axis=0)
-    return longest
-
-
-def _losses(
-    space: Space, plans: np.ndarray, seen: Sequence[Evaluation], ladders: Sequence[Ladder]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The least and the most loss of each plan, by the profiled plans above and below it."""
-    import numpy as np
-
-    low, high = np.zeros(len(plans)), np.full(len(plans), math.inf)
-    orders = [_no_worse(space, place, ladders) for place in range(len(space.stages))]
-    for one in seen:
-        n = len(one.scores)
-        if not n:
-            continue
-        mean = math.fsum(one.scores) / n
-        spread = math.fsum((score - mean) ** 2 for score in one.scores) / max(1, n - 1)
-        loss, variance = loss_of(mean, spread, n)
-        error = DEVIATIONS * math.sqrt(variance)
-        above, below = np.ones(len(plans), bool), np.ones(len(plans), bool)
-        for place, order in enumerate(orders):
-            above &= order[one.assignment[place], plans[:, place]]
-            below &= order[plans[:, place], one.assignment[place]]
-        low[above] = np.maximum(low[above], max(loss - error, 0.0))
-        high[below] = np.minimum(high[below], loss + error)
-    return low, high
-
-
-def _no_worse(space: Space, place: int, ladders: Sequence[Ladder]) -> np.ndarray:
-    """`[a, b]`: is option a's loss at most b's, by ladders and by what answers alike?"""
-    import numpy as np
-
-    options = space.stages[place].options
+def _alike(space: Space, place: int) -> np.ndarray:
+    """A number per option; those of one variant with the same knobs answer alike."""
     numbers: dict[tuple[object, object], int] = {}
-    alike = np.array([numbers.setdefault((o.variant, o.knobs), len(numbers)) for o in options])
-    order = np.eye(len(numbers), dtype=bool)
-    for ladder in ladders:
-        if ladder.stage == place and ladder.dim == "loss":
-            steps = alike[list(ladder.options)]
-            for at, step in enumerate(steps):
-                order[step, steps[at:]] = True
-    while True:  # until it is transitive: at most log2 of the options times
-        wider = (order.astype(np.float32) @ order.astype(np.float32)) > 0
-        if (wider == order).all():
-            found: np.ndarray = order[np.ix_(alike, alike)]
-            return found
-        order = wider
+    options = space.stages[place].options
+    return np.array([numbers.setdefault((o.variant, o.knobs), len(numbers)) for o in options])
+
+
+def _interval(scores: Sequence[float]) -> tuple[float, float]:
+    """The least and the most loss that these scores leave likely."""
+    n = len(scores)
+    mean = math.fsum(scores) / n
+    spread = math.fsum((score - mean) ** 2 for score in scores) / max(1, n - 1)
+    loss, variance = loss_of(mean, spread, n)
+    error = DEVIATIONS * math.sqrt(variance)
+    return max(loss - error, 0.0), loss + error

@@ -1,0 +1,190 @@
+"""Pruning takes nothing that could be best, and says why it took what it took."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from octans.ir.physical import Choice
+from octans.planner.search.protocol import SOURCE, Evaluation, Ladder, Space, StageOptions
+from octans.planner.search.similarity.prune import Pruner
+
+DIMS = ("loss", "cost", "latency_p95")
+
+
+def random_space(generator):
+    """Two or three stages on two devices; what an option costs of each dim is drawn once."""
+    stages, truth = [], []
+    for place in range(int(generator.integers(2, 4))):
+        options = tuple(
+            Choice(f"m{place}.v{v}", (), batch, device)
+            for v in range(3)
+            for batch, device in ((1, "cpu"), (8, "gpu"))
+        )
+        quality = np.sort(generator.random(3) * 0.2)
+        cost, time, busy = 10.0 ** generator.uniform(-1, 1, (3, len(options)))
+        truth.append((np.repeat(quality, 2), cost, time, busy))
+        parents = (SOURCE,) if place == 0 else (int(generator.integers(-1, place)),)
+        stages.append(StageOptions(f"m{place}", options, parents))
+    ladders = tuple(Ladder(place, "loss", (0, 2, 4)) for place in range(len(stages)))
+    sums = ("cost", "busy:cpu", "busy:gpu")
+    transfers = {(0, 1): ((0.0, 0.3), (0.3, 0.0)), (SOURCE, 0): ((0.0, 0.2),)}
+    space = Space(tuple(stages), sums, ("latency_p95",), ("cpu", "gpu"), transfers, ladders)
+    return space, truth
+
+
+def true_values(space, truth, plan):
+    """The plan's dims by plain loops."""
+    device = [space.stages[i].options[o].device for i, o in enumerate(plan)]
+    done = []
+    for i, stage in enumerate(space.stages):
+        starts = []
+        for parent in stage.parents:
+            moved = space.transfers.get((parent, i))
+            source = 0 if parent == SOURCE else space.devices.index(device[parent])
+            extra = 0.0 if moved is None else moved[source][space.devices.index(device[i])]
+            starts.append((0.0 if parent == SOURCE else done[parent]) + extra)
+        done.append(max(starts) + truth[i][2][plan[i]])
+    busy = {
+        d: sum(truth[i][3][o] for i, o in enumerate(plan) if device[i] == d) for d in space.devices
+    }
+    loss = sum(truth[i][0][o] for i, o in enumerate(plan))
+    cost = sum(truth[i][1][o] for i, o in enumerate(plan))
+    return np.array([loss, cost, max(done), busy["cpu"], busy["gpu"]])
+
+
+def profiled(space, truth, plan):
+    """What profiling sees of it; its scores are its accuracy, without noise."""
+    stages = tuple(
+        {
+            "cost": truth[i][1][o],
+            "latency_p95": truth[i][2][o],
+            f"busy:{space.stages[i].options[o].device}": truth[i][3][o],
+        }
+        for i, o in enumerate(plan)
+    )
+    score = float(np.exp(-true_values(space, truth, plan)[0]))
+    return Evaluation(tuple(plan), [score] * 2000, stages, {}, 1.0, 0.0)
+
+
+def limits(**asked):
+    return dict.fromkeys(DIMS, math.inf) | asked
+
+
+def everything(space):
+    return np.array(list(itertools.product(*(range(6) for _ in space.stages))))
+
+
+def told(pruner, space, truth, plans):
+    for plan in plans:
+        pruner.add(profiled(space, truth, plan))
+    return pruner
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10_000), st.integers(1, 60), st.booleans())
+def test_bounds_hold_and_what_is_pruned_is_beaten_or_misses(seed, n, limited):
+    """So no plan of the true front that meets the limits is ever pruned."""
+    generator = np.random.default_rng(seed)
+    space, truth = random_space(generator)
+    plans = everything(space)
+    asked = limits(loss=0.3, cost=4.0) if limited else limits()
+    chosen = plans[generator.permutation(len(plans))[:n]]
+    pruner = told(Pruner(space, asked), space, truth, chosen)
+    assert pruner.dims == (*DIMS, "busy:cpu", "busy:gpu")
+    assert pruner.violated == set()
+    bounds = pruner.bounds(plans)
+    true = {tuple(plan): true_values(space, truth, plan) for plan in plans.tolist()}
+    values = np.array(list(true.values()))
+    assert (bounds.low <= values + 1e-9).all()
+    assert (values <= bounds.high + 1e-9).all()
+    kept, left_out = pruner.left_out(plans)
+    assert len(left_out) == np.count_nonzero(~kept)
+    for one in left_out:
+        mine = true[one.assignment]
+        if one.by is None:
+            assert all(mine[pruner.dims.index(dim)] > asked[dim] for dim in one.dims)
+        else:
+            assert one.by in map(tuple, chosen.tolist())
+            assert (true[one.by] <= mine + 1e-9).all()
+            assert (true[one.by] < mine).any()
+        assert all(best >= worst for best, worst in zip(one.best, one.worst, strict=True))
+
+
+def test_something_is_pruned_by_plans_and_by_limits():
+    """The test above must not pass because nothing ever goes."""
+    by_plan = by_limit = 0
+    for seed in range(5):
+        space, truth = random_space(np.random.default_rng(seed))
+        plans = everything(space)
+        pruner = told(Pruner(space, limits(cost=4.0)), space, truth, plans)
+        _, left_out = pruner.left_out(plans)
+        by_limit += sum(one.by is None for one in left_out)
+        by_plan += sum(one.by is not None for one in left_out)
+    assert by_plan > 10
+    assert by_limit > 10
+
+
+def one_stage(options):
+    """A space of single options, each with its device, and what it takes."""
+    choices = tuple(Choice(f"m.v{at}", (), 1, device) for at, (device, *_) in enumerate(options))
+    space = Space((StageOptions("m", choices),), ("cost", "busy:gpu"), (), ("cpu", "gpu"))
+    pruner = Pruner(space, {"cost": math.inf})
+    for at, (_, cost, busy) in enumerate(options):
+        stage = {"cost": cost} | ({"busy:gpu": busy} if busy else {})
+        pruner.add(Evaluation((at,), [1.0] * 9, (stage,), {}, 1.0, 0.0))
+    return pruner
+
+
+def test_a_pool_saves_what_leaves_it_free():
+    """The last is dearer than the first, but takes no gpu."""
+    pruner = one_stage([("gpu", 1.0, 2.0), ("gpu", 2.0, 4.0), ("cpu", 2.0, 0.0)])
+    kept, (one,) = pruner.left_out(np.array([[0], [1], [2]]))
+    assert kept.tolist() == [True, False, True]
+    assert (one.assignment, one.by, one.dims) == ((1,), (0,), ("cost", "busy:gpu"))
+    assert one.best == pytest.approx((1.6, 3.2))
+    assert one.worst == pytest.approx((1.25, 2.5))
+
+
+def test_what_is_unknown_is_never_pruned():
+    space, truth = random_space(np.random.default_rng(0))
+    plans = everything(space)
+    pruner = Pruner(space, limits())
+    assert pruner.left_out(plans) == (pytest.approx(np.ones(len(plans))), ())
+    told(pruner, space, truth, plans[:1])
+    kept, _ = pruner.left_out(plans)
+    unseen = (plans != plans[0]).all(axis=1)
+    assert kept[unseen].all()
+
+
+def loss_ladder(*shares):
+    """Variants on one ladder, each seen on 1,000 rows with such a share right."""
+    choices = tuple(Choice(f"m.v{at}") for at in range(len(shares) + 1))
+    ladders = (Ladder(0, "loss", tuple(range(len(choices)))),)
+    devices = (choices[0].device,)
+    space = Space((StageOptions("m", choices),), ("cost",), (), devices, ladders=ladders)
+    pruner = Pruner(space, {"loss": -math.log(0.9), "cost": math.inf})
+    for at, share in enumerate(shares):
+        right = round(1000 * share)
+        scores = [1.0] * right + [0.0] * (1000 - right)
+        pruner.add(Evaluation((at,), scores, ({"cost": 1.0},), {}, 1.0, 0.0))
+    return pruner
+
+
+def test_further_down_a_ladder_nothing_meets_what_a_milder_one_misses():
+    pruner = loss_ladder(0.95, 0.8)
+    kept, (seen, stronger) = pruner.left_out(np.array([[0], [1], [2]]))
+    assert kept.tolist() == [True, False, False]
+    assert seen.by is stronger.by is None
+    assert stronger.dims == ("loss",)
+    assert stronger.worst == pytest.approx((-math.log(0.9),))
+    assert loss_ladder(0.95, 0.89).left_out(np.array([[2]]))[1] == (), "0.89 may be luck"
+
+
+def test_a_ladder_that_what_is_seen_contradicts_prunes_no_more():
+    pruner = loss_ladder(0.8, 0.95)
+    assert pruner.violated == {0}
+    kept, _ = pruner.left_out(np.array([[0], [1], [2]]))
+    assert kept.tolist() == [False, True, True]
