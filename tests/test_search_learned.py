@@ -259,6 +259,19 @@ def test_the_best_plan_of_a_draw_is_found_without_trying_all():
     assert right >= 0.75 * count
 
 
+def test_luck_is_drawn_as_it_is_believed():
+    """Of plans on 8 to 2,000 rows, two of them on as many: covariances within sampling error."""
+    search, _ = knowing(6)
+    quality = search._known._quality
+    scores = [[1.0] * (rows - rows // 8) + [0.0] * (rows // 8) for rows in (8, 8, 64, 500, 2000)]
+    data = [seen((0,), one) for one in scores]
+    quality._expected = np.array([one.loss for one in data])
+    believed = quality._noise(data)
+    drawn = np.cov(quality._luck(40_000, np.random.default_rng(0)))
+    scale = np.sqrt(np.outer(believed.diagonal(), believed.diagonal()))
+    assert drawn / scale == pytest.approx(believed / scale, abs=0.03)
+
+
 def test_what_is_declared_is_never_surer_than_what_is_believed():
     search, _ = knowing(40)
     standing = search._standing()

@@ -131,7 +131,8 @@ class QualitySurrogate:
     _blocks: list[np.ndarray] = field(default_factory=list)
     _together: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     _targets: np.ndarray = field(default_factory=lambda: np.empty(0))
-    _noisy: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+    _deviations: np.ndarray = field(default_factory=lambda: np.empty(0))
+    _shares: np.ndarray = field(default_factory=lambda: np.empty(0))
 
     def __post_init__(self) -> None:
         """The pairs of stages and the default weights."""
@@ -176,8 +177,7 @@ class QualitySurrogate:
         covariance = self._cross(classes)
         self._targets = targets
         for _ in range(2):
-            self._noisy = self._noise(data)
-            self._given = condition(covariance + self._noisy, targets)
+            self._given = condition(covariance + self._noise(data), targets)
             smooth = self._given.predict(covariance, covariance.diagonal())[0]
             self._expected = smooth + self._centre + prior
 
@@ -207,8 +207,7 @@ class QualitySurrogate:
         of = [(variants[a][seen[:, a]], variants[b][seen[:, b]]) for a, b in self._pairs]
         for table, (first, second) in zip(pairs, of, strict=True):
             drawn += table[first, second]
-        lower = np.linalg.cholesky(self._noisy + 1e-10 * np.eye(len(seen)))
-        missing = self._targets[:, None] - drawn - lower @ rng.normal(size=drawn.shape) * bold
+        missing = self._targets[:, None] - drawn - self._luck(count, rng) * bold
         update = self._given.solve(missing)
         stages[0] += self.weights[0] * update.sum(axis=0)
         for table, block in zip(stages, self._blocks, strict=True):
@@ -276,11 +275,23 @@ class QualitySurrogate:
         p(1 - p), so of the loss (1 - p)/p.
         """
         wrong = np.expm1(np.clip(self._expected, 0.005, 5.0))
-        deviations = np.sqrt(np.array([one.graded for one in data]) * wrong)
-        shares = 1.0 / np.array([one.rows for one in data], float)
-        common = np.outer(deviations, deviations) * np.minimum.outer(shares, shares)
+        self._deviations = np.sqrt(np.array([one.graded for one in data]) * wrong)
+        self._shares = 1.0 / np.array([one.rows for one in data], float)
+        common = np.minimum.outer(self._shares, self._shares)
+        common *= np.outer(self._deviations, self._deviations)
         own = np.diag(common.diagonal())
         return self._share * common + (1.0 - self._share) * own
+
+    def _luck(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """`` `n x s` `` draws of that noise: a Brownian motion has covariance min(1/n, 1/m)."""
+        order = np.argsort(self._shares)
+        steps = np.sqrt(np.diff(self._shares[order], prepend=0.0))
+        common = np.empty((len(order), count))
+        common[order] = np.cumsum(steps[:, None] * rng.normal(size=common.shape), axis=0)
+        own = np.sqrt(self._shares)[:, None] * rng.normal(size=common.shape)
+        luck = np.sqrt(self._share) * common + np.sqrt(1.0 - self._share) * own
+        found: np.ndarray = self._deviations[:, None] * luck
+        return found
 
     def _prepare(self, classes: np.ndarray) -> None:
         """Weighted similarity of every class with each plan seen, a row per class."""
