@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from octans.ir.models import Derivation
 from octans.ir.physical import Choice
+from octans.planner.explain.pruned import pruning
 from octans.planner.search.protocol import SOURCE, Evaluation, Ladder, Space, StageOptions
-from octans.planner.search.similarity.prune import Pruner
+from octans.planner.search.similarity.prune import Pruned, Pruner
+from octans.planner.search.space import _rungs
 
 DIMS = ("loss", "cost", "latency_p95")
 
@@ -188,3 +191,50 @@ def test_a_ladder_that_what_is_seen_contradicts_prunes_no_more():
     assert pruner.violated == {0}
     kept, _ = pruner.left_out(np.array([[0], [1], [2]]))
     assert kept.tolist() == [False, True, True]
+
+
+def test_reasons_are_told_with_units_and_no_two_of_the_same_variants():
+    def named(assignment):
+        variants = (("big", 1), ("big", 16), ("small", 1), ("tiny", 1))
+        variant, batch = variants[assignment[0]]
+        return {"q.m": Choice(f"m.{variant}", (), batch, "gpu")}
+
+    beaten = [Pruned((at,), (2,), ("cost", "loss"), (0.4, 0.2), (0.3, 0.1)) for at in (0, 1)]
+    missing = Pruned((3,), None, ("loss", "latency_p95"), (0.2231, 0.5), (0.1053, 0.2))
+    assert [*pruning([*beaten, missing], named)] == [
+        "pruned before they were profiled: 2 that cannot beat one that was and 1 that cannot meet "
+        "a limit",
+        "pruned q.m: m.big · batch 1 · gpu, by q.m: m.small · batch 1 · gpu: cost at best $0.400, "
+        "the other at worst $0.300; accuracy at best 81.9 %, the other at worst 90.5 %",
+        "pruned q.m: m.tiny · batch 1 · gpu: accuracy at best 80.0 %, limit 90.0 %; latency_p95 at "
+        "best 500 ms, limit 200 ms",
+    ]
+    assert [*pruning([], named)] == []
+
+
+def test_a_lineage_is_a_ladder_from_its_base_on():
+    """By strength, per transform and knobs; what says no strength stands on none."""
+    derived = {
+        "m.int8": Derivation("m.base", "quantize", ("int8",)),
+        "m.fp16": Derivation("m.base", "quantize", ("fp16",)),
+        "m.half": Derivation("m.base", "prune", (0.5,)),
+        "m.lost": Derivation("m.gone", "prune", (0.5,)),
+        "m.own": Derivation("m.base", "distil", ()),
+    }
+    options = tuple(
+        Choice(variant, knobs, batch, "cpu")
+        for variant in ("m.int8", "m.base", "m.half", "m.fp16", "m.lost", "m.own")
+        for knobs in ((("k", 1),), (("k", 2),))
+        for batch in (1, 4)
+    )
+    rungs = [[options[at] for at in ladder] for ladder in _rungs(options, derived)]
+    told = sorted([[f"{o.variant}{dict(o.knobs)['k']}" for o in ladder] for ladder in rungs])
+    assert told == [
+        ["m.base1", "m.fp161", "m.int81"],
+        ["m.base1", "m.half1"],
+        ["m.base2", "m.fp162", "m.int82"],
+        ["m.base2", "m.half2"],
+        ["m.lost1"],
+        ["m.lost2"],
+    ]
+    assert {option.batch for ladder in rungs for option in ladder} == {1}

@@ -56,6 +56,13 @@ def test_few_choices_are_measured_and_one_of_them_is_good(session):
     assert share >= 0.87, "the truth on all rows, three points of sampling error allowed"
 
 
+def test_what_was_not_looked_at_is_said_with_the_reason(session):
+    many(session)
+    message = search(session, "MODEL many", "(accuracy >= 0.97)").message
+    assert re.search(r"pruned before they were profiled: \d+ that cannot meet a limit", message)
+    assert re.search(r"pruned many: many\.v .*: accuracy at best [\d.]+ %, limit 97.0 %", message)
+
+
 def test_what_is_found_can_be_proved(session):
     """AT CONFIDENCE it looks for a margin that the test on held-back rows can see."""
     search(session, "MODEL guess", "(accuracy >= 0.9 AT CONFIDENCE 0.9)")
