@@ -91,18 +91,38 @@ def _without_seeing(
     declared = catalog.pipeline(subject) or catalog.model(subject)
     run = None if declared is None else catalog.sample_run(declared.name, declared.version)
     unseeing = frozenset() if run is None else catalog.same_split(run)
-    kept, others = [], set()
+    kept: list[Observation] = []
+    others: dict[str, set[str]] = {name: set() for name in (subject, *_models(subject, catalog))}
+    own: set[str | None] = set()
     for one in observations:
+        of = one.subject.split(".")[0]
         if one.run is None or one.run in unseeing or one.metric not in OF_ROWS:
             kept.append(one)
-        elif one.variant is not None and one.subject.split(".")[0] == subject:
-            others.add(one.variant)
-    if not others or run is None:
+            own |= {one.variant} if of == subject and one.metric in OF_ROWS else set()
+        elif one.variant is not None and of in others:
+            others[of].add(one.variant)
+    if run is None:
         return kept, ()
-    names = ", ".join(sorted(others)[:6]) + (", …" if len(others) > 6 else "")
-    return kept, (
+    missed = {of: found if of == subject else found - own for of, found in others.items()}
+    return kept, tuple(_not_counted(of, found) for of, found in missed.items() if found)
+
+
+def _models(subject: str, catalog: Catalog) -> Iterator[str]:
+    """The models that a pipeline calls."""
+    from .dsl.binding.pipelines import declaration
+
+    pipeline = catalog.pipeline(subject)
+    for step in () if pipeline is None else declaration(pipeline).steps:
+        model = catalog.model(step.model.text)
+        if model is not None:
+            yield model.name
+
+
+def _not_counted(subject: str, variants: set[str]) -> str:
+    names = ", ".join(sorted(variants)[:6]) + (", …" if len(variants) > 6 else "")
+    return (
         f"earlier ANALYZEs of {subject} measured qualities of {names} on rows that may be held "
-        "back now: AT CONFIDENCE they do not count",
+        "back now: AT CONFIDENCE they do not count"
     )
 
 

@@ -373,3 +373,17 @@ def test_what_an_earlier_split_saw_does_not_choose_what_is_proved(monkeypatch):
         session.sql("SET seed = 0")
         session.sql(f"ANALYZE MODEL guess {rows}")
         assert "do not count" not in session.sql(query).text, "all measured on this split again"
+
+
+def test_what_a_model_alone_saw_is_named_where_the_pipeline_knows_no_better(monkeypatch):
+    """An ANALYZE of the model may have drawn the rows that the pipeline holds back."""
+    monkeypatch.setattr(searching, "FINISHED", 1)
+    rows = "USING (SELECT id AS x, truth FROM numbers) LABELS ({} := truth) SAMPLE 400"
+    query = "EXPLAIN SELECT answer(id) FROM numbers WITH SLO (accuracy >= 0.5 AT CONFIDENCE 0.9)"
+    with session_world.connect(measured=False) as session:
+        session.sql(f"ANALYZE MODEL guess {rows.format('y')}")
+        session.sql(f"ANALYZE PIPELINE answer {rows.format('z')} SEARCH WITH SLO (accuracy >= 0.9)")
+        shown = " ".join(session.sql(query).text.split())
+        assert "earlier ANALYZEs of guess measured qualities of guess." in shown
+        session.sql(f"ANALYZE PIPELINE answer {rows.format('z')}")
+        assert "do not count" not in session.sql(query).text
