@@ -237,6 +237,17 @@ def test_a_part_left_out_does_not_look_better_for_being_stopped_sooner():
     assert figures.ert_ratio([race_of(90.0), stopped], [race_of(90.0), later], "near").value < 0.2
 
 
+def test_what_is_returned_is_what_a_race_ends_with():
+    """Not what it passed on the way, however good that was."""
+    traces = [((1.0, None), (2.0, 0.01)), ((1.0, 0.01), (2.0, None)), ((1.0, 0.2),), ()]
+    races = [replace(race_of(9.0), trace=trace) for trace in traces]
+    assert figures.returned(races, "feasible") == 0.5
+    assert figures.returned(races, "near") == 0.25
+    found = figures.figures_of({("a", "vulcan"): races[:2], ("b", "vulcan"): races[2:]})
+    assert found["vulcan:returned_feasible"] == 0.5
+    assert found["a:vulcan:returned_near"] == 0.5
+
+
 def test_without_our_search_its_figures_are_left_out():
     found = figures.figures_of({("a", "vulcan"): [race_of(2.0)]})
     assert "vs_vulcan" not in found

@@ -190,8 +190,13 @@ def figures_of(results: Results) -> dict[str, float | None]:
             f"loses:{workload}:{search}:{target}": 1.0 for workload, search, target in losses
         }
         figures |= own([results[workload, OURS] for workload in workloads])
+    by_search: dict[str, list[Race]] = {}
     for (workload, search), races in results.items():
         figures |= medians(f"{workload}:{search}", races)
+        by_search.setdefault(search, []).extend(races)
+    for search, races in by_search.items():
+        for target in TARGETS:
+            figures[f"{search}:returned_{target}"] = returned(races, target)
     return figures
 
 
@@ -256,6 +261,7 @@ def medians(prefix: str, races: Sequence[Race]) -> dict[str, float | None]:
         found[f"{prefix}:{target}_profiling_s"] = median(each.profiling for each in spent)
         found[f"{prefix}:{target}_usd"] = median(each.usd for each in spent)
         found[f"{prefix}:{target}_reached"] = reached(races, target)
+        found[f"{prefix}:returned_{target}"] = returned(races, target)
     found[f"{prefix}:stopped"] = stopped(races)
     return found
 
@@ -263,6 +269,13 @@ def medians(prefix: str, races: Sequence[Race]) -> dict[str, float | None]:
 def reached(races: Sequence[Race], target: Target) -> float:
     """Share of races that got there."""
     return sum(race.reached(target) for race in races) / len(races)
+
+
+def returned(races: Sequence[Race], target: Target) -> float:
+    """Share of races of which the last incumbent is what was looked for, truly."""
+    last = [race.trace[-1][1] if race.trace else None for race in races]
+    most = NEAR if target == "near" else math.inf
+    return sum(value is not None and value <= most for value in last) / len(races)
 
 
 def stopped(races: Sequence[Race]) -> float:
@@ -322,7 +335,8 @@ def show(results: Results) -> None:
             usd = median(race.at(target).usd for race in races)
             print(
                 f"{workload:<11} {search:<11} {target:<8} reached {reached(races, target):4.0%}  "
-                f"stopped {stopped(races):4.0%}  response {middle:.3g} s [{low:.3g}, {high:.3g}]  "
+                f"returned {returned(races, target):4.0%}  stopped {stopped(races):4.0%}  "
+                f"response {middle:.3g} s [{low:.3g}, {high:.3g}]  "
                 f"profiling {median(race.at(target).profiling for race in races):.3g} s, "
                 f"{usd:.3g} USD"
             )
