@@ -206,8 +206,8 @@ def test_reasons_are_told_with_units_and_no_two_of_the_same_variants():
         "a limit",
         "pruned q.m: m.big · batch 1 · gpu, by q.m: m.small · batch 1 · gpu: cost at best $0.400, "
         "the other at worst $0.300; accuracy at best 81.9 %, the other at worst 90.5 %",
-        "pruned q.m: m.tiny · batch 1 · gpu: accuracy at best 80.0 %, limit 90.0 %; latency_p95 at "
-        "best 500 ms, limit 200 ms",
+        "pruned q.m: m.tiny · batch 1 · gpu: accuracy at best 80.0 %, needs 90.0 %; latency_p95 at "
+        "best 500 ms, needs 200 ms",
     ]
     assert [*pruning([], named)] == []
 

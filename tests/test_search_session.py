@@ -60,7 +60,7 @@ def test_what_was_not_looked_at_is_said_with_the_reason(session):
     many(session)
     message = search(session, "MODEL many", "(accuracy >= 0.97)").message
     assert re.search(r"pruned before they were profiled: \d+ that cannot meet a limit", message)
-    assert re.search(r"pruned many: many\.v .*: accuracy at best [\d.]+ %, limit 97.0 %", message)
+    assert re.search(r"pruned many: many\.v .*: accuracy at best [\d.]+ %, needs 97.0 %", message)
 
 
 def test_what_is_found_can_be_proved(session):

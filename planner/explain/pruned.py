@@ -48,7 +48,7 @@ def _reason(one: Pruned, choices: Callable[[Assignment], Mapping[str, Choice]]) 
     mine = choices(one.assignment)
     if one.by is None:
         plan = "; ".join(f"{key}: {short_choice(choice)}" for key, choice in mine.items())
-        return f"{plan}: {_values(one, 'limit')}"
+        return f"{plan}: {_values(one, 'needs')}"
     theirs = choices(one.by)
     differs = [key for key in mine if mine[key] != theirs[key]]
     plan = "; ".join(f"{key}: {short_choice(mine[key])}" for key in differs)
@@ -57,7 +57,7 @@ def _reason(one: Pruned, choices: Callable[[Assignment], Mapping[str, Choice]]) 
 
 
 def _values(one: Pruned, beside: str) -> str:
-    """`cost at best $0.30, limit $0.20`, dim by dim."""
+    """`cost at best $0.30, needs $0.20`, dim by dim; under AT CONFIDENCE with the margin of a proof."""
     return "; ".join(
         f"{_name(dim)} at best {_value(dim, best)}, {beside} {_value(dim, worst)}"
         for dim, best, worst in zip(one.dims, one.best, one.worst, strict=True)
