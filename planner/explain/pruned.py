@@ -57,7 +57,7 @@ def _reason(one: Pruned, choices: Callable[[Assignment], Mapping[str, Choice]]) 
 
 
 def _values(one: Pruned, beside: str) -> str:
-    """`cost at best $0.30, needs $0.20`, dim by dim; under AT CONFIDENCE with the margin of a proof."""
+    """`cost at best $0.30, needs $0.20`, dim by dim; an accuracy to prove needs a margin, too."""
     return "; ".join(
         f"{_name(dim)} at best {_value(dim, best)}, {beside} {_value(dim, worst)}"
         for dim, best, worst in zip(one.dims, one.best, one.worst, strict=True)
