@@ -248,6 +248,14 @@ def test_what_is_returned_is_what_a_race_ends_with():
     assert found["a:vulcan:returned_near"] == 0.5
 
 
+def test_seed_by_seed_whatever_fails_counts_as_its_budget():
+    there, failed = race_of(10.0), race_of(90.0, reached=False)
+    given_up = replace(failed, end="done")
+    assert figures.paired([failed, there], [there, there], "near").value == pytest.approx(10.0)
+    assert figures.paired([given_up], [failed], "near").value == pytest.approx(1.0)
+    assert figures.paired([there], [given_up], "near").value == pytest.approx(0.01)
+
+
 def test_without_our_search_its_figures_are_left_out():
     found = figures.figures_of({("a", "vulcan"): [race_of(2.0)]})
     assert "vs_vulcan" not in found

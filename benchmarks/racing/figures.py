@@ -55,6 +55,20 @@ def log_ratios(theirs: Sequence[Race], ours: Sequence[Race], target: Target) -> 
     ]
 
 
+def paired(theirs: Sequence[Race], ours: Sequence[Race], target: Target) -> Ratio:
+    """Geometric mean over seeds of two searches' responses, theirs ÷ ours.
+
+    Whatever did not get there counts as its whole budget, in both: so every seed counts alike, and
+    one that neither gets right is 1.
+    """
+    return Ratio(
+        geometric_mean(
+            a.at(target, whole=True).seconds / b.at(target, whole=True).seconds
+            for a, b in zip(theirs, ours, strict=True)
+        )
+    )
+
+
 def decided(theirs: Sequence[Race], ours: Sequence[Race], target: Target) -> list[float]:
     """The log ratios by which one of the two was better.
 
