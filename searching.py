@@ -19,7 +19,6 @@ from .cost.model import CostModel
 from .dsl.binder import BoundAnalyze
 from .errors import PlanError
 from .interrupts import deferred
-from .ir.models import Derivation
 from .ir.physical import Choice
 from .ir.record import dataclass
 from .ir.slo import Slo
@@ -232,20 +231,16 @@ class _Hunt:
         """All plans of the choices that are left."""
         return space_of(
             self.infos, self.choices, self.slo, self.pricing, self.profiler.rows, self.costs,
-            self.without, self._pruned_by(),
+            self.without, self.request.derivations, self._audited(),
         )  # fmt: skip
 
-    def _pruned_by(self) -> dict[str, Derivation]:
-        """Derivations that a ladder of accuracy may be made of; a seeded share is audited."""
+    def _audited(self) -> list[str]:
+        """Derived variants that no ladder prunes: a seeded share."""
         from .stats.lineages import audited
         from .stats.strategy import DEFAULT
 
         seed = self.session.catalog.settings.seed
-        return {
-            variant: derivation
-            for variant, derivation in self.request.derivations.items()
-            if not audited(variant, DEFAULT.audit, seed)
-        }
+        return [v for v in self.request.derivations if audited(v, DEFAULT.audit, seed)]
 
     def _search(self) -> LearnedSearch:
         """A search over the space, warmed by histories, told all that was seen."""
@@ -382,13 +377,13 @@ class _Hunt:
             units = "rows" if self.request.clusters is None else "clusters"
             plan = advice_text(self._named(best[0].assignment))
             lines.append(f"{label}: {plan}; looked at on {best[0].rows} {units}")
-        pruned = [p for p in self.search.pruned.values() if p.assignment not in profiled]
-        lines += pruning(pruned, self._named)
-        lines += (
-            f"derived variants of {self.space.stages[place].key} answer better than milder ones: "
-            "none is pruned"
-            for place in sorted(self.search.violated)
-        )
+        pruned = [one for one in self.search.pruned if one.assignment not in profiled]
+        proving = any(c.confidence is not None for c in self.bound.slo.constraints)
+        lines += pruning(pruned, self._named, proving=proving)
+        if self.search.violated:
+            lines.append(
+                "a derived variant answers better than a milder one: ladders prune nothing"
+            )
         return tuple(lines)
 
     def _tell_progress(self, proposal: Proposal) -> None:

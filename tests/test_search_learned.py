@@ -308,6 +308,38 @@ def test_it_finds_the_best_plan_of_a_small_space(seed):
     assert world.truth(found.assignment)["cost"] <= 1.05 * world.best
 
 
+def test_where_no_plan_can_be_sure_the_best_of_the_likely_is_returned():
+    """A hundred rows, all right, cannot show an accuracy of 0.995; what is cheap still counts."""
+    options = tuple(Choice(f"m.v{variant}") for variant in range(8))
+    space = Space((StageOptions("m", options),), ("cost",), (), (options[0].device,))
+    slo = Slo((Constraint("accuracy", ">=", 0.99),), Objective("cost"))
+    for seed in range(3):
+        search = LearnedSearch(space, slo, rows=100, seed=seed)
+        costs = 0.01 * (1.0 + np.random.default_rng(seed).permutation(8))
+        while (proposal := search.ask()) is not None:
+            (option,) = proposal.assignment
+            taken = {"cost": float(costs[option]), "profile": 0.01}
+            scores = [1.0] * proposal.rows
+            metrics = {"cost": float(costs[option])}
+            search.tell(Evaluation((option,), scores, (taken,), metrics, 1.0, 0.0))
+        assert search.incumbent().assignment == (int(costs.argmin()),)
+
+
+def test_what_is_pruned_is_not_proposed_and_pruning_can_be_left():
+    world = World(seed=1, variants=4, batches=(1, 4, 16))
+    search, evaluator, told = searching(world), world.profiler(), set()
+    for _ in range(40):
+        proposal = search.ask()
+        if proposal.assignment not in told:  # else it may be a look at what it would return
+            assert proposal.assignment not in {one.assignment for one in search.pruned}
+        told.add(proposal.assignment)
+        search.tell(evaluator.evaluate(proposal))
+    assert search.pruned
+    without = searching(world, pruning=False)
+    run(without, world, 60)
+    assert without.pruned == ()
+
+
 def test_it_costs_less_than_profiling_every_plan():
     world = World(stages=3)
     search = searching(world)

@@ -141,12 +141,13 @@ def _figures(by_workload: Mapping[str, Races], sweep: Sequence[int]) -> dict[str
 
 def _show(by_workload: Mapping[str, Races], sweep: Sequence[int]) -> None:
     """A row per change, a column per workload; then what the response is made of."""
-    for what, factor in (
-        ("response, seed by seed,", _paired),
-        ("expected response time", _expected),
-    ):
+    kinds = (
+        ("response, seed by seed, to near", _paired),
+        ("expected response time to near; ≥ and ≤ are bounds: no race got there", _expected),
+    )
+    for what, factor in kinds:
         factors = {name: factors_of(races, sweep, factor) for name, races in by_workload.items()}
-        print(f"\nfactors of the {what} to near; ≥ and ≤ are bounds: no race got there")
+        print(f"\nfactors of {what}")
         print(" " * 28 + "".join(f"{name:>12}" for name in (*factors, "mean")))
         for name in next(iter(factors.values())):
             ratios = [one[name] for one in factors.values()]

@@ -19,19 +19,24 @@ SHOWN = 3
 
 
 def pruning(
-    found: Sequence[Pruned], choices: Callable[[Assignment], Mapping[str, Choice]]
+    found: Sequence[Pruned],
+    choices: Callable[[Assignment], Mapping[str, Choice]],
+    *,
+    proving: bool = False,
 ) -> Iterator[str]:
     """A line of how many, and one for each of a few, no two of the same variants and knobs.
 
     Args:
         found: what was pruned.
         choices: what an assignment chooses, by step key.
+        proving: a limit is to be proved, and with it the margin that takes.
     """
+    limit = "cannot meet a limit" + (" with the margin of its proof" if proving else "")
     beaten = [one for one in found if one.by is not None]
     missing = [one for one in found if one.by is None]
     counts = [
         f"{len(some):,} that {why}"
-        for some, why in ((beaten, "cannot beat one that was"), (missing, "cannot meet a limit"))
+        for some, why in ((beaten, "cannot beat one that was"), (missing, limit))
         if some
     ]
     if counts:
@@ -57,7 +62,7 @@ def _reason(one: Pruned, choices: Callable[[Assignment], Mapping[str, Choice]]) 
 
 
 def _values(one: Pruned, beside: str) -> str:
-    """`cost at best $0.30, needs $0.20`, dim by dim; an accuracy to prove needs a margin, too."""
+    """`cost at best $0.30, needs $0.20`, dim by dim."""
     return "; ".join(
         f"{_name(dim)} at best {_value(dim, best)}, {beside} {_value(dim, worst)}"
         for dim, best, worst in zip(one.dims, one.best, one.worst, strict=True)

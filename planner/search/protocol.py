@@ -43,21 +43,28 @@ class StageOptions:
         parents: places of the stages whose answers it waits for, or `SOURCE`.
         known: dim → per option what the catalog already knows of it, None where it knows nothing.
             So are `LOSS`, `LOAD` and `PROFILE`.
+        steady: every row takes alike; off where a condition, a filter or the length of a list
+            decides what a row takes, so that few rows say little.
     """
 
     key: str
     options: tuple[Choice, ...]
     parents: tuple[int, ...] = (SOURCE,)
     known: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+    steady: bool = True
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """Options of a stage along which a dim is taken never to fall: sizes, precisions, batches."""
+    """Options of a stage along which a dim is taken never to fall: sizes, precisions, batches.
+
+    Nothing is concluded of those `audited`, so that what is seen of them can contradict it.
+    """
 
     stage: int
     dim: str
     options: tuple[int, ...]
+    audited: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,7 @@ def space_of(
     costs: CostModel,
     without: Collection[tuple[str, Choice]] = (),
     derivations: Mapping[str, Derivation] | None = None,
+    audited: Collection[str] = (),
 ) -> Space:
     """All plans: every choice of every step at every batch size of `BATCHES` up to `elements`.
 
@@ -121,6 +122,7 @@ def space_of(
         without: step keys and choices (with batch sizes) that are left out.
         derivations: of variants that are taken to answer no better than milder ones of their
             lineage, by full name.
+        audited: variants of which this is not concluded.
 
     Raises:
         PlanError: OC0311, energy is asked for and a device declares no POWER.
@@ -142,31 +144,42 @@ def space_of(
         options = tuple(choice for choice in sized if (info.key, choice) not in without)
         parents = tuple(sorted(place[key] for key in info.predecessors)) or (SOURCE,)
         known = _known(info, options, costs, (*sums, *paths), len(infos))
-        stages.append(StageOptions(info.key, options, parents, known))
+        stages.append(StageOptions(info.key, options, parents, known, _steady(info)))
     ladders = tuple(
-        Ladder(at, LOSS, rungs)
+        Ladder(at, LOSS, rungs, frozenset(r for r in rungs if stage.options[r].variant in audited))
         for at, stage in enumerate(stages)
         for rungs in _rungs(stage.options, derivations or {})
     )
     return Space(tuple(stages), sums, paths, tuple(pricing.devices), ladders=ladders)
 
 
+def _steady(info: StepInfo) -> bool:
+    """Does every row take alike of this step?"""
+    some = info.when is not None or info.filters or info.limited or info.distinct
+    return not some and info.lists is None
+
+
 def _rungs(
     options: Sequence[Choice], derivations: Mapping[str, Derivation]
 ) -> Iterator[tuple[int, ...]]:
-    """Places of options of one lineage with the same knobs, the base first, then by strength."""
+    """Places of options of one lineage with the same knobs, the base first, then by strength.
+
+    Two of the same strength are told apart by nothing: the first counts.
+    """
     first: dict[tuple[str, Knobs], int] = {}
     for at, option in enumerate(options):
         first.setdefault((option.variant, option.knobs), at)
-    found: dict[tuple[Lineage, Knobs], list[tuple[float, int]]] = {}
+    found: dict[tuple[Lineage, Knobs], dict[float, int]] = {}
     for (variant, knobs), at in first.items():
         derivation = derivations.get(variant)
         far = None if derivation is None else strength(derivation)
         if derivation is not None and far is not None:
-            found.setdefault((lineage(derivation), knobs), []).append((far, at))
-    for ((base, _), knobs), rungs in found.items():
+            found.setdefault((lineage(derivation), knobs), {}).setdefault(far, at)
+    for ((base, _), knobs), by_strength in found.items():
         begin = [first[base, knobs]] if (base, knobs) in first else []
-        yield (*begin, *(at for _, at in sorted(rungs)))
+        rungs = (*begin, *(by_strength[far] for far in sorted(by_strength)))
+        if len(rungs) > 1:
+            yield rungs
 
 
 def _known(

@@ -6,8 +6,9 @@
 
 Beliefs are the quality surrogate's and the composition's of dims. Until a plan is verified the
 probability of being so takes the improvement's place. A plan is verified when its probability of
-meeting every limit reaches `Settings.sure`; improvement is over the best verified plan, so that one
-that looks better and is not yet sure is looked at again.
+meeting every limit reaches `Settings.sure`, or, where none does and no rows are left, when it is
+more likely feasible than not; improvement is over the best verified plan, so that one that looks
+better and is not yet sure is looked at again.
 """
 
 from __future__ import annotations
@@ -42,9 +43,6 @@ class LearnedSearch:
         settings: how to decide.
         prior: what other queries' histories tell.
 
-    Attributes:
-        pruned: plans that were not proposed, with the reason.
-
     Raises:
         PlanError: OC0311, the SLO asks for something the space has no dim for.
     """
@@ -66,7 +64,7 @@ class LearnedSearch:
         self._known = Knowledge(space, self.asked, self.settings, prior)
         self._worth = Worth(self._known, self.asked, self.settings, rows)
         self._pruner = Pruner(space, self.asked.bounds)
-        self.pruned: dict[Assignment, Pruned] = {}
+        self._passed: set[Assignment] = set()
         self._sizes = self._known.sizes
         self._stand: Standing | None = None
 
@@ -79,10 +77,11 @@ class LearnedSearch:
             return insured
         standing = self._standing()
         best = math.inf if standing is None else float(standing.goals.min())
+        even = standing is not None and standing.even
         for pool in map(self._unpruned, self._pools(best < math.inf)):
             if not len(pool):
                 continue
-            worth, rows = self._worth.steps(pool, best)
+            worth, rows = self._worth.steps(pool, best, even)
             chosen = int(np.argmax(worth))
             if worth[chosen] > -math.inf:
                 return Proposal(tuple(pool[chosen].tolist()), int(rows[chosen]))
@@ -101,8 +100,14 @@ class LearnedSearch:
         self._stand = None
 
     @property
-    def violated(self) -> frozenset[int]:
-        """Stages where what was seen contradicts a ladder, which so prunes nothing."""
+    def pruned(self) -> tuple[Pruned, ...]:
+        """The plans that were not proposed and still would not be, with the reason."""
+        plans = np.array(sorted(self._passed), int).reshape(-1, len(self._sizes))
+        return tuple(self._pruner.left_out(plans))
+
+    @property
+    def violated(self) -> bool:
+        """Did what was seen contradict a ladder, so that none prunes any more?"""
         return self._pruner.violated
 
     def beliefs(self, plans: np.ndarray) -> Beliefs:
@@ -110,8 +115,8 @@ class LearnedSearch:
         return self._known.beliefs(plans)
 
     def incumbent(self) -> Candidate | None:
-        """See `PlanSearch`: the best verified plan, else the one most likely feasible, if that is
-        likely (under AT CONFIDENCE: as likely as asked)."""
+        """See `PlanSearch`: the best verified plan, see `Worth.standing`; where there is none, the
+        one most likely feasible, if that is likely (under AT CONFIDENCE: as likely as asked)."""
         standing = self._standing()
         if standing is None:
             return None
@@ -186,8 +191,8 @@ class LearnedSearch:
 
     def _unpruned(self, pool: np.ndarray) -> np.ndarray:
         """Without the plans that cannot be better than one profiled, or cannot meet a limit."""
-        kept, left_out = self._pruner.left_out(pool)
-        self.pruned |= {one.assignment: one for one in left_out}
+        kept = self._pruner.kept(pool)
+        self._passed |= set(map(tuple, pool[~kept].tolist()))
         found: np.ndarray = pool[kept]
         return found
 

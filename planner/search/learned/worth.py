@@ -31,6 +31,7 @@ class Standing:
             CONFIDENCE, `proved`.
         proved: `Knowledge.proved`.
         goals: in the unit of `Beliefs`; inf for one that is not verified.
+        even: no plan is sure, and of those with no rows left that count which are likely feasible.
     """
 
     plans: np.ndarray
@@ -39,6 +40,7 @@ class Standing:
     chances: np.ndarray
     proved: np.ndarray
     goals: np.ndarray
+    even: bool
 
 
 class Worth:
@@ -47,7 +49,7 @@ class Worth:
     def __init__(self, known: Knowledge, asked: Asked, settings: Settings, rows: int) -> None:
         self.known, self.asked, self.settings, self.rows = known, asked, settings, rows
 
-    def steps(self, plans: np.ndarray, best: float) -> tuple[np.ndarray, np.ndarray]:
+    def steps(self, plans: np.ndarray, best: float, even: bool) -> tuple[np.ndarray, np.ndarray]:
         """Log of what a step of profiling each plan is worth, and the rows to profile it on.
 
         A step leads to the rows that the plan's classes were seen on (only its times are new) or
@@ -67,7 +69,7 @@ class Worth:
         values, worths = [], []
         little = math.log(self.settings.tolerance) if best < math.inf else -math.inf
         for rows, possible in steps:
-            value, worth = self._ahead(bill, beliefs, done, rows, best)
+            value, worth = self._ahead(bill, beliefs, done, rows, best, even)
             possible = possible & (value > little)
             values.append(np.where(possible, value, -np.inf))
             worths.append(np.where(possible, worth, -np.inf))
@@ -80,7 +82,11 @@ class Worth:
         return np.maximum(*worths), np.where(further, steps[1][0], steps[0][0])
 
     def standing(self) -> Standing:
-        """Of all plans profiled."""
+        """Of all plans profiled.
+
+        Verified are those that are sure on enough rows; where none is, those that are likely
+        feasible and have no rows left: all that could be looked at says no more.
+        """
         plans = self.known.plans
         beliefs = self.known.beliefs(plans)
         rows, chances = self.known.rows_seen(plans), self.known.chances(plans, beliefs)
@@ -88,8 +94,10 @@ class Worth:
         if self.asked.confidence > EVEN:
             chances = proved
         verified = (chances >= self._sure()) & (rows >= min(self.settings.sure_rows, self.rows))
-        goals = np.where(verified, beliefs.mean[:, self.asked.goal], math.inf)
-        return Standing(plans, beliefs, rows, chances, proved, goals)
+        likely = (chances >= self.asked.confidence) & (rows >= self.rows)
+        even = bool(likely.any()) and not verified.any()
+        goals = np.where(likely if even else verified, beliefs.mean[:, self.asked.goal], math.inf)
+        return Standing(plans, beliefs, rows, chances, proved, goals, even)
 
     def _sure(self) -> float:
         return max(self.settings.sure, self.asked.confidence)
@@ -120,13 +128,15 @@ class Worth:
         done: np.ndarray,
         rows: np.ndarray,
         best: float,
+        even: bool,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Logs of value and of value per second, at each plan's best horizon."""
         first = OVERHEAD_SECONDS + bill.seconds(rows)
         on = np.exp(self._after(beliefs, done, rows, 0.5)[0])
         least = min(self.settings.sure_rows, self.rows)
         far = np.where(rows > done, np.clip(np.outer(HORIZONS, rows), least, self.rows), rows)
-        value = self._value(beliefs.repeated(len(far)), np.tile(done, len(far)), far.ravel(), best)
+        done, many = np.tile(done, len(far)), beliefs.repeated(len(far))
+        value = self._value(many, done, far.ravel(), best, even)
         value = np.where(far >= least, value.reshape(far.shape), -np.inf)
         rest = np.stack([OVERHEAD_SECONDS + bill.seconds(until) - first for until in far])
         worth = value - self.settings.costs * np.log(first + on * np.maximum(rest, 0.0))
@@ -146,10 +156,13 @@ class Worth:
         return beliefs.after(noise, sure)
 
     def _value(
-        self, beliefs: Beliefs, done: np.ndarray, rows: np.ndarray, best: float
+        self, beliefs: Beliefs, done: np.ndarray, rows: np.ndarray, best: float, even: bool
     ) -> np.ndarray:
         """Log of the probability that a plan is verified after so many rows, times what is won."""
         chance, moves = self._after(beliefs, done, rows, self._sure())
+        if even:
+            last, _ = self._after(beliefs, done, rows, self.asked.confidence)
+            chance = np.where(rows >= self.rows, last, chance)
         if best == math.inf:
             return chance
         won = improvement(beliefs.mean[:, self.asked.goal], moves[:, self.asked.goal], best)

@@ -9,8 +9,9 @@ Where the numbers come from (our choice):
 
 - a sum or path dim: each option's interval is what was seen of it in any plan, and what the catalog
   knows, widened by `SPREAD`; along a *ladder* an option unseen lies between its neighbours; an
-  option takes nothing of another device's pools. Intervals are then added along the plan or taken
-  along its longest path, which are monotone.
+  option takes nothing of another device's pools. Of a stage that is not `steady` only what the
+  catalog knows counts: few rows may all have skipped it. Intervals are then added along the plan
+  or taken along its longest path, which are monotone.
 - `loss`, plan by plan: each plan profiled has an interval of `DEVIATIONS` standard errors. A plan
   that at no stage stands lower on a ladder of loss than a profiled one has at least its loss;
   likewise at most. Options of one variant with the same knobs answer alike. A profiled plan whose
@@ -22,7 +23,7 @@ What is unknown is [0, inf), which prunes nothing and is pruned by nothing it co
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -70,7 +71,7 @@ class Pruner:
 
     Attributes:
         dims: those asked, and those of shared pools.
-        violated: stages whose ladder of loss what was seen contradicts; it counts no more.
+        violated: what was seen contradicts a ladder of loss: none counts any more.
     """
 
     def __init__(self, space: Space, limits: Mapping[str, float]) -> None:
@@ -83,12 +84,13 @@ class Pruner:
         self.space = space
         pools = (dim for dim in space.sums if dim.startswith(POOLS))
         self.dims = tuple(dict.fromkeys((*limits, *pools)))
-        self.violated: frozenset[int] = frozenset()
+        self.violated = False
         self._limits = np.array([limits.get(dim, math.inf) for dim in self.dims])
-        self._laddered = frozenset(ladder.stage for ladder in space.ladders if ladder.dim == LOSS)
+        self._laddered = any(ladder.dim == LOSS for ladder in space.ladders)
         places = range(len(space.stages))
         self._alike = [_alike(space, place) for place in places]
-        self._orders = [self._order(place) for place in places]
+        self._orders = [self._order(place, everything=False) for place in places]
+        self._audits = [self._order(place, everything=True) for place in places]
         self._devices = [
             np.array([space.devices.index(option.device) for option in stage.options])
             for stage in space.stages
@@ -101,13 +103,13 @@ class Pruner:
         self._rows: dict[Assignment, int] = {}
         self._seen: dict[Assignment, tuple[float, float]] = {}
         self._profiled: dict[Assignment, None] = {}
-        self._theirs: Bounds | None = None
+        self._theirs: np.ndarray | None = None
 
     def add(self, evaluation: Evaluation) -> None:
         """A plan was profiled."""
         plan = evaluation.assignment
         for place, values in enumerate(evaluation.stages):
-            for dim, value in values.items():
+            for dim, value in values.items() if self.space.stages[place].steady else ():
                 if dim in self._least:
                     least, most = self._least[dim][place], self._most[dim][place]
                     least[plan[place]] = min(value, least[plan[place]])
@@ -121,45 +123,43 @@ class Pruner:
             self._seen[classes] = _interval(evaluation.scores)
             self._audit(classes)
 
-    def left_out(self, plans: np.ndarray) -> tuple[np.ndarray, tuple[Pruned, ...]]:
-        """What need not be profiled of `` `m x stages` `` plans.
+    def kept(self, plans: np.ndarray) -> np.ndarray:
+        """Which of `` `m x stages` `` plans may be worth profiling, `` `m` ``."""
+        beaten, missed = self._gone(plans)
+        return np.logical_not(beaten.any(axis=1) | missed.any(axis=1))
 
-        Returns:
-            `` `m` ``, whether each is kept; and those left out, each with its reason.
-        """
-        if not self._profiled:
-            return np.ones(len(plans), bool), ()
-        if self._theirs is None:
-            self._theirs = self.bounds(np.array(list(self._profiled)))
-        own, worst = self.bounds(plans), self._theirs.high
-        beaten = np.ones((len(plans), len(worst)), bool)
-        worse = np.zeros_like(beaten)
-        for dim in range(len(self.dims)):
-            low, high = own.low[:, dim, None], worst[None, :, dim]
-            beaten &= low >= high
-            worse |= low > high
-        beaten &= worse
-        missed = own.low > self._limits
-        gone = np.flatnonzero(beaten.any(axis=1) | missed.any(axis=1))
-        kept = np.ones(len(plans), bool)
-        kept[gone] = False
-        profiled = list(self._profiled)
-        found = []
-        for place in gone:
-            low = own.low[place]
+    def left_out(self, plans: np.ndarray) -> Iterator[Pruned]:
+        """The reason of each of the others."""
+        beaten, missed = self._gone(plans)
+        profiled, lows = list(self._profiled), self.bounds(plans).low
+        for place in np.flatnonzero(beaten.any(axis=1) | missed.any(axis=1)):
             by = None if missed[place].any() else int(beaten[place].argmax())
             which = np.flatnonzero(missed[place]) if by is None else np.arange(len(self.dims))
-            limit = self._limits if by is None else worst[by]
-            found.append(
-                Pruned(
-                    tuple(plans[place].tolist()),
-                    None if by is None else profiled[by],
-                    tuple(self.dims[dim] for dim in which),
-                    tuple(low[which].tolist()),
-                    tuple(limit[which].tolist()),
-                )
+            limit = self._limits if by is None else self._worst()[by]
+            yield Pruned(
+                tuple(plans[place].tolist()),
+                None if by is None else profiled[by],
+                tuple(self.dims[dim] for dim in which),
+                tuple(lows[place][which].tolist()),
+                tuple(limit[which].tolist()),
             )
-        return kept, tuple(found)
+
+    def _gone(self, plans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """By which profiled plan each is beaten, `` `m x n` ``, and which limits it misses."""
+        low, worst = self.bounds(plans).low, self._worst()
+        shape = len(plans), len(worst)
+        no_better, worse = np.ones(shape, bool), np.zeros(shape, bool)
+        for own, theirs in zip(low.T, worst.T, strict=True):
+            no_better &= own[:, None] >= theirs[None, :]
+            worse |= own[:, None] > theirs[None, :]
+        return no_better & worse, low > self._limits
+
+    def _worst(self) -> np.ndarray:
+        """Of the `` `n` `` plans profiled, the pessimistic values."""
+        if self._theirs is None:
+            plans = np.array(list(self._profiled), int).reshape(-1, len(self.space.stages))
+            self._theirs = self.bounds(plans).high
+        return self._theirs
 
     def bounds(self, plans: np.ndarray) -> Bounds:
         """What each plan takes at best and at worst, in `dims`."""
@@ -235,14 +235,14 @@ class Pruner:
         """The least and the most loss of each plan, by the profiled plans above and below it."""
         classes = np.stack([alike[o] for alike, o in zip(self._alike, plans.T, strict=True)])
         if self._laddered:
-            return self._implied(classes, list(self._seen))
+            return self._implied(self._orders, classes, list(self._seen))
         unknown = (0.0, math.inf)
         found = [self._seen.get(one, unknown) for one in zip(*classes.tolist(), strict=True)]
         low, high = np.array(found).reshape(-1, 2).T
         return low, high
 
     def _implied(
-        self, classes: np.ndarray, seen: Sequence[Assignment]
+        self, orders: Sequence[np.ndarray], classes: np.ndarray, seen: Sequence[Assignment]
     ) -> tuple[np.ndarray, np.ndarray]:
         """By classes seen, of `` `stages x m` `` classes."""
         if not seen:
@@ -250,7 +250,7 @@ class Pruner:
         theirs = np.array(seen).T
         above = np.ones((theirs.shape[1], classes.shape[1]), bool)
         below = above.copy()
-        for order, mine, other in zip(self._orders, classes, theirs, strict=True):
+        for order, mine, other in zip(orders, classes, theirs, strict=True):
             above &= order[other[:, None], mine[None, :]]
             below &= order[mine[None, :], other[:, None]]
         lows, highs = np.array([self._seen[one] for one in seen]).T
@@ -263,18 +263,19 @@ class Pruner:
         if not self._laddered:
             return
         others = [one for one in self._seen if one != classes]
-        low, high = self._implied(np.array([classes]).T, others)
+        low, high = self._implied(self._audits, np.array([classes]).T, others)
         best, worst = self._seen[classes]
         if low[0] > worst or best > high[0]:
-            self.violated, self._laddered = self._laddered, frozenset()
+            self.violated, self._laddered = True, False
 
-    def _order(self, place: int) -> np.ndarray:
-        """`[a, b]`: is class a's loss at most b's, by ladders?"""
+    def _order(self, place: int, *, everything: bool) -> np.ndarray:
+        """`[a, b]`: is class a's loss at most b's, by ladders, with those audited or without?"""
         alike = self._alike[place]
         order = np.eye(int(alike.max()) + 1, dtype=bool)
         for ladder in self.space.ladders:
             if ladder.stage == place and ladder.dim == LOSS:
-                steps = alike[list(ladder.options)]
+                left_out = frozenset() if everything else ladder.audited
+                steps = alike[[option for option in ladder.options if option not in left_out]]
                 for at, step in enumerate(steps):
                     order[step, steps[at:]] = True
         while True:  # until it is transitive: at most log2 of the classes times

@@ -44,7 +44,8 @@ FIRST = 4
 MATURE = 0.95
 """Share of the own model from which on histories are left out."""
 GROWN = 1.1
-"""Times as many plans seen, after which histories are weighed anew (our choice)."""
+"""Times as much seen (inverse variances of losses), after which histories are weighed anew (our
+choice)."""
 ITERATIONS = 2
 """Of Weisfeiler-Lehman: a stage with what is two calls around it."""
 
@@ -223,7 +224,7 @@ class WarmStart:
         }
         self._seed = seed
         self._own = 0.0
-        self._weighed = 0
+        self._weighed = 0.0
         self._seen: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         self._expected: list[np.ndarray] | None = None
         nearest = sorted(self._known, key=lambda place: -self._known[place].near)
@@ -248,8 +249,9 @@ class WarmStart:
 
         self._seen = (assignments, losses, np.maximum(variances, 1e-12))
         self._expected = None
-        if self._known and len(losses) >= max(FIRST, GROWN * self._weighed):
-            self._weighed = len(losses)
+        seen = float((1.0 / self._seen[2]).sum())
+        if self._known and len(losses) >= FIRST and seen >= GROWN * self._weighed:
+            self._weighed = seen
             with self._one_thread():
                 self._weigh(assignments, losses, variances)
 
