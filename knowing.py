@@ -92,18 +92,21 @@ def _without_seeing(
     run = None if declared is None else catalog.sample_run(declared.name, declared.version)
     unseeing = frozenset() if run is None else catalog.same_split(run)
     kept: list[Observation] = []
-    others: dict[str, set[str]] = {name: set() for name in (subject, *_models(subject, catalog))}
-    own: set[str | None] = set()
+    others: dict[str, set[str]] = {}
     for one in observations:
-        of = one.subject.split(".")[0]
         if one.run is None or one.run in unseeing or one.metric not in OF_ROWS:
             kept.append(one)
-            own |= {one.variant} if of == subject and one.metric in OF_ROWS else set()
-        elif one.variant is not None and of in others:
-            others[of].add(one.variant)
-    if run is None:
+        elif one.variant is not None:
+            others.setdefault(one.subject.split(".")[0], set()).add(one.variant)
+    if not others or run is None:
         return kept, ()
-    missed = {of: found if of == subject else found - own for of, found in others.items()}
+    own = {
+        one.variant
+        for one in kept
+        if one.metric in OF_ROWS and one.subject.split(".")[0] == subject
+    }
+    missed = {subject: others.get(subject, set())}
+    missed |= {model: others.get(model, set()) - own for model in _models(subject, catalog)}
     return kept, tuple(_not_counted(of, found) for of, found in missed.items() if found)
 
 

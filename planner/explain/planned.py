@@ -183,13 +183,19 @@ def differences(other: Candidate, chosen: Candidate) -> tuple[str, ...]:
     return tuple(found)
 
 
+def choices_text(choices: Mapping[str, Choice], beside: Mapping[str, Choice] | None = None) -> str:
+    """`digits: classify.mlp · batch 64 · cpu; …`, only where it differs from `beside`, if given."""
+    return "; ".join(
+        f"{key}: {short_choice(choice)}"
+        for key, choice in choices.items()
+        if beside is None or choice != beside.get(key)
+    )
+
+
 def changes(other: Candidate, chosen: Candidate) -> str:
     """What the other plan chooses where it differs: `digits: classify.mlp · batch 64 · cpu; …`."""
-    return "; ".join(
-        f"{key}: {short_choice(other.choices[key])}"
-        for key, mine in chosen.choices.items()
-        if key in other.choices and other.choices[key] != mine
-    )
+    shared = {key: other.choices[key] for key in chosen.choices if key in other.choices}
+    return choices_text(shared, chosen.choices)
 
 
 def value_text(estimate: Estimate | None, metric: str) -> str:

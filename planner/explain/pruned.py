@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ...ir.physical import Choice
 from ..search.protocol import LOSS, Assignment
 from .numbers import quantity, unit_of
-from .planned import short_choice
+from .planned import choices_text
 
 if TYPE_CHECKING:
     from ..search.similarity.prune import Pruned
@@ -52,12 +52,9 @@ def _reason(one: Pruned, choices: Callable[[Assignment], Mapping[str, Choice]]) 
     """What it chooses, and what it takes at best beside what decided."""
     mine = choices(one.assignment)
     if one.by is None:
-        plan = "; ".join(f"{key}: {short_choice(choice)}" for key, choice in mine.items())
-        return f"{plan}: {_values(one, 'needs')}"
+        return f"{choices_text(mine)}: {_values(one, 'needs')}"
     theirs = choices(one.by)
-    differs = [key for key in mine if mine[key] != theirs[key]]
-    plan = "; ".join(f"{key}: {short_choice(mine[key])}" for key in differs)
-    by = "; ".join(f"{key}: {short_choice(theirs[key])}" for key in differs)
+    plan, by = choices_text(mine, theirs), choices_text(theirs, mine)
     return f"{plan}, by {by}: {_values(one, 'the other at worst')}"
 
 

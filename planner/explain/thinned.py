@@ -10,7 +10,7 @@ from ..search.frontier import Dropped, Frontier
 from ..search.similarity.thin import ratio
 from ..search.table import Assignment
 from .numbers import digits
-from .planned import short_choice
+from .planned import choices_text
 
 SHOWN = 10
 """Plans told one by one, those that were better by most first (our choice)."""
@@ -50,9 +50,7 @@ def _lines(found: Frontier, problem: Choices) -> Iterator[str]:
 def _thinned(one: Dropped, objectives: tuple[str, ...], problem: Choices) -> str:
     """What a plan chooses, what stands for it, and in what that is worse."""
     mine, theirs = problem.choices(one.point.assignment), problem.choices(one.by.assignment)
-    differs = [key for key in mine if mine[key] != theirs[key]]
-    plan = "; ".join(f"{key}: {short_choice(mine[key])}" for key in differs)
-    by = "; ".join(f"{key}: {short_choice(theirs[key])}" for key in differs)
+    plan, by = choices_text(mine, theirs), choices_text(theirs, mine)
     lost = ", ".join(
         f"{NAMES.get(dim, dim)} {(factor - 1.0) * 100:.1f} % more"
         for dim, value, base in zip(objectives, one.by.values, one.point.values, strict=True)

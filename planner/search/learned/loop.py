@@ -191,6 +191,8 @@ class LearnedSearch:
 
     def _unpruned(self, pool: np.ndarray) -> np.ndarray:
         """Without the plans that cannot be better than one profiled, or cannot meet a limit."""
+        if not self.settings.pruning:
+            return pool
         kept = self._pruner.kept(pool)
         self._passed |= set(map(tuple, pool[~kept].tolist()))
         found: np.ndarray = pool[kept]

@@ -89,8 +89,9 @@ class Pruner:
         self._laddered = any(ladder.dim == LOSS for ladder in space.ladders)
         places = range(len(space.stages))
         self._alike = [_alike(space, place) for place in places]
-        self._orders = [self._order(place, everything=False) for place in places]
-        self._audits = [self._order(place, everything=True) for place in places]
+        laddered = places if self._laddered else ()
+        self._orders = [self._order(place, everything=False) for place in laddered]
+        self._audits = [self._order(place, everything=True) for place in laddered]
         self._devices = [
             np.array([space.devices.index(option.device) for option in stage.options])
             for stage in space.stages
