@@ -33,6 +33,7 @@ from .contract import Goal, Options, main, parse_options
 from .racing import ablation, surrogates
 from .racing.figures import HEADER, Key, figures_of, show, table_of
 from .racing.heats import Heats, pool
+from .racing.informed import all_told, informed_figures, show_decidable
 from .racing.job import Job
 from .racing.race import Race
 from .racing.regret_plot import plot_regret
@@ -125,8 +126,15 @@ def run(options: Options) -> dict[str, float | None]:
             if options.out is not None:
                 _write(options.out, results, settings)
             print(f"{workload}: done", flush=True)
+        drawn = [
+            replace(blank, workload=workload, seed=seed)
+            for workload in workloads
+            for seed in options.seed_range
+        ]
+        told = all_told(heats.work, drawn)
     show(results)
-    return figures_of(results)
+    show_decidable(results, told)
+    return figures_of(results) | informed_figures(results, told)
 
 
 def _raced(

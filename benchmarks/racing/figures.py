@@ -189,20 +189,7 @@ def figures_of(results: Results) -> dict[str, float | None]:
     """Every figure; those of our search are unknown where it was not raced."""
     workloads, figures = _workloads(results), dict[str, float | None]()
     if any(search == OURS for _, search in results):
-        for target in TARGETS:
-            figures |= _mean_ratios(results, target)
-        figures |= _ahead(results)
-        losses = [
-            (workload, search, str(target))
-            for workload in workloads
-            for search in _baselines(results)
-            for target in TARGETS
-            if loses(decided(results[workload, search], results[workload, OURS], target))
-        ]
-        figures["significant_losses"] = float(len(losses))
-        figures |= {
-            f"loses:{workload}:{search}:{target}": 1.0 for workload, search, target in losses
-        }
+        figures |= compared(results)
         figures |= own([results[workload, OURS] for workload in workloads])
     by_search: dict[str, list[Race]] = {}
     for (workload, search), races in results.items():
@@ -211,6 +198,24 @@ def figures_of(results: Results) -> dict[str, float | None]:
     for search, races in by_search.items():
         for target in TARGETS:
             figures[f"{search}:returned_{target}"] = returned(races, target)
+    return figures
+
+
+def compared(results: Results) -> dict[str, float | None]:
+    """Every comparison of a baseline with ours, which was raced."""
+    figures: dict[str, float | None] = {}
+    for target in TARGETS:
+        figures |= _mean_ratios(results, target)
+    figures |= _ahead(results)
+    losses = [
+        (workload, search, str(target))
+        for workload in _workloads(results)
+        for search in _baselines(results)
+        for target in TARGETS
+        if loses(decided(results[workload, search], results[workload, OURS], target))
+    ]
+    figures["significant_losses"] = float(len(losses))
+    figures |= {f"loses:{workload}:{search}:{target}": 1.0 for workload, search, target in losses}
     return figures
 
 
@@ -288,8 +293,13 @@ def reached(races: Sequence[Race], target: Target) -> float:
 def returned(races: Sequence[Race], target: Target) -> float:
     """Share of races of which the last incumbent is what was looked for, truly."""
     last = [race.trace[-1][1] if race.trace else None for race in races]
-    most = NEAR if target == "near" else math.inf
-    return sum(value is not None and value <= most for value in last) / len(races)
+    got_there = map(near, last) if target == "near" else (value is not None for value in last)
+    return sum(got_there) / len(races)
+
+
+def near(regret: float | None) -> bool:
+    """Of a plan or none, see `race.regret`."""
+    return regret is not None and regret <= NEAR
 
 
 def stopped(races: Sequence[Race]) -> float:
@@ -354,8 +364,12 @@ def show(results: Results) -> None:
                 f"profiling {median(race.at(target).profiling for race in races):.3g} s, "
                 f"{usd:.3g} USD"
             )
-    if not all((workload, OURS) in results for workload in _workloads(results)):
-        return
+    if all((workload, OURS) in results for workload in _workloads(results)):
+        show_ratios(results)
+
+
+def show_ratios(results: Results) -> None:
+    """Those of every workload, ours among the searches."""
     workloads = _workloads(results)
     for target in TARGETS:
         for kind, found in (

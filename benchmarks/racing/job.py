@@ -8,8 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from ..workloads.environment import Environment
 from ..workloads.instances import environment
-from .race import Environment
 
 Twist = Literal["none", "inverted", "shuffled"]
 """What is done to the scores of histories: nothing, best and worst change places, they are drawn

@@ -20,17 +20,21 @@ SLACK = 1e-12
 """Relative: two ways to add the same numbers may differ by as much."""
 
 
-def accuracies(world: World) -> Floats:
-    """`` `classes of stage 0 x … x classes of the last` ``: of every tuple, on the truth's rows."""
+def accuracies(world: World, *, on_sample: bool = False) -> Floats:
+    """`` `classes of stage 0 x … x classes of the last` ``: of every tuple, on the truth's rows.
+
+    Or on those of the sample: what a search may come to know.
+    """
     shape = tuple(stage.n_classes for stage in world.stages)
     found = np.zeros(shape)
-    where = slice(world.sample_words, None)
+    where = slice(world.sample_words) if on_sample else slice(world.sample_words, None)
+    rows = world.rows if on_sample else world.truth_rows
 
     def walk(classes: tuple[int, ...], right: list[Words]) -> None:
         k = len(classes)
         answered = world.answers(k, world.given(k, classes), right, where)
         if k + 1 == len(shape):
-            found[classes] = np.bitwise_count(answered).sum(axis=-1) / world.truth_rows
+            found[classes] = np.bitwise_count(answered).sum(axis=-1) / rows
             return
         for own in range(shape[k]):
             walk((*classes, own), [*right, answered[own]])
@@ -68,12 +72,22 @@ def best_plan(world: World, slo: Slo, accuracy: Floats) -> tuple[Assignment, flo
         ValueError: no plan meets the SLO.
     """
     floor = max((c.limit for c in slo.constraints if c.metric == "accuracy"), default=0.0)
+    found = best_among(world, slo, np.argwhere(accuracy >= floor))
+    if found is None:
+        raise ValueError("no plan meets the SLO")
+    return found
+
+
+def best_among(world: World, slo: Slo, tuples: NDArray[np.intp]) -> tuple[Assignment, float] | None:
+    """Of plans of these tuples of classes, the best that meets the limits on dims; if any does.
+
+    Accuracy is not looked at.
+    """
     limits: dict[str, float] = {}
     for c in slo.constraints:
         if c.metric != "accuracy":
             limits[c.metric] = min(c.limit, limits.get(c.metric, np.inf))
     goal = slo.objective.metric
-    tuples = np.argwhere(accuracy >= floor)
     bounds = _bounds(world, goal, tuples)
     best: Assignment | None = None
     value = np.inf
@@ -83,9 +97,7 @@ def best_plan(world: World, slo: Slo, accuracy: Floats) -> tuple[Assignment, flo
         found = _within(world, tuple(tuples[place].tolist()), limits, goal, value)
         if found is not None:
             best, value = found
-    if best is None:
-        raise ValueError("no plan meets the SLO")
-    return best, float(value)
+    return None if best is None else (best, float(value))
 
 
 def _bounds(world: World, goal: str, tuples: NDArray[np.intp]) -> Floats:
