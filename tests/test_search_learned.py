@@ -10,8 +10,8 @@ import pytest
 from octans.errors import InternalError, PlanError
 from octans.ir.physical import Choice
 from octans.ir.slo import Constraint, Objective, Slo
+from octans.planner.search.features import features
 from octans.planner.search.learned import LearnedSearch, Settings, candidates, draws, gp
-from octans.planner.search.learned.features import features
 from octans.planner.search.learned.operators import Composition
 from octans.planner.search.learned.quality import QualitySurrogate, seen
 from octans.planner.search.protocol import SOURCE, Evaluation, Space, StageOptions

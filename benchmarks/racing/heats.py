@@ -187,7 +187,7 @@ def _stamp(ours: bool) -> str:
     files = [*HERE.glob("baselines/*.py"), *HERE.glob("workloads/*.py")]
     if ours:
         search = HERE.parent / "planner" / "search"
-        files += [search / "protocol.py", *search.glob("learned/*.py")]
+        files += [search / "protocol.py", search / "features.py", *search.glob("learned/*.py")]
         files += search.glob("similarity/*.py")
     for path in sorted(files):
         found.update(path.read_bytes())

@@ -15,8 +15,8 @@ from pathlib import Path
 from statistics import geometric_mean
 
 import numpy as np
+from octans.planner.search.features import features
 from octans.planner.search.learned.end_to_end import EndToEnd
-from octans.planner.search.learned.features import features
 from octans.planner.search.learned.operators import Composition
 from octans.planner.search.protocol import Proposal
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ....ir.record import dataclass, field
-from .features import StageFeatures
+from ..features import StageFeatures
 from .gp import Conditioned, condition, fit
 from .operators import DEFAULTS, FITS, Moments, option_parts
 

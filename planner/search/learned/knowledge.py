@@ -7,11 +7,11 @@ import math
 import numpy as np
 
 from ....ir.record import dataclass
+from ..features import features
 from ..protocol import LOSS, PROFILE, Assignment, Evaluation, Space, StageOptions
 from .acquisition import Beliefs
 from .draws import LossDraws
 from .end_to_end import EndToEnd, PlanDraws
-from .features import features
 from .operators import Composition, DimDraws, tell_histories
 from .prior import Prior
 from .quality import QualitySurrogate, Seen, seen

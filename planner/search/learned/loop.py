@@ -76,12 +76,11 @@ class LearnedSearch:
         if insured is not None:
             return insured
         standing = self._standing()
-        best = math.inf if standing is None else float(standing.goals.min())
-        even = standing is not None and standing.even
-        for pool in map(self._unpruned, self._pools(best < math.inf)):
+        verified = standing is not None and standing.best < math.inf
+        for pool in map(self._unpruned, self._pools(verified)):
             if not len(pool):
                 continue
-            worth, rows = self._worth.steps(pool, best, even)
+            worth, rows = self._worth.steps(pool, standing)
             chosen = int(np.argmax(worth))
             if worth[chosen] > -math.inf:
                 return Proposal(tuple(pool[chosen].tolist()), int(rows[chosen]))

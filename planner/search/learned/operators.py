@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ....ir.record import dataclass, field
-from ..protocol import SOURCE, Space
-from .features import StageFeatures
+from ..features import StageFeatures, longest
+from ..protocol import Space
 from .gp import Conditioned, condition, fit
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ class Composition:
             spread = expected**2 * np.expm1(np.minimum(variance, 4.0))
             variances.append(spread[plans[:, place]])
         if dim in self.space.paths:
-            total, spread = self.longest(plans, means, variances)
+            total, spread = longest(self.space, self.stages, plans, means, variances)
         else:
             total, spread = np.sum(means, axis=0), np.sum(variances, axis=0)
         relative = np.log1p(spread / total**2)
@@ -233,39 +233,6 @@ class Composition:
         }
         return DimDraws(self, tables)
 
-    def longest(
-        self, plans: np.ndarray, means: list[np.ndarray], variances: list[np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The way of the largest mean, and the variance along it (our choice: ways that are about
-        as long are so taken for the safer one)."""
-        ends: list[tuple[np.ndarray, np.ndarray]] = []
-        for place, stage in enumerate(self.space.stages):
-            device = self.stages[place].option_device[plans[:, place]]
-            start = np.zeros(len(plans))
-            spread = np.zeros(len(plans))
-            for parent in stage.parents:
-                before, noise = (0.0, 0.0) if parent == SOURCE else ends[parent]
-                come = np.full(len(plans), 0.0) + before
-                table = self.space.transfers.get((parent, place))
-                if table is not None:
-                    source = 0 if parent == SOURCE else self._devices(plans, parent)
-                    come = come + np.array(table)[source, device]
-                later = come > start
-                start = np.where(later, come, start)
-                spread = np.where(later, noise, spread)
-            ends.append((start + means[place], spread + variances[place]))
-        leaves = set(range(len(ends))) - {p for s in self.space.stages for p in s.parents}
-        total, noise = ends[min(leaves)]
-        for place in sorted(leaves)[1:]:
-            longer = ends[place][0] > total
-            total = np.where(longer, ends[place][0], total)
-            noise = np.where(longer, ends[place][1], noise)
-        return total, noise
-
-    def _devices(self, plans: np.ndarray, place: int) -> np.ndarray:
-        found: np.ndarray = self.stages[place].option_device[plans[:, place]]
-        return found
-
 
 @dataclass(frozen=True)
 class DimDraws:
@@ -278,7 +245,8 @@ class DimDraws:
         """Of `` `m x stages` `` plans, each under one draw."""
         values = [t[o, which] for t, o in zip(self.tables[dim], plans.T, strict=True)]
         if dim in self.composition.space.paths:
-            total, _ = self.composition.longest(plans, values, [np.zeros(len(plans))] * len(values))
+            space, stages = self.composition.space, self.composition.stages
+            total, _ = longest(space, stages, plans, values, [np.zeros(len(plans))] * len(values))
         else:
             total = np.sum(values, axis=0)
         found: np.ndarray = np.log(total)

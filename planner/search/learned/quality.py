@@ -22,9 +22,9 @@ from itertools import combinations
 import numpy as np
 
 from ....ir.record import dataclass, field
+from ..features import Encoding, StageFeatures
 from ..protocol import Space
 from .draws import LossDraws, keyed
-from .features import Encoding, StageFeatures
 from .gp import Conditioned, condition, fit
 
 STAGE_PARTS = {"variant": 0.004, "class": 0.001, "speed": 0.004}

@@ -9,8 +9,8 @@ import numpy as np
 from ....errors import PlanError
 from ....ir.record import dataclass
 from ....ir.slo import Slo
+from ..features import Encoding
 from ..protocol import LOSS, Space
-from .features import Encoding
 
 EVEN = 0.5
 """Confidence where none is asked for: the point estimate decides."""

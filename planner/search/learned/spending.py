@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from ....ir.record import dataclass, field
+from ..features import StageFeatures, ancestors
 from ..protocol import LOAD, PROFILE, Evaluation, Space
-from .features import StageFeatures, ancestors
 from .operators import Composition
 
 RETIME_ROWS = 4.0

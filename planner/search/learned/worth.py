@@ -42,6 +42,11 @@ class Standing:
     goals: np.ndarray
     even: bool
 
+    @property
+    def best(self) -> float:
+        """The goal to improve upon; inf: no plan is verified."""
+        return float(self.goals.min())
+
 
 class Worth:
     """By what is known, for a sample of so many rows."""
@@ -49,13 +54,15 @@ class Worth:
     def __init__(self, known: Knowledge, asked: Asked, settings: Settings, rows: int) -> None:
         self.known, self.asked, self.settings, self.rows = known, asked, settings, rows
 
-    def steps(self, plans: np.ndarray, best: float, even: bool) -> tuple[np.ndarray, np.ndarray]:
+    def steps(self, plans: np.ndarray, standing: Standing | None) -> tuple[np.ndarray, np.ndarray]:
         """Log of what a step of profiling each plan is worth, and the rows to profile it on.
 
         A step leads to the rows that the plan's classes were seen on (only its times are new) or
         to `growth` times as many. What it is worth is what it may lead to at its best horizon, per
         second up to there: a plan is not dropped because a first block alone cannot prove it.
         """
+        best = math.inf if standing is None else standing.best
+        even = standing is not None and standing.even
         beliefs = self.known.beliefs(plans)
         done = self.known.rows_seen(plans)
         timed = np.array([plan in self.known.profiled for plan in map(tuple, plans.tolist())])

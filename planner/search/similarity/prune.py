@@ -28,7 +28,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from ....ir.record import dataclass
-from ..protocol import LOSS, SOURCE, Evaluation, Space
+from ..features import features, longest
+from ..protocol import LOSS, Evaluation, Space
 from ..table import Assignment
 from .warm_start import loss_of
 
@@ -88,15 +89,10 @@ class Pruner:
         self._limits = np.array([limits.get(dim, math.inf) for dim in self.dims])
         self._laddered = any(ladder.dim == LOSS for ladder in space.ladders)
         places = range(len(space.stages))
-        self._alike = [_alike(space, place) for place in places]
+        self._stages = features(space)
         laddered = places if self._laddered else ()
         self._orders = [self._order(place, everything=False) for place in laddered]
         self._audits = [self._order(place, everything=True) for place in laddered]
-        self._devices = [
-            np.array([space.devices.index(option.device) for option in stage.options])
-            for stage in space.stages
-        ]
-        self._transfers = {edge: np.array(table) for edge, table in space.transfers.items()}
         taken = [dim for dim in self.dims if dim != LOSS]
         self._least = {dim: [self._known(p, dim, math.inf) for p in places] for dim in taken}
         self._most = {dim: [self._known(p, dim, 0.0) for p in places] for dim in taken}
@@ -118,7 +114,7 @@ class Pruner:
         self._profiled[plan] = None
         self._options, self._theirs = {}, None
         n = len(evaluation.scores)
-        classes = tuple(int(alike[o]) for alike, o in zip(self._alike, plan, strict=True))
+        classes = tuple(int(s.option_class[o]) for s, o in zip(self._stages, plan, strict=True))
         if LOSS in self.dims and n > self._rows.get(classes, 0):
             self._rows[classes] = n
             self._seen[classes] = _interval(evaluation.scores)
@@ -204,37 +200,25 @@ class Pruner:
                 high[steps] = np.minimum.accumulate(high[steps][::-1])[::-1]
         if dim.startswith(POOLS):
             device = self.space.devices.index(dim.partition(":")[2])
-            elsewhere = self._devices[place] != device
+            elsewhere = self._stages[place].option_device != device
             low[elsewhere] = high[elsewhere] = 0.0
         return low, high
 
     def _along(self, plans: np.ndarray, dim: str, values: Sequence[np.ndarray]) -> np.ndarray:
         """A dim of each plan from its options': their sum, or the longest way with transfers."""
-        space = self.space
         taken = [table[plans[:, place]] for place, table in enumerate(values)]
-        if dim not in space.paths:
-            total: np.ndarray = np.sum(taken, axis=0)
-            return total
-        on = [device[o] for device, o in zip(self._devices, plans.T, strict=True)]
-        done: list[np.ndarray] = []
-        for place, stage in enumerate(space.stages):
-            start = np.zeros(len(plans))
-            for parent in stage.parents:
-                ready = np.zeros(len(plans)) if parent == SOURCE else done[parent]
-                rows = self._transfers.get((parent, place))
-                if rows is not None:
-                    ready = ready + (rows[0, on[place]] if parent == SOURCE
-                                     else rows[on[parent], on[place]])  # fmt: skip
-                start = np.maximum(start, ready)
-            done.append(start + taken[place])
-        longest: np.ndarray = np.max(done, axis=0)
-        return longest
+        if dim not in self.space.paths:
+            return np.asarray(np.sum(taken, axis=0))
+        none = [np.zeros(len(plans))] * len(taken)
+        return longest(self.space, self._stages, plans, taken, none)[0]
 
     # -- loss of plans -------------------------------------------------------------------------
 
     def _losses(self, plans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The least and the most loss of each plan, by the profiled plans above and below it."""
-        classes = np.stack([alike[o] for alike, o in zip(self._alike, plans.T, strict=True)])
+        classes = np.stack(
+            [stage.option_class[o] for stage, o in zip(self._stages, plans.T, strict=True)]
+        )
         if self._laddered:
             return self._implied(self._orders, classes, list(self._seen))
         unknown = (0.0, math.inf)
@@ -271,8 +255,8 @@ class Pruner:
 
     def _order(self, place: int, *, everything: bool) -> np.ndarray:
         """`[a, b]`: is class a's loss at most b's, by ladders, with those audited or without?"""
-        alike = self._alike[place]
-        order = np.eye(int(alike.max()) + 1, dtype=bool)
+        alike = self._stages[place].option_class
+        order = np.eye(self._stages[place].classes, dtype=bool)
         for ladder in self.space.ladders:
             if ladder.stage == place and ladder.dim == LOSS:
                 left_out = frozenset() if everything else ladder.audited
@@ -284,13 +268,6 @@ class Pruner:
             if (wider == order).all():
                 return order
             order = wider
-
-
-def _alike(space: Space, place: int) -> np.ndarray:
-    """A number per option; those of one variant with the same knobs answer alike."""
-    numbers: dict[tuple[object, object], int] = {}
-    options = space.stages[place].options
-    return np.array([numbers.setdefault((o.variant, o.knobs), len(numbers)) for o in options])
 
 
 def _interval(scores: Sequence[float]) -> tuple[float, float]:

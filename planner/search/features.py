@@ -3,7 +3,8 @@
 Variants, classes (variant and knobs) and devices are one-hot in effect: a kernel part over them is
 1 where two options agree and 0 where they do not. `ordinal` encoding puts a class on a line instead
 (the order of declaration, knobs scaled to [0, 1]): it is there to be compared with
-[Circinus finds one-hot often better].
+[Circinus finds one-hot often better]. And what is the same whoever knows or bounds what an option
+takes: how it adds up along the DAG.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import Literal
 
 import numpy as np
 
-from ....ir.models import knobs_text
-from ....ir.physical import Choice
-from ....ir.record import dataclass
-from ..protocol import SOURCE, Space, StageOptions
+from ...ir.models import knobs_text
+from ...ir.physical import Choice
+from ...ir.record import dataclass
+from .protocol import SOURCE, Space, StageOptions
 
 Encoding = Literal["one_hot", "ordinal"]
 
@@ -68,6 +69,49 @@ def ancestors(space: Space) -> tuple[tuple[int, ...], ...]:
             above |= set(found[parent]) if parent != SOURCE else set()
         found.append(tuple(sorted(above)))
     return tuple(found)
+
+
+def longest(
+    space: Space,
+    stages: Sequence[StageFeatures],
+    plans: np.ndarray,
+    means: Sequence[np.ndarray],
+    variances: Sequence[np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+    """The longest way of `` `m` `` plans through the DAG, with the transfers between devices.
+
+    Args:
+        space: the DAG and its transfers.
+        stages: its features.
+        plans: `` `m x stages` ``, option indices.
+        means: by stage, `` `m` ``.
+        variances: likewise.
+
+    Returns:
+        The way of the largest mean, and the variance along it (our choice: ways that are about as
+        long are so taken for the safer one).
+    """
+    on = [stage.option_device[plans[:, place]] for place, stage in enumerate(stages)]
+    ends: list[tuple[np.ndarray, np.ndarray]] = []
+    for place, stage in enumerate(space.stages):
+        start = np.zeros(len(plans))
+        spread = np.zeros(len(plans))
+        for parent in stage.parents:
+            come, noise = (np.zeros(len(plans)), 0.0) if parent == SOURCE else ends[parent]
+            table = space.transfers.get((parent, place))
+            if table is not None:
+                come = come + np.array(table)[0 if parent == SOURCE else on[parent], on[place]]
+            later = come > start
+            start = np.where(later, come, start)
+            spread = np.where(later, noise, spread)
+        ends.append((start + means[place], spread + variances[place]))
+    leaves = set(range(len(ends))) - {p for s in space.stages for p in s.parents}
+    total, noise = ends[min(leaves)]
+    for place in sorted(leaves)[1:]:
+        longer = ends[place][0] > total
+        total = np.where(longer, ends[place][0], total)
+        noise = np.where(longer, ends[place][1], noise)
+    return total, noise
 
 
 def _stage(stage: StageOptions, devices: Sequence[str]) -> StageFeatures:
