@@ -167,30 +167,34 @@ def stage_cache(
     """
     if cache is None:
         return None
-    identity = call_identity(stage, model, variants, base_dir)
+    variant = variants.get(stage.choice.variant)
+    made_of = None if variant is None else kept_artefact(variant, base_dir)
+    identity = None if made_of is None else call_identity(stage, model, variants, made_of)
     if identity is None:
         return None
     kinds = (f"{name} {kind}" for name, kind in zip(stage.produce, types, strict=True))
     return StageCache(cache, identity + joined(kinds))
 
 
+def kept_artefact(variant: Variant, base_dir: Path) -> bytes | None:
+    """See `artefact`; None too where it cannot be read."""
+    try:
+        return None if variant.backend is None else artefact(variant.backend, base_dir)
+    except OSError:
+        return None
+
+
 def call_identity(
-    stage: Stage,
-    model: Model,
-    variants: Mapping[str, Variant],
-    base_dir: Path,
+    stage: Stage, model: Model, variants: Mapping[str, Variant], made_of: bytes
 ) -> bytes | None:
-    """What determines the answers of a stage's calls besides their inputs; None: not to be kept."""
+    """What determines the answers of a stage's calls besides their inputs; None: not to be kept.
+
+    `made_of` is the artefact of the stage's variant.
+    """
     variant = variants.get(stage.choice.variant)
     if variant is None or variant.backend is None or not model.inputs:
         return None
     if any(other.volatile for other in variants.values() if other.model == model.name):
-        return None
-    try:
-        found = artefact(variant.backend, base_dir)
-    except OSError:
-        return None
-    if found is None:
         return None
     built = None if variant.derivation is None else variant.derivation.build
     parts = (
@@ -202,7 +206,7 @@ def call_identity(
         model.confidence or "",
         *(f"{field.name} {field.type}" for field in (*model.inputs, *model.outputs)),
     )
-    return found + joined(parts)
+    return made_of + joined(parts)
 
 
 def joined(parts: Iterable[str]) -> bytes:

@@ -9,6 +9,7 @@ OC0406  a variant cannot be loaded: no such module, factory, file, or it raised
 OC0407  DuckDB refused SQL of the plan while it ran
 OC0408  the plan names a model, variant or device that does not exist
 OC0410  calls of a variant were given up too often and still run
+OC0411  a variant's files changed while it ran
 """
 
 from __future__ import annotations
@@ -74,6 +75,15 @@ def not_available(what: str, hint: str) -> RunError:
 def cannot_load(variant: str, problem: str, hint: str | None = None) -> RunError:
     """OC0406."""
     return RunError(f"variant {variant} cannot be loaded: {problem}", code="OC0406", hint=hint)
+
+
+def changed(variant: str) -> RunError:
+    """OC0411: a further copy would answer otherwise than those that are loaded."""
+    return RunError(
+        f"the files of variant {variant} changed while it was running",
+        code="OC0411",
+        hint="run the statement again, once they are complete",
+    )
 
 
 def sql_failed(problem: str, rows_done: int) -> RunError:

@@ -12,7 +12,7 @@ from ..ir.models import Model, Variant
 from ..ir.physical import Stage
 from ..stats.prefixes import Identity
 from .artefacts import environment, version
-from .cache import DIGEST_BYTES, ResultCache, StageCache, call_identity, joined
+from .cache import DIGEST_BYTES, ResultCache, StageCache, call_identity, joined, kept_artefact
 
 
 class Identities:
@@ -32,6 +32,7 @@ class Identities:
         self._base_dir = base_dir
         self._files = ResultCache()
         self._versions: dict[str, tuple[str, ...]] = {}
+        self._artefacts: dict[str, bytes | None] = {}
 
     def __call__(self, stage: Stage, table: pa.Table) -> Identity | None:
         """The identity of a stage on a table; None for volatile models and missing artefacts."""
@@ -50,7 +51,8 @@ class Identities:
         model = self._models.get(stage.model)
         if model is None or variant is None or variant.backend is None:
             return None
-        found = call_identity(stage, model, self._variants, self._base_dir)
+        made_of = self._artefact(variant)
+        found = None if made_of is None else call_identity(stage, model, self._variants, made_of)
         if found is None:
             return None
         lists = () if stage.lists is None else map(str, stage.lists)
@@ -63,6 +65,16 @@ class Identities:
             *lists,
         )
         return hashlib.blake2b(found + joined(parts), digest_size=DIGEST_BYTES).hexdigest()
+
+    def _artefact(self, variant: Variant) -> bytes | None:
+        """Of the first time: a copy that is loaded answers as its files were, whatever they become.
+
+        A copy loaded later from other files is refused, see `Models`.
+        """
+        name = variant.full_name
+        if name not in self._artefacts:
+            self._artefacts[name] = kept_artefact(variant, self._base_dir)
+        return self._artefacts[name]
 
     def _libraries(self, variant: Variant) -> tuple[str, ...]:
         """What its answers depend on besides the artefact, with versions."""

@@ -12,11 +12,12 @@ from queue import Empty, SimpleQueue
 
 from ..ir.models import Device, Model, Variant
 from ..ir.physical import Stage
+from .artefacts import stamps_of
 from .backends import backend_for
 from .backends.base import LoadedModel, LoadRequest, import_lazily_loaded
 from .backends.threads import threads_imposed
 from .channels import POLL_SECONDS, Stopped
-from .failures import not_available, unknown
+from .failures import changed, not_available, unknown
 from .power import Meters
 from .power.memory import Growth
 
@@ -123,6 +124,7 @@ class Models:
         self._shelves: dict[tuple[object, ...], _Shelf] = {}
         self._unloads: list[tuple[Stage, float]] = []
         self._retired: list[LoadedModel] = []
+        self._stamps: dict[str, tuple[str, ...] | None] = {}
         self._lock = threading.Lock()
 
     def model(self, stage: Stage) -> Model:
@@ -213,10 +215,16 @@ class Models:
         with shelf.lock:
             shelf.idle.append(loaded)
 
-    @staticmethod
-    def _load(request: LoadRequest, shelf: _Shelf) -> LoadedModel:
-        """A new copy."""
+    def _load(self, request: LoadRequest, shelf: _Shelf) -> LoadedModel:
+        """A new copy.
+
+        Raises:
+            RunError: it cannot be loaded; OC0411, not from the files that others were.
+        """
         assert request.variant.backend is not None
+        name, stamps = request.variant.full_name, stamps_of(request.variant.backend, self._base_dir)
+        if self._stamps.setdefault(name, stamps) != stamps:
+            raise changed(name)
         import_lazily_loaded()
         with threads_imposed(request.device.threads):
             began = time.perf_counter()

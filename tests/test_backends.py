@@ -132,6 +132,31 @@ def test_python_sees_an_edited_file(tmp_path):
     assert load(tmp_path, "python", "m.py:make").call(None) == 22
 
 
+def test_python_sees_an_edited_module_that_it_imported(tmp_path, monkeypatch):
+    """A copy is of the file's code, even where Python holds on to what it imported.
+
+    The edits are of one size and may be of one second, which bytecode does not tell apart.
+    """
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = tmp_path / "edited_later.py"
+    path.write_text("state = []\ndef make():\n    state.append(1)\n    return lambda batch: 1\n")
+    assert load(tmp_path, "python", "edited_later:make").call(None) == 1
+    assert load(tmp_path, "python", "edited_later:make").call(None) == 1
+    imported = sys.modules["edited_later"]
+    assert imported.state == [1, 1]
+    path.write_text(path.read_text().replace("batch: 1", "batch: 2"))
+    for _ in range(2):
+        assert load(tmp_path, "python", "edited_later:make").call(None) == 2
+    assert sys.modules["edited_later"] is imported
+    assert imported.state == [1, 1]
+    path.write_text("def make(:\n")
+    with pytest.raises(RunError, match="SyntaxError") as caught:
+        load(tmp_path, "python", "edited_later:make")
+    assert caught.value.code == "OC0406"
+    path.write_text("def make():\n    return lambda batch: 3\n")
+    assert load(tmp_path, "python", "edited_later:make").call(None) == 3
+
+
 # onnx
 
 

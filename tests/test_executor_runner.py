@@ -69,3 +69,18 @@ def test_a_variant_that_cannot_run_is_an_error(runner, world):
     with pytest.raises(RunError) as caught:
         runner.run_stage(stage(numbers(3)), table)
     assert caught.value.code == "OC0402"
+
+
+def test_copies_of_one_run_are_of_the_same_files(world, runner):
+    """A further choice of a variant whose file was edited amid a run would be another model."""
+    table = runner.scan(numbers(3))
+    assert runner.run_stage(stage(numbers(3)), table).table.column("y").to_pylist() == [0, 2, 4]
+    path = world.base / "models.py"
+    path.write_text(path.read_text().replace("def double(by=2)", "def double(by=20)"))
+    with pytest.raises(RunError) as caught:
+        runner.run_stage(stage(numbers(3), by=5), table)
+    assert caught.value.code == "OC0411"
+    assert "m.double" in caught.value.message
+    after = LocalRunner(world.env())
+    assert after.run_stage(stage(numbers(3)), table).table.column("y").to_pylist() == [0, 20, 40]
+    after.close()

@@ -448,3 +448,24 @@ def test_a_promise_finds_what_an_earlier_one_computed(tmp_path):
         )
         assert session_world.CALLS == []
         assert session.catalog.observations() == before
+
+
+def test_what_a_loaded_copy_answers_is_kept_under_the_files_it_was_loaded_from(world, catalog):
+    """An edit amid an ANALYZE: the next one runs the new code and recalls nothing of the old."""
+    plan = PhysicalPlan(stage(numbers(4), batch=4), "null")
+    runner = Counting(world.env())
+    identities = Identities(world.models, world.variants, world.base)
+    path = world.base / "models.py"
+    with Recall(runner, identities, catalog.prefixes()) as prefixes:
+        made, table = plan.root, prefixes.scan(numbers(8))
+        prefixes.evaluate(made, table.slice(0, 4), prefixes)
+        path.write_text(path.read_text().replace("def double(by=2)", "def double(by=20)"))
+        old = prefixes.evaluate(made, table.slice(4), prefixes)
+        assert old.table.column("y").to_pylist() == [8, 10, 12, 14]
+    runner.close()
+    runner = Counting(world.env())
+    identities = Identities(world.models, world.variants, world.base)
+    with Recall(runner, identities, catalog.prefixes()) as prefixes:
+        new = prefixes.evaluate(plan.root, prefixes.scan(numbers(8)), prefixes)
+        assert new.table.column("y").to_pylist() == [20 * x for x in range(8)]
+    runner.close()

@@ -1,4 +1,9 @@
-"""`python('module:factory')`: a factory called with the knobs gives a function of a batch."""
+"""`python('module:factory')`: a factory called with the knobs gives a function of a batch.
+
+What runs is what the module's file says when a copy is loaded. Python imports a module once, so one
+whose file changed since is run anew, beside the imported one, which stays as it is for whoever else
+uses it; modules that it imports itself are not looked at.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +12,21 @@ import importlib.util
 import sys
 import threading
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 
 import pyarrow as pa
 
+from ...errors import RunError
+from ..artefacts import file_digest
 from ..failures import cannot_load, describe
 from .base import Answer, LoadedModel, LoadRequest, MemoryMeter
 
 _RUNNING = threading.RLock()
 """Held while a file runs as a module: another stage must not find it half made."""
+_imported: dict[str, tuple[ModuleType, bytes, ModuleType]] = {}
+"""By name, a module as Python imported it, the hash of its file, and what that hash's code is."""
 EXPECTED = "the target is 'module:factory' or 'path/to/file.py:factory'"
 
 
@@ -71,7 +81,7 @@ def _module(name: str, request: LoadRequest) -> ModuleType:
         path = request.base_dir / name
         return _from_file(path if path.suffix == ".py" else path.with_suffix(".py"), variant)
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         path = request.base_dir.joinpath(*name.split(".")).with_suffix(".py")
         if path.is_file():
@@ -82,6 +92,26 @@ def _module(name: str, request: LoadRequest) -> ModuleType:
         raise cannot_load(variant, f"importing {name} raised {describe(error)}") from error
     except (Exception, SystemExit) as error:
         raise cannot_load(variant, f"importing {name} raised {describe(error)}") from error
+    return _current(name, module, variant)
+
+
+def _current(name: str, module: ModuleType, variant: str) -> ModuleType:
+    """The imported module, or where its file changed since it was first used, the file run anew."""
+    spec = module.__spec__
+    if spec is None or not spec.has_location or spec.origin is None:
+        return module
+    with _RUNNING:
+        try:
+            digest = file_digest(Path(spec.origin))
+        except OSError:
+            return module  # nobody can measure it either: its artefact is unreadable
+        known = _imported.get(name)
+        if known is None or known[0] is not module:
+            known = (module, digest, module)
+        elif known[1] != digest:
+            known = (module, digest, _anew(spec, variant))
+        _imported[name] = known
+    return known[2]
 
 
 def _from_file(path: Path, variant: str) -> ModuleType:
@@ -96,13 +126,30 @@ def _from_file(path: Path, variant: str) -> ModuleType:
 
 def _run_file(name: str, path: Path, variant: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
+    if spec is None:
         raise cannot_load(variant, f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+        _run(module, spec, variant)
+    except RunError:
         del sys.modules[name]
-        raise cannot_load(variant, f"running {path.name} raised {describe(error)}") from error
+        raise
     return module
+
+
+def _anew(spec: ModuleSpec, variant: str) -> ModuleType:
+    module = importlib.util.module_from_spec(spec)
+    _run(module, spec, variant)
+    return module
+
+
+def _run(module: ModuleType, spec: ModuleSpec, variant: str) -> None:
+    """Run what the file says now: bytecode that Python kept is told from it by whole seconds."""
+    loader, path = spec.loader, Path(spec.origin or "")
+    if not isinstance(loader, SourceFileLoader):
+        problem = f"{path.name} changed since it was imported"
+        raise cannot_load(variant, problem, "start the program again")
+    try:
+        exec(loader.source_to_code(path.read_bytes(), str(path)), module.__dict__)
+    except (Exception, SystemExit) as error:
+        raise cannot_load(variant, f"running {path.name} raised {describe(error)}") from error
