@@ -1,5 +1,7 @@
 """The error of an SLO that no plan meets: what binds, and the nearest plans there are.
 
+Where choices were never measured it speaks of the others alone, and says which ANALYZE is missing.
+
 Error code: OC0312.
 """
 
@@ -13,6 +15,7 @@ from ..ir.estimates import Estimate
 from ..ir.slo import Constraint
 from .explain.planned import constraint_text, value_text
 from .objectives import ROUNDING
+from .options import missing_notes
 from .problem import PlanProblem
 from .search.exact import Infeasible, Nearest, Solution, solve
 from .search.table import Assignment, Goal, Limit
@@ -30,26 +33,32 @@ def infeasible(problem: PlanProblem, why: Infeasible) -> InfeasibleSlo:
     place = _binding(why, limits)
     texts = [constraint_text(c) for c in slo.constraints]
     if place is None:
-        error = InfeasibleSlo(
-            f"no plan meets {' and '.join(texts)} together: more than one is out of reach",
+        reach = (_reach_note(problem, near, limits) for near in why.nearest)
+        return InfeasibleSlo(
+            f"no {_plan(problem)} meets {' and '.join(texts)} together: more than one is out of "
+            "reach",
             code="OC0312",
-            notes=tuple(_reach_note(problem, near, limits) for near in why.nearest),
+            notes=(*reach, *missing_notes(problem.missing)),
         )
-        return error
     index = limits[place].constraint
     assert index is not None
     others = [text for at, text in enumerate(texts) if at != index]
     within = f" within {' and '.join(others)}" if others else ""
     near = next(near for near in why.nearest if near.limit == place)
     error = InfeasibleSlo(
-        f"no plan reaches {texts[index]}{within}",
+        f"no {_plan(problem)} reaches {texts[index]}{within}",
         code="OC0312",
         label=_label(problem, slo.constraints[index], near.held, bool(others)),
-        notes=_limiting(problem, slo.constraints[index]),
+        notes=(*_limiting(problem, slo.constraints[index]), *missing_notes(problem.missing)),
         hint=_within_reach(problem, slo.constraints[index], near, bool(others)),
     )
     error.constraint = index
     return error
+
+
+def _plan(problem: PlanProblem) -> str:
+    """What the error knows of."""
+    return "plan of what was measured" if problem.missing else "plan"
 
 
 def _binding(why: Infeasible, limits: Sequence[Limit]) -> int | None:
@@ -107,7 +116,8 @@ def _end(problem: PlanProblem, constraint: Constraint, place: int, end: Solution
     best, _ = problem.cost(_best_of_equals(problem, place, end))
     metric = constraint.metric
     most = "most" if constraint.operator == ">=" else "least"
-    text = f"the {most} any plan reaches is {value_text(best.metric(metric), metric)}"
+    shown = value_text(best.metric(metric), metric)
+    text = f"the {most} any {_plan(problem)} reaches is {shown}"
     objective = problem.slo.objective.metric
     price = "cost" if objective == metric else objective
     if price == metric:
@@ -128,8 +138,8 @@ def _best_of_equals(problem: PlanProblem, place: int, end: Solution) -> Assignme
 
 
 def _limiting(problem: PlanProblem, constraint: Constraint) -> tuple[str, ...]:
-    """For accuracy: the step whose best choice is least accurate."""
-    if constraint.metric != "accuracy":
+    """For accuracy: the step whose best choice is least accurate; unknown where one is missing."""
+    if constraint.metric != "accuracy" or problem.missing:
         return ()
     best: dict[str, tuple[float, str]] = {}
     for stage in problem.stages:

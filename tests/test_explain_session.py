@@ -6,6 +6,7 @@ from pathlib import Path
 
 import octans
 import pytest
+from octans.errors import PlanError
 from octans.planner.explain.advice import advice_text, short_key
 
 SETUP = """
@@ -144,6 +145,18 @@ def test_why_not_of_another_model_says_so(session):
 def test_missing_statistics_are_told_with_the_analyze_to_run(session):
     text = " ".join(text_of(session, "FORMAT text").split())
     assert "digit.unknown has no statistics: run ANALYZE PIPELINE twice USING" in text
+
+
+def test_an_slo_out_of_reach_of_what_was_measured_names_what_was_not(session):
+    """What is missing may be what would meet it: the SLO is not to blame."""
+    with pytest.raises(PlanError) as caught:
+        session.sql("EXPLAIN SELECT twice(range) FROM range(9) WITH SLO (accuracy >= 0.9999)")
+    error = caught.value
+    assert error.code == "OC0312"
+    assert error.message.startswith("no plan of what was measured reaches accuracy")
+    assert "digit.unknown has no statistics: run ANALYZE PIPELINE twice" in " ".join(error.notes)
+    assert "the most any plan of what was measured reaches" in (error.hint or "")
+    assert not any("limiting step" in note for note in error.notes)
 
 
 def test_the_formats_tell_the_same(session):
