@@ -284,7 +284,9 @@ class Freshness:
             for each in repeats:
                 ratios, base = self._fold(cursor, each), each.base
                 told = each.instead or base.statistic not in ("mean", "share")
-                reason = None if told else contradicted(ratios)
+                ends = Pooled.of(base)
+                within = (ends.low / ends.value, ends.high / ends.value) if ratios else ()
+                reason = None if told else contradicted(base.metric, ratios, *within)
                 if reason is not None and known.of(each.id, base) is None:
                     marks[Mark(base.subject, reason, base.variant, base.device, base.metric)] = None
         for mark in marks:

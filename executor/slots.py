@@ -14,7 +14,7 @@ from ..ir.models import Device, Model, Variant
 from ..ir.physical import Stage
 from .artefacts import stamps_of
 from .backends import backend_for
-from .backends.base import LoadedModel, LoadRequest, import_lazily_loaded
+from .backends.base import LoadedModel, LoadRequest, import_lazily_loaded, imports_apart
 from .backends.threads import threads_imposed
 from .channels import POLL_SECONDS, Stopped
 from .failures import changed, not_available, unknown
@@ -226,10 +226,11 @@ class Models:
         if self._stamps.setdefault(name, stamps) != stamps:
             raise changed(name)
         import_lazily_loaded()
-        with threads_imposed(request.device.threads):
+        with threads_imposed(request.device.threads), imports_apart() as imports:
             began = time.perf_counter()
             loaded = backend_for(request.variant.backend.kind).load(request)
-        shelf.loads.append(time.perf_counter() - began)
+            took = time.perf_counter() - began
+        shelf.loads.append(took - imports.seconds)
         if shelf.memory_bytes is None:
             shelf.memory_bytes = loaded.memory_bytes
         if loaded.thread_safe:

@@ -43,9 +43,9 @@ def record_ladder(
         )  # fmt: skip
     if ladder.load_seconds is not None:
         value = ladder.load_seconds
-        # One loading, its spread unknown: a factor of two, as for imported numbers.
+        # One loading says nothing about spread: an order of magnitude each way, as of one call.
         record.add(
-            stage.context, "load", "mean", Interval(value, value / 2, value * 2, 1),
+            stage.context, "load", "mean", Interval(value, value / 10, value * 10, 1),
             choice=choice, device=choice.device,
         )  # fmt: skip
 

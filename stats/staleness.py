@@ -81,12 +81,23 @@ def too_old(at: datetime | None, now: datetime, limit_s: float | None) -> str | 
     return f"measured {round(age / 86400):,} days ago" if age > limit_s else None
 
 
-def contradicted(ratios: Sequence[float]) -> str | None:
-    """Why executions make a statistic stale; `ratios` are actual ÷ estimate, the newest last."""
+def contradicted(
+    metric: str, ratios: Sequence[float], low: float = 1.0, high: float = 1.0
+) -> str | None:
+    """Why executions make a statistic stale.
+
+    Args:
+        metric: of the statistic.
+        ratios: actual ÷ estimate, the newest last.
+        low: lower end of the estimate's interval ÷ the estimate: what lies within contradicts
+            nothing, however far it is from the estimate.
+        high: likewise the upper end.
+    """
+    least, most = min(1 / Q_FACTOR, low), max(Q_FACTOR, high)
     newest = ratios[-Q_RUNS:]
     if len(newest) < Q_RUNS:
         return None
-    if all(ratio > Q_FACTOR for ratio in newest) or all(ratio < 1 / Q_FACTOR for ratio in newest):
+    if all(ratio > most for ratio in newest) or all(ratio < least for ratio in newest):
         middle = sorted(newest)[Q_RUNS // 2]
-        return f"the last {Q_RUNS} executions measured {middle:.3g} times as much"
+        return f"in the last {Q_RUNS} executions {metric} was {middle:.3g} times as much"
     return None

@@ -3,6 +3,7 @@
 import pytest
 from octans.errors import RunError
 from octans.executor.runner import LocalRunner
+from octans.ir.models import Backend, Variant
 from octans.ir.physical import SqlStep
 from octans.ir.types import Field, NamedExpr, column
 from toys import World, expr, numbers, stage
@@ -84,3 +85,14 @@ def test_copies_of_one_run_are_of_the_same_files(world, runner):
     after = LocalRunner(world.env())
     assert after.run_stage(stage(numbers(3)), table).table.column("y").to_pylist() == [0, 20, 40]
     after.close()
+
+
+def test_what_a_process_imports_once_is_no_part_of_loading(world, runner):
+    """A later copy would seem to load a thousand times as fast, and the plan's wall too long."""
+    (world.base / "heavy.py").write_text(
+        "import time\ntime.sleep(0.5)\n"
+        "def make():\n    time.sleep(0.05)\n    return lambda batch: batch.column('x')\n"
+    )
+    world.variants["m.heavy"] = Variant("m", "heavy", Backend("python", "heavy.py:make"))
+    run = runner.run_stage(stage(numbers(3), "m.heavy"), runner.scan(numbers(3)))
+    assert 0.05 <= run.load_seconds < 0.5

@@ -6,7 +6,9 @@ import contextlib
 import ctypes
 import functools
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -216,6 +218,38 @@ def _numpy(values: pa.Array) -> np.ndarray[Any, Any]:
 def _no_nulls(column: pa.Array) -> None:
     if column.null_count:
         raise RowFailed("the argument is NULL")
+
+
+class Imports:
+    """Seconds that importing took, of one load."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+
+_imports: ContextVar[Imports | None] = ContextVar("imports", default=None)
+
+
+@contextlib.contextmanager
+def imports_apart() -> Iterator[Imports]:
+    """Around a load: how much of it `importing` took."""
+    found = Imports()
+    token = _imports.set(found)
+    try:
+        yield found
+    finally:
+        _imports.reset(token)
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Around what a process imports once, for all copies and variants: no part of loading one."""
+    found, began = _imports.get(), time.perf_counter()
+    try:
+        yield
+    finally:
+        if found is not None:
+            found.seconds += time.perf_counter() - began
 
 
 @functools.cache

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..failures import cannot_load, describe, missing_package
-from .base import Answer, LoadedModel, LoadRequest, MemoryMeter, as_matrix
+from .base import Answer, LoadedModel, LoadRequest, MemoryMeter, as_matrix, importing
 
 NUMPY = {
     "tensor(float)": np.float32,
@@ -71,7 +71,8 @@ class OnnxBackend:
     def load(self, request: LoadRequest) -> LoadedModel:
         """Open the file and settle which tensor is which column."""
         try:
-            import onnxruntime
+            with importing():
+                import onnxruntime
         except ImportError as error:
             raise missing_package("onnx", "onnxruntime", "onnx") from error
         name, path = request.variant.full_name, request.path()

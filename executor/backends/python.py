@@ -21,7 +21,7 @@ import pyarrow as pa
 from ...errors import RunError
 from ..artefacts import file_digest
 from ..failures import cannot_load, describe
-from .base import Answer, LoadedModel, LoadRequest, MemoryMeter
+from .base import Answer, LoadedModel, LoadRequest, MemoryMeter, importing
 
 _RUNNING = threading.RLock()
 """Held while a file runs as a module: another stage must not find it half made."""
@@ -58,7 +58,8 @@ class PythonBackend:
         if not module_name or not factory_name:
             raise cannot_load(name, f"{request.target!r} names no factory", EXPECTED)
         meter = MemoryMeter()
-        module = _module(module_name, request)
+        with importing():
+            module = _module(module_name, request)
         factory = getattr(module, factory_name, None)
         if not callable(factory):
             raise cannot_load(name, f"{module_name} has no function {factory_name}", EXPECTED)

@@ -7,13 +7,18 @@ CONFIDENCE output, or else a second DOUBLE output. Several list arguments stand 
 
 from __future__ import annotations
 
+import importlib
+import re
+import zipfile
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from ..failures import cannot_load, describe, missing_package
-from .base import Answer, LoadedModel, LoadRequest, MemoryMeter, as_matrix
+from .base import Answer, LoadedModel, LoadRequest, MemoryMeter, as_matrix, importing
 
 TRUSTED = (
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
@@ -36,6 +41,9 @@ TRUSTED = (
     "scipy.sparse._csr.csr_matrix",
 )
 """Types of scikit-learn itself that hold numbers only; loading them runs no code of the file's."""
+
+
+MODULE = re.compile(rb'"__module__": "(sklearn[.\w]*)"')
 
 
 class SklearnModel:
@@ -84,14 +92,17 @@ class SklearnBackend:
     def load(self, request: LoadRequest) -> LoadedModel:
         """Load the file with the fixed trusted list."""
         try:
-            import sklearn  # noqa: F401
-            from skops.io import load
-            from skops.io.exceptions import UntrustedTypesFoundException
+            with importing():
+                import sklearn  # noqa: F401
+                from skops.io import load
+                from skops.io.exceptions import UntrustedTypesFoundException
         except ImportError as error:
             raise missing_package("sklearn", "scikit-learn and skops", "sklearn") from error
         name, path = request.variant.full_name, request.path()
         if not path.is_file():
             raise cannot_load(name, f"there is no file {path}")
+        with importing():
+            _import_modules(path)
         meter = MemoryMeter()
         try:
             estimator = load(path, trusted=list(TRUSTED))
@@ -108,6 +119,15 @@ class SklearnBackend:
         return SklearnModel(
             estimator, arguments, answer, confidence, meter.grown(path.stat().st_size)
         )
+
+
+def _import_modules(path: Path) -> None:
+    """Import the modules of scikit-learn that a file's types are in, as loading it would."""
+    with suppress(OSError, zipfile.BadZipFile, KeyError, ImportError):  # loading it will say so
+        with zipfile.ZipFile(path) as file:
+            named = set(MODULE.findall(file.read("schema.json")))
+        for name in sorted(named):
+            importlib.import_module(name.decode())
 
 
 def _roles(request: LoadRequest, estimator: Any) -> tuple[str, str | None]:
