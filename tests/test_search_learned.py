@@ -159,6 +159,30 @@ def test_what_the_catalog_knows_is_not_learned_again():
     assert variance[0] < 1e-3
 
 
+def test_a_measurement_counts_in_place_of_what_a_history_told():
+    """As if the history had said nothing of those options, whichever came first."""
+    space, rng = two_stages(), np.random.default_rng(5)
+    told = np.where(np.arange(24) % 3 == 0, np.nan, rng.normal(size=24))
+    measured = {1: 0.4, 2: -0.3, 3: 0.9, 7: 0.1}
+    left_out = np.where(np.isin(np.arange(24), list(measured)), np.nan, told)
+    operators = [Composition(space, features(space)).operator(0, "cost") for _ in range(3)]
+    both, late, without = operators
+    both.tell(told)
+    without.tell(left_out)
+    for option, log in measured.items():
+        for operator in operators:
+            operator.add(option, math.exp(log))
+    late.tell(told)
+    (mean, variance), (plain, spread) = both.moments(), without.moments()
+    # Centres are those of what was told, and under a constant of variance 9 hardly matter.
+    assert mean == pytest.approx(plain, abs=0.02)
+    assert variance == pytest.approx(spread, rel=1e-3)
+    assert np.allclose(late.moments()[0], mean)
+    drawn = both.draw(np.ones(4000), rng)
+    assert drawn.mean(axis=1) == pytest.approx(mean, abs=0.1)
+    assert drawn.std(axis=1) == pytest.approx(np.sqrt(variance), rel=0.1)
+
+
 # -- quality ----------------------------------------------------------------------------------
 
 

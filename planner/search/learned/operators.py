@@ -12,6 +12,7 @@ end-to-end GP is not.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -44,15 +45,22 @@ FITS = (6, 12, 24, 48, 96)
 
 @dataclass
 class Operator:
-    """What is known of one stage's options in one dim: `` `m` `` options."""
+    """What is known of one stage's options in one dim: `` `m` `` options.
+
+    Catalog and histories are conditioned on once for all, as what this search starts from; what it
+    measures itself, of few options, each time. In place of what a history told of an option, not
+    beside it: the measurement is taken for what, with the history, would be believed of it alone.
+    """
 
     parts: np.ndarray
     weights: np.ndarray
     sums: np.ndarray
     counts: np.ndarray
-    prior: np.ndarray
+    known: np.ndarray
+    """`m`, logs that the catalog knows, NaN elsewhere; `told` likewise, of histories."""
+    told: np.ndarray
     next_fit: int = 0
-    _covariance: np.ndarray | None = None
+    _start: Start | None = None
     _root: np.ndarray | None = None
     _moments: Moments | None = None
     _given: Conditioned | None = None
@@ -63,24 +71,31 @@ class Operator:
         self.counts[option] += 1.0
         self._moments = None
 
+    def tell(self, logs: np.ndarray) -> None:
+        """What histories say of every option, `` `m` ``; NaN where nothing."""
+        self.told = np.where(np.isfinite(self.known), np.nan, logs)
+        self._start = self._root = self._moments = None
+
     @property
-    def seen(self) -> np.ndarray:
-        """Options measured or told by a history."""
-        return np.flatnonzero((self.counts > 0) | np.isfinite(self.prior))
+    def measured(self) -> np.ndarray:
+        """Options that this search measured and the catalog does not know."""
+        return np.flatnonzero((self.counts > 0) & np.isnan(self.known))
 
     def refit(self) -> None:
         """Fit the weights where enough has been seen since the last time."""
-        seen = np.flatnonzero(self.counts > 0)
+        known = np.isfinite(self.known)
+        seen = np.flatnonzero(known | (self.counts > 0))
         if self.next_fit >= len(FITS) or len(seen) < FITS[self.next_fit]:
             return
         while self.next_fit < len(FITS) and len(seen) >= FITS[self.next_fit]:
             self.next_fit += 1
-        logs = self.sums[seen] / self.counts[seen]
-        noise = np.diag(1.0 / self.counts[seen])
+        counts = np.maximum(self.counts[seen], 1.0)
+        logs = np.where(known[seen], self.known[seen], self.sums[seen] / counts)
+        noise = np.diag(np.where(known[seen], KNOWN_NOISE, 1.0 / counts))
         parts = np.concatenate([self.parts[:, seen][:, :, seen], noise[None]])
         defaults = np.array(list(DEFAULTS.values()))
         self.weights = fit(parts, logs - logs.mean(), defaults, np.zeros_like(noise))
-        self._covariance = self._root = self._moments = None
+        self._start = self._root = self._moments = None
 
     def moments(self) -> Moments:
         """Of every option's log."""
@@ -92,40 +107,65 @@ class Operator:
         """`` `m x s` `` draws of every option's log, by pathwise conditioning."""
         count = len(bold)
         mean, _ = self.moments()
-        assert self._covariance is not None
+        covariance = self._started().covariance
         if self._root is None:
-            size = len(self._covariance)
-            self._root = np.linalg.cholesky(self._covariance + KNOWN_NOISE * np.eye(size))
+            self._root = np.linalg.cholesky(covariance + KNOWN_NOISE * np.eye(len(covariance)))
         found: np.ndarray = self._root @ rng.normal(size=(len(self._root), count)) * bold
-        seen = self.seen
+        seen = self.measured
         if self._given is None or not len(seen):
             return found + mean[:, None]
-        noise = np.sqrt(self._noise(seen))[:, None] * rng.normal(size=(len(seen), count)) * bold
+        spread = np.sqrt(self._measurements(seen)[1])
+        noise = spread[:, None] * rng.normal(size=(len(seen), count)) * bold
         update = self._given.solve(-found[seen] - noise)
-        found += self._covariance[:, seen] @ update
+        found += covariance[:, seen] @ update
         return found + mean[:, None]
 
-    def _noise(self, seen: np.ndarray) -> np.ndarray:
-        """Variances of what is known of these options."""
-        own = self.weights[-1] / np.maximum(self.counts[seen], 1.0)
-        found: np.ndarray = np.where(self.counts[seen] > 0, own, PRIOR_NOISE) + KNOWN_NOISE
-        return found
+    def _measurements(self, seen: np.ndarray) -> Moments:
+        """What was measured of these options, see the class; means and variances of their logs."""
+        logs, variance = self.sums[seen] / self.counts[seen], self.weights[-1] / self.counts[seen]
+        told = self.told[seen]
+        instead = np.isfinite(told) & (variance < PRIOR_NOISE / 2.0)
+        if not instead.any():
+            return logs, variance + KNOWN_NOISE
+        precision = 1.0 / variance - np.where(instead, 1.0 / PRIOR_NOISE, 0.0)
+        total = logs / variance - np.where(instead, np.nan_to_num(told) / PRIOR_NOISE, 0.0)
+        return total / precision, 1.0 / precision + KNOWN_NOISE
+
+    def _started(self) -> Start:
+        """What catalog and histories make of the prior."""
+        if self._start is None:
+            covariance: np.ndarray = np.tensordot(self.weights[:-1], self.parts, 1)
+            logs = np.where(np.isfinite(self.known), self.known, self.told)
+            before = np.flatnonzero(np.isfinite(logs))
+            mean = None
+            if len(before):
+                noise = np.where(np.isfinite(self.known[before]), 0.0, PRIOR_NOISE) + KNOWN_NOISE
+                cross, centre = covariance[:, before], float(logs[before].mean())
+                given = condition(cross[before] + np.diag(noise), logs[before] - centre)
+                mean = centre + cross @ given.solved
+                covariance = covariance - cross @ given.solve(np.ascontiguousarray(cross.T))
+            self._start = Start(mean, covariance)
+        return self._start
 
     def _conditioned(self) -> Moments:
-        if self._covariance is None:
-            self._covariance = np.tensordot(self.weights[:-1], self.parts, 1)
-        covariance = self._covariance
-        seen = self.seen
+        start, seen = self._started(), self.measured
+        spread = np.maximum(start.covariance.diagonal(), 1e-12)
         if not len(seen):
-            return np.zeros(len(covariance)), covariance.diagonal().copy()
-        logs = np.where(
-            self.counts > 0, self.sums / np.maximum(self.counts, 1.0), np.nan_to_num(self.prior)
-        )[seen]
-        centre = logs.mean()
-        among = covariance[np.ix_(seen, seen)] + np.diag(self._noise(seen))
-        self._given = condition(among, logs - centre)
-        mean, variance = self._given.predict(covariance[:, seen], covariance.diagonal())
-        return mean + centre, variance
+            return (np.zeros(len(spread)) if start.mean is None else start.mean), spread
+        logs, noise = self._measurements(seen)
+        mean = np.full(len(spread), logs.mean()) if start.mean is None else start.mean
+        among = start.covariance[np.ix_(seen, seen)] + np.diag(noise)
+        self._given = condition(among, logs - mean[seen])
+        moved, variance = self._given.predict(start.covariance[:, seen], spread)
+        return mean + moved, variance
+
+
+@dataclass(frozen=True)
+class Start:
+    """Of every option before the search; the mean is None where nothing is known of any."""
+
+    mean: np.ndarray | None
+    covariance: np.ndarray
 
 
 def option_parts(stage: StageFeatures) -> np.ndarray:
@@ -166,8 +206,7 @@ class Composition:
 
     def told(self, stage: int, dim: str, values: np.ndarray) -> None:
         """What histories say of a stage's options, `` `m` ``; NaN where nothing."""
-        operator = self.operator(stage, dim)
-        operator.prior = np.log(np.where(values > 0, values, np.nan))
+        self.operator(stage, dim).tell(np.log(np.where(values > 0, values, np.nan)))
 
     def refit(self) -> None:
         """Every operator's weights, where it is time."""
@@ -181,17 +220,16 @@ class Composition:
             if stage not in self._parts:
                 self._parts[stage] = option_parts(self.stages[stage])
             size = self.stages[stage].size
+            known = self.space.stages[stage].known.get(dim) or (None,) * size
+            values = [math.nan if value is None or value <= 0.0 else value for value in known]
             found = Operator(
                 self._parts[stage],
                 np.array(list(DEFAULTS.values())),
                 np.zeros(size),
                 np.zeros(size),
+                np.log(values),
                 np.full(size, np.nan),
             )
-            known = self.space.stages[stage].known.get(dim)
-            for option, value in enumerate(known or ()):
-                if value is not None and value > 0.0:
-                    found.sums[option], found.counts[option] = np.log(value) * 1e6, 1e6
             self.operators[stage, dim] = found
         return found
 

@@ -43,9 +43,9 @@ FIRST = 4
 """Plans profiled before ranks are compared: fewer have no shuffles to tell from chance by."""
 MATURE = 0.95
 """Share of the own model from which on histories are left out."""
-GROWN = 1.1
-"""Times as much seen (inverse variances of losses), after which histories are weighed anew (our
-choice)."""
+GROWN, MATURE_GROWN = 1.1, 2.0
+"""Times as much seen (inverse variances of losses), after which histories are weighed anew; the
+second where the own model is mature, as weighing takes longer than a proposal (our choice)."""
 ITERATIONS = 2
 """Of Weisfeiler-Lehman: a stage with what is two calls around it."""
 
@@ -250,7 +250,8 @@ class WarmStart:
         self._seen = (assignments, losses, np.maximum(variances, 1e-12))
         self._expected = None
         seen = float((1.0 / self._seen[2]).sum())
-        if self._known and len(losses) >= FIRST and seen >= GROWN * self._weighed:
+        grown = MATURE_GROWN if self._own >= MATURE else GROWN
+        if self._known and len(losses) >= FIRST and seen >= grown * self._weighed:
             self._weighed = seen
             with self._one_thread():
                 self._weigh(assignments, losses, variances)
