@@ -107,19 +107,24 @@ def stoppable(
     raise failed[0]
 
 
-def refuse_own(statement: ast.PlainSql) -> None:
+def refuse_own(statement: ast.PlainSql) -> Span | None:
     """The catalog's own tables are changed by Octans alone; observations may be inserted.
+
+    Returns:
+        Where in the statement's text octans.observations stands, if that is what it inserts into.
 
     Raises:
         PlanError: OC0321.
     """
     words = [(t.text.lower(), t) for t in tokenize(statement.text)]
+    if words[0][0] == "with":
+        words = words[_behind_ctes([text for text, _ in words]) :]
     verb = words[0][0].upper()
     if verb not in CHANGES:
-        return
+        return None
     stop = next((i for i, (text, _) in enumerate(words) if text in TARGET_ENDS), len(words))
     if verb == "COPY" and words[stop : stop + 1] and words[stop][0] == "to":
-        return
+        return None
     for i in range(1, stop):
         text, token = words[i]
         after = [word for word, _ in words[i + 1 : i + 3]]
@@ -127,7 +132,8 @@ def refuse_own(statement: ast.PlainSql) -> None:
         if text not in OWN_SCHEMAS or not (after[:1] == ["."] or whole):
             continue
         if verb == "INSERT" and text == "octans" and after == [".", "observations"]:
-            return
+            first = words[i - 2][1] if words[i - 1][0] == "." else token
+            return Span(first.start, words[i + 2][1].end + 1)
         start = statement.span.start + token.start
         raise PlanError(
             f"{verb} cannot change the catalog's own tables",
@@ -136,6 +142,17 @@ def refuse_own(statement: ast.PlainSql) -> None:
             label="Octans's own",
             hint="INSERT INTO octans.observations is what is allowed; all may be read",
         )
+    return None
+
+
+def _behind_ctes(words: list[str]) -> int:
+    """Where what changes something begins behind `WITH name AS (…), …`; 0 where nothing does."""
+    depth = 0
+    for place, word in enumerate(words):
+        depth += (word == "(") - (word == ")")
+        if depth == 0 and words[place - 1] == ")" and word.upper() in CHANGES:
+            return place
+    return 0
 
 
 def stores_calls(session: Session, statement: ast.PlainSql) -> bool:
@@ -192,8 +209,17 @@ def _kind(statement: ast.PlainSql) -> str:
     return f"{statement.text.split(None, 1)[0].upper()} {kind}".strip()
 
 
-def write(session: Session, run: Run, fields: Schema, head: str, tail: str = "") -> Result:
+def write(
+    session: Session,
+    run: Run,
+    fields: Schema,
+    head: str,
+    tail: str = "",
+    observed: Span | None = None,
+) -> Result:
     """Stream a planned query's rows into the DuckDB statement `head query tail`.
+
+    `observed`: as for `run_plain`.
 
     Raises:
         OctansError: a model failed, or DuckDB refused; nothing is kept then.
@@ -207,8 +233,17 @@ def write(session: Session, run: Run, fields: Schema, head: str, tail: str = "")
     with session.catalog.cursor() as cursor:
         cursor.register(RELATION, _reader(run, names, failure))
         text = f"{head}{query} FROM {RELATION}{tail}"
+
+        def store() -> tuple[list[tuple[int, ...]], str | None]:
+            if observed is None:
+                return cursor.execute(text).fetchall(), None
+            from .importing import insert
+
+            result = insert(cursor, session.catalog, text, observed)
+            return result.fetchall(), result.message
+
         try:
-            written = stoppable(session.cancelled, cursor, lambda: cursor.execute(text).fetchall())
+            written, told = stoppable(session.cancelled, cursor, store)
         except (duckdb.Error, RunError) as error:
             if failure:
                 raise failure[0] from error
@@ -216,15 +251,19 @@ def write(session: Session, run: Run, fields: Schema, head: str, tail: str = "")
         finally:
             cursor.unregister(RELATION)
     count = written[0][0] if written and written[0] else 0
-    return Result(
-        message=f"wrote {count} rows", failed=lambda: run.failed, timed_out=lambda: run.timed_out
-    )
+    message = f"wrote {count} rows" + (f"\n{told}" if told else "")
+    return Result(message=message, failed=lambda: run.failed, timed_out=lambda: run.timed_out)
 
 
-def run_plain(catalog: Catalog, text: str, cancel: threading.Event) -> Result:
+def run_plain(
+    catalog: Catalog, text: str, cancel: threading.Event, observed: Span | None = None
+) -> Result:
     """Run a statement of DuckDB's until it ends or `cancel` is set.
 
+    `observed`: where octans.observations stands in its text, if that is what it inserts into.
+
     Raises:
+        CatalogError: OC0516, an observation is no measurement.
         RunError: OC0402, stopped; OC0420, DuckDB refuses it; OC0421, it would be gone with its
             connection.
     """
@@ -232,6 +271,10 @@ def run_plain(catalog: Catalog, text: str, cancel: threading.Event) -> Result:
     _refuse_lost(words)
 
     def run() -> Result:
+        if observed is not None:
+            from .importing import insert
+
+            return insert(cursor, catalog, text, observed)
         found = cursor.sql(text)
         nothing = found is None or found.columns == ["Success"]
         result = Result(message="done") if nothing else rows_of(found)

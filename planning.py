@@ -128,11 +128,12 @@ class Planned:
         run = Run(self, self.query)
         return write(self.session, run, self.bound.fields, "COPY (", f") {target}")
 
-    def store(self, head: str) -> Result:
+    def store(self, head: str, observed: Span | None = None) -> Result:
         """`head` is the `CREATE TABLE … AS` or `INSERT INTO …` before the query; streams."""
         if self.query is None:
-            return self.session.plain(f"{head}{self.bound.text}")
-        return write(self.session, Run(self, self.query), self.bound.fields, head)
+            return self.session.plain(f"{head}{self.bound.text}", observed)
+        run = Run(self, self.query)
+        return write(self.session, run, self.bound.fields, head, observed=observed)
 
     def explained(self) -> Result:
         """EXPLAIN's answer in the format asked for; with ANALYZE the query runs first."""

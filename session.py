@@ -321,13 +321,13 @@ class Session:
         """DuckDB's work, but for a stored query that calls models."""
         from .plain import explained_refusal, refuse_own, stores_calls
 
-        refuse_own(statement)
+        observed = refuse_own(statement)
         if stores_calls(self, statement) and statement.select is not None:
-            return self._plan(statement.select).store(statement.head)
+            return self._plan(statement.select).store(statement.head, observed)
         if statement.tree is not None:
             self._see(statement.tree)
         try:
-            return self.plain(statement.text)
+            return self.plain(statement.text, observed)
         except RunError as error:
             raise explained_refusal(self, statement, error) from error.__cause__
 
@@ -365,15 +365,16 @@ class Session:
                 self.catalog.settings.get(name)  # raises what names ours
             raise
 
-    def plain(self, text: str) -> Result:
-        """DuckDB's own work.
+    def plain(self, text: str, observed: Span | None = None) -> Result:
+        """DuckDB's own work; `observed`: where octans.observations stands if it inserts into it.
 
         Raises:
+            CatalogError: OC0516, an observation is no measurement.
             RunError: OC0420, DuckDB refuses; OC0421, it would be gone with this statement.
         """
         from .plain import run_plain
 
-        return run_plain(self.catalog, text, self.cancelled)
+        return run_plain(self.catalog, text, self.cancelled, observed)
 
     def _see(self, tree: exp.Expression) -> None:
         """Look at what a query is about: frames, and whether what the catalog says still holds."""

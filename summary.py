@@ -14,17 +14,24 @@ if TYPE_CHECKING:
 
 
 def summary(bound: BoundAnalyze, table: pa.Table, result: ProfileResult) -> Result:
-    """What was measured, a row a choice: its best batch size, its quality, why it was stopped."""
+    """What was measured, a row a choice: its best batch size, its quality, why it was stopped.
+
+    What never answered has no batch size.
+    """
     import pyarrow as pa
 
-    best: dict[tuple[str, str, str, str], tuple[float, int]] = {}
-    quality = {}
+    best: dict[tuple[str, str, str, str], tuple[float, int] | None] = {}
+    quality, useless = {}, set()
     for seen in result.observations:
         key = (seen.subject, seen.variant or "", seen.knobs)
+        at = (*key, seen.device or "")
         if seen.metric == "latency" and seen.statistic == "mean" and seen.batch:
             per_element = (seen.value / seen.batch, seen.batch)
-            at = (*key, seen.device or "")
-            best[at] = min(best.get(at, per_element), per_element)
+            best[at] = min(best.get(at) or per_element, per_element)
+        elif seen.metric == "failure":
+            best.setdefault(at, None)
+            if seen.value == 1.0:
+                useless.add(at)
         elif seen.metric == "quality" and seen.given is None:
             quality[key] = seen
     stopped = {
@@ -32,7 +39,8 @@ def summary(bound: BoundAnalyze, table: pa.Table, result: ProfileResult) -> Resu
         for done in result.decided
     }
     rows: list[dict[str, object]] = []
-    for (subject, variant, knobs, device), (seconds, batch) in best.items():
+    for at, fastest in best.items():
+        subject, variant, knobs, device = at
         seen_quality = quality.get((subject, variant, knobs))
         rows.append(
             {
@@ -40,13 +48,15 @@ def summary(bound: BoundAnalyze, table: pa.Table, result: ProfileResult) -> Resu
                 "variant": variant,
                 "knobs": knobs,
                 "device": device,
-                "best_batch": batch,
-                "us_per_element": round(seconds * 1e6, 2),
+                "best_batch": None if fastest is None else fastest[1],
+                "us_per_element": None if fastest is None else round(fastest[0] * 1e6, 2),
                 "quality": None if seen_quality is None else round(seen_quality.value, 4),
                 "low": _rounded(None if seen_quality is None else seen_quality.low),
                 "high": _rounded(None if seen_quality is None else seen_quality.high),
                 "n": None if seen_quality is None else seen_quality.n,
-                "stopped": stopped.get((subject, variant, knobs)),
+                "stopped": stopped.get(
+                    (subject, variant, knobs), "it never answered" if at in useless else None
+                ),
             }
         )
     schema = pa.schema(

@@ -8,7 +8,7 @@ latency and memory. The thresholds below are our choice.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING
@@ -152,7 +152,9 @@ def climb(
         load = next((r.load_seconds for r in runs if r.load_seconds is not None), None) or load
         memory = max((r.memory_bytes for r in runs if r.memory_bytes is not None), default=memory)
         if not seconds:
-            return Ladder(tuple(points), load, memory, f"batch {batch}: no full batch succeeded")
+            why = first_failure(runs)
+            problem = f"batch {batch}: no full batch succeeded" + (f": {why}" if why else "")
+            return Ladder(tuple(points), load, memory, problem)
         points.append(Point(batch, tuple(seconds)))
         if _flat(points, policy.min_gain) or _too_slow(points[-1], policy.limit_seconds):
             break
@@ -221,6 +223,11 @@ def time_size(
         runs.append(run(stage, rows_for(stage, table, elements, more * batch)))
         seconds += full_batches(runs[-1], batch)
     return runs, seconds
+
+
+def first_failure(runs: Iterable[StageRun]) -> str | None:
+    """Why the first row failed that did; None where none did."""
+    return next((run.failed[min(run.failed)] for run in runs if run.failed), None)
 
 
 def full_batches(run: StageRun, batch: int) -> list[float]:

@@ -14,7 +14,7 @@ from .end_to_end import Made, Truth, accuracy_scores, made, text_of
 from .energy import Metered
 from .grading import element_counts, truth_for, untruthful
 from .intervals import Interval, wilson
-from .ladder import Ladder, Policy, climb, full_batches, rows_for
+from .ladder import Ladder, Policy, climb, first_failure, full_batches, rows_for
 from .lineage import Chain
 from .meter import Meter, Unaffordable
 from .observation import assignment_text
@@ -225,6 +225,13 @@ class Measure:
         failed = sum(map(failed_elements, runs))
         record_ladder(self.record, stage, choice, ladder, metered, failed)
         self._record_failures(stage, choice, runs, sum(run.table.num_rows for run in runs))
+
+    def failed_by(self, key: str, choice: Choice) -> str | None:
+        """Why the first row failed that did; None where the ladder said so or no row failed."""
+        ladder = self.ladders.get((key, made(choice), choice.device))
+        if ladder is not None and not ladder.points:
+            return None
+        return first_failure(self.runs.get((key, made(choice)), ()))
 
     def untruthful(self, key: str, metric: Metric | None, base: Choice | None) -> str | None:
         """Why nothing says what is right at a step; None where something does."""

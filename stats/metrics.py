@@ -25,6 +25,7 @@ from .value_types import (
     comparable,
     has_shapes,
     is_list,
+    is_listed,
     is_number,
     is_text,
     is_vector,
@@ -51,13 +52,7 @@ def score(metric: Metric, answers: pa.ChunkedArray, truth: pa.ChunkedArray) -> n
             of the user's fails.
     """
     check(metric, type_text(answers.type))
-    if not comparable(answers.type, truth.type):
-        raise RunError(
-            f"{metric.name}({metric.output}) cannot compare {answers.type} with a label of type "
-            f"{truth.type}",
-            code="OC0482",
-            hint=f"cast the label: LABELS ({metric.output} := CAST(… AS …))",
-        )
+    check_label(metric, answers.type, truth.type)
     if metric.target is not None:
         return _python(metric.target, answers.to_pylist(), truth.to_pylist(), metric.args)
     return METRICS[metric.name](answers.to_pylist(), truth.to_pylist(), metric.args)
@@ -97,6 +92,32 @@ def check(metric: Metric, output_type: str | None = None) -> None:
                 f"{metric.name} scores {kinds}, and {metric.output} is {output_type}",
                 code="OC0486",
             )
+
+
+def check_label(
+    metric: Metric, answers: pa.DataType, truth: pa.DataType, *, each: bool = False
+) -> None:
+    """Refuse a label whose type does not compare with that of the answers.
+
+    Args:
+        metric: of the answers.
+        answers: their type.
+        truth: the label's type.
+        each: lists of both are scored by element (EACH).
+
+    Raises:
+        RunError: OC0482.
+    """
+    if comparable(answers, truth):
+        return
+    hint = f"cast the label: LABELS ({metric.output} := CAST(… AS …))"
+    if each and not is_listed(truth):
+        hint = "a step that is called on EACH element needs a list as its label, a label an element"
+    raise RunError(
+        f"{metric.name}({metric.output}) cannot compare {answers} with a label of type {truth}",
+        code="OC0482",
+        hint=hint,
+    )
 
 
 def _wrong(name: str, expected: str) -> RunError:

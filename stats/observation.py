@@ -84,6 +84,24 @@ class Observation:
     stale: str | None = None
 
 
+STATISTICS: Mapping[str, tuple[str, ...]] = {
+    "latency": ("mean", "p50", "p90", "p95", "p99"),
+    "agreement": ("…",),
+    "failure": ("share",),
+    "memory": ("peak",),
+    "energy": ("mean", "mean(…)"),
+    "rate": ("share", "share(audit)"),
+    "length": ("pmf(…)",),
+    "distinct": ("share",),
+    "joint_errors": ("…",),
+    "cascade": ("…",),
+    **dict.fromkeys(("quality", "row_quality", "precision", "recall", "accuracy"), ("mean",)),
+    **dict.fromkeys(("load", "unload", "tokens_in", "tokens_out", "cost"), ("mean",)),
+    **dict.fromkeys(("latency_p50", "latency_p95", "latency_p99"), ("mean",)),
+}
+"""The metrics that plans are made with, and the statistics of each; … is any text."""
+
+
 def assignment_text(choices: Mapping[str, tuple[str, str]]) -> str:
     """`context=variant(knobs);…` sorted by context: the text of a (partial) assignment.
 

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from ..ir.models import Metric
-from .metrics import score
+from .metrics import check_label, score
 from .promise import Scored
 
 if TYPE_CHECKING:
@@ -56,11 +56,17 @@ def element_scores(
         failed: `n` booleans.
         lengths: `n` ints, elements of each row's input.
         clusters: `n` cluster keys, or None.
+
+    Raises:
+        RunError: OC0482, the truths are no lists, or their elements do not compare; see `score`.
     """
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    check_label(metric, answers.type, truth.type, each=True)
+    if pa.types.is_null(truth.type):
+        truth = truth.cast(answers.type)
     keys: Sequence[Hashable] = range(len(answers)) if clusters is None else clusters
     given = list_lengths(answers)
     matches = ~failed & (given == list_lengths(truth))

@@ -7,13 +7,15 @@ themselves and every plain mean stays unbiased.
 
 Features (our choice): numbers and numeric arrays as they are, text by its length and hashed
 trigrams, bytes by their size, times as numbers. Columns are standardised, and each input counts
-the same however wide it is.
+the same however wide it is. Structs, maps, unions and nested lists say nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any
+
+from .value_types import is_listed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +31,11 @@ MAX_POINTS = 5_000
 
 GRAMS = 64
 """Hashed trigrams of a text (our choice)."""
+
+MOST = 1e150
+"""The largest number as a feature, larger ones count as this: its square can be summed."""
+
+DAY = 86_400.0
 
 
 def features(table: pa.Table) -> np.ndarray:
@@ -50,12 +57,14 @@ def _features(column: Any) -> np.ndarray:
 
     if isinstance(column, pa.ChunkedArray):
         column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
     kind, rows = column.type, len(column)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return _standardised(_text(column))
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return _standardised(_numbers(pc.binary_length(column))[:, None])
-    if _is_list(kind) and _is_number(kind.value_type):
+    if is_listed(kind) and _is_number(kind.value_type):
         lengths = np.asarray(pc.fill_null(pc.list_value_length(column), 0).to_numpy(False))
         width = int(lengths.max(initial=0))
         if not width:
@@ -72,14 +81,6 @@ def _features(column: Any) -> np.ndarray:
     return np.zeros((rows, 0), dtype=np.float32)
 
 
-def _is_list(kind: pa.DataType) -> bool:
-    import pyarrow as pa
-
-    return bool(
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    )
-
-
 def _is_number(kind: pa.DataType) -> bool:
     import pyarrow as pa
 
@@ -93,18 +94,30 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _numbers(column: Any) -> np.ndarray:
-    """Float64, NULL and what is not finite taken as the mean."""
+    """Float64 within `MOST`, NULL and what is not finite taken as the mean."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if pa.types.is_temporal(column.type):
-        wide = column.type.bit_width == 64
-        column = column.cast(pa.int64() if wide else pa.int32())
-    values = np.array(pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False))
+    if pa.types.is_interval(column.type):
+        values = np.array([_seconds(value) for value in column.to_pylist()], dtype=np.float64)
+    else:
+        if pa.types.is_temporal(column.type):
+            wide = column.type.bit_width == 64
+            column = column.cast(pa.int64() if wide else pa.int32())
+        values = np.array(pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False))
     known = np.isfinite(values)
+    values[known] = values[known].clip(-MOST, MOST)
     values[~known] = values[known].mean() if known.any() else 0.0
     return values
+
+
+def _seconds(value: tuple[int, int, int] | None) -> float:
+    """Of months, days and nanoseconds; a month counts 30 days, as where DuckDB compares."""
+    if value is None:
+        return float("nan")
+    months, days, nanoseconds = value
+    return (30.0 * months + days) * DAY + nanoseconds / 1e9
 
 
 def _text(column: Any) -> np.ndarray:

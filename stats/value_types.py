@@ -73,6 +73,15 @@ def type_text(type_: pa.DataType) -> str | None:
     return next((name for fits, name in named if fits(type_)), str(type_).upper())
 
 
+def is_listed(type_: pa.DataType) -> bool:
+    """An Arrow type of lists or arrays?"""
+    import pyarrow.types as kinds
+
+    return bool(
+        kinds.is_list(type_) or kinds.is_large_list(type_) or kinds.is_fixed_size_list(type_)
+    )
+
+
 def comparable(answer: pa.DataType, truth: pa.DataType) -> bool:
     """Types whose Python values compare meaningfully: equal ones, any two numbers, texts, …"""
     import pyarrow.types as kinds
@@ -86,7 +95,6 @@ def comparable(answer: pa.DataType, truth: pa.DataType) -> bool:
         kinds.is_temporal,
         kinds.is_struct,
     )
-    listed = (kinds.is_list, kinds.is_large_list, kinds.is_fixed_size_list)
-    if any(kind(answer) for kind in listed) and any(kind(truth) for kind in listed):
+    if is_listed(answer) and is_listed(truth):
         return comparable(answer.value_type, truth.value_type)
     return any(family(answer) and family(truth) for family in families)

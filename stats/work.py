@@ -209,6 +209,9 @@ class Work:
                 self.notes.append(f"{key}: {choice.variant}: {problem}")
             if choice.device == first_device:
                 self.measure.answers(key, choice, self.reference, refusable=not is_reference)
+                why = self.measure.failed_by(key, choice)
+                if why is not None:
+                    self.notes.append(f"{key}: {choice.variant}: rows failed, the first: {why}")
                 problem = self.measure.untruthful(key, step.metric, step.base)
                 if problem is not None:
                     self.notes.append(f"{key}: {problem}")

@@ -189,6 +189,36 @@ def test_a_variant_that_crashes_is_noted_and_the_others_measured(session, name):
     assert plan.totals.accuracy.value >= 0.5
 
 
+def test_what_never_answers_has_a_row_and_its_first_error_a_note(session):
+    """Also where all calls fail rather than the loading; some failing ones are explained too."""
+    variants(session, "shaky", m=0.9)
+    session.sql("CREATE VARIANT shaky.crashes USING python('session_world:crash')")
+    session.sql("CREATE VARIANT shaky.words USING python('session_world:wrong_type')")
+    session.sql("CREATE VARIANT shaky.picks USING python('session_world:picky', bad := 3)")
+    rows, message = analyzed(session, f"MODEL shaky USING ({ROWS}) LABELS (y := truth) SAMPLE 120")
+    found = {variant: row for (variant, _, _), row in rows.items()}
+    assert found["shaky.m"]["best_batch"] >= 1
+    for name in ("shaky.crashes", "shaky.words"):
+        assert found[name]["best_batch"] is found[name]["us_per_element"] is None
+        assert found[name]["stopped"]
+    notes = [line for line in message.splitlines() if line.startswith("note: ")]
+    for name, why in (
+        ("shaky.crashes", "no weights here"),
+        ("shaky.words", "no full batch succeeded: output y is not"),
+        ("shaky.picks", "ValueError: I do not like"),
+    ):
+        assert any(name in note and why in note for note in notes)
+    details = session.sql("SELECT details FROM octans.runs ORDER BY id DESC LIMIT 1").fetchone()
+    assert "I do not like" in details[0]
+    states = {row[0]: row[-1] for row in session.sql("SHOW VARIANTS OF shaky").fetchall()}
+    assert states == {
+        "shaky.m": "eligible",
+        "shaky.picks": "eligible",
+        "shaky.crashes": "fails",
+        "shaky.words": "fails",
+    }
+
+
 def test_all_variants_crash(session):
     variants(session, "dead")
     session.sql("CREATE VARIANT dead.a USING python('session_world:crash')")

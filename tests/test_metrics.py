@@ -2,6 +2,7 @@
 
 import sys
 import types
+import unicodedata
 from decimal import Decimal
 
 import octans
@@ -71,6 +72,39 @@ def test_identity_is_one_range_is_unit_and_null_is_its_own(name, values, kind):
     check()
 
 
+@pytest.mark.parametrize("name", ["f1", "wer", "rouge_l"])
+def test_an_accent_may_be_part_of_its_letter_or_follow_it(name):
+    @settings(deadline=None)  # the first call imports
+    @given(st.text(st.characters(categories=["L", "M", "N", "P", "Zs"])))
+    def check(text):
+        forms = [unicodedata.normalize(form, text) for form in ("NFC", "NFD")]
+        assert one(name, *forms, kind=pa.string()) == 1.0
+
+    check()
+    assert (
+        one(name, "cafe\N{COMBINING ACUTE ACCENT}", "caf\N{LATIN SMALL LETTER E WITH ACUTE}") == 1.0
+    )
+    assert one(name, "cafe\N{COMBINING ACUTE ACCENT}", "cafe") == 0.0
+
+
+@pytest.mark.parametrize("name", ["f1", "wer", "rouge_l"])
+@pytest.mark.parametrize(
+    ("answer", "truth"),
+    [
+        ("की", "के"),  # Hindi
+        ("কি", "কে"),  # Bengali
+        ("கொடு", "கேடு"),  # Tamil
+        ("ไม่", "ไม้"),  # Thai
+        ("שָׁלוֹם", "שָׁלִים"),  # Hebrew, pointed
+        ("क्ष", "कष"),
+    ],
+)
+def test_words_that_differ_in_a_mark_are_other_words(name, answer, truth):
+    """A vowel sign is a mark, no letter."""
+    assert one(name, answer, truth) == 0.0
+    assert one(name, f"{answer} {truth}", f"{truth} {truth}") == 0.5
+
+
 @pytest.mark.parametrize(("name", "values", "kind"), [case for case in CASES if case[0] != "wer"])
 def test_all_but_the_word_error_rate_are_symmetric(name, values, kind):
     args = ARGS.get(name, ())
@@ -93,6 +127,8 @@ def test_all_but_the_word_error_rate_are_symmetric(name, values, kind):
         ("f1", "", "cat", 0.0),
         ("f1", "STRASSE", "straße", 1.0),
         ("f1", "東京 駅", "東京", 2 / 3),
+        ("f1", "İSTANBUL", "İstanbul", 1.0),
+        ("f1", "ok ❤\N{VARIATION SELECTOR-16}", "ok", 1.0),
         ("f1", [1, 1, 2], [1, 2], 1.0),
         ("f1", [1, 2, 3], [3, 4], 0.4),
         ("f1", [], [], 1.0),

@@ -65,6 +65,22 @@ def test_elements_of_failed_and_misaligned_rows_are_wrong():
     assert by_row == [(0, 0.0), (0, 1.0), (1, 0.0), (1, 0.0), (1, 0.0), (2, 0.0)]
 
 
+@pytest.mark.parametrize("labels", [[True, False], [["yes"], ["no"]], [{"p": 1}, {"p": 2}]])
+def test_a_label_of_elements_that_does_not_fit_is_a_typed_error(labels):
+    answers = column([[True], [False]], pa.list_(pa.bool_()))
+    with pytest.raises(RunError) as caught:
+        element_scores(EXACT, answers, column(labels), np.zeros(2, bool), np.ones(2, int), None)
+    assert caught.value.code == "OC0482"
+    assert ("list" in caught.value.hint) == (not isinstance(labels[0], list))
+
+
+def test_labels_of_elements_that_are_all_null_make_every_answer_wrong():
+    answers = column([[1, 2], [3]], pa.list_(pa.int64()))
+    labels = pa.chunked_array([pa.nulls(2)])
+    scored = element_scores(EXACT, answers, labels, np.zeros(2, bool), np.array([2, 1]), None)
+    assert scored.scores == [0.0, 0.0, 0.0]
+
+
 def test_sliced_lists_are_flattened_rightly():
     answers = column([[9], [1, 2], [3]], pa.list_(pa.int64())).slice(1)
     truth = column([[1, 2], [3]], pa.list_(pa.int64()))

@@ -177,6 +177,51 @@ def test_strata_follow_the_features():
     assert strata(pa.table({"same": [1] * rows})) is None
 
 
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ("to_months(12 * k)", True),
+        ("CASE k WHEN 1 THEN to_days(3) END", False),
+        ("[to_days(k)]", True),
+        ("[to_days(k), NULL][:k + 1]", True),
+        ("CASE k WHEN 1 THEN 1.7e308 ELSE -1.7e308 END::DOUBLE", True),
+        ("CASE WHEN i = 3 THEN 'inf'::DOUBLE ELSE k END", True),
+        ("[1.7e308, 1.7e308 * k]::DOUBLE[]", True),
+        ("list_transform(range(1 + 3 * k), lambda _: 1.7e308::DOUBLE)", True),
+        ("k::DECIMAL(38, 4)", True),
+        ("-170141183460469231731687303715884105728 + k * 1e38::HUGEINT", True),
+        ("DATE '2020-01-01' + k::INTEGER", True),
+        ("TIME '01:00:00' + to_seconds(k)", True),
+        ("TIMESTAMPTZ '2020-01-01 00:00:00+00' + to_days(k::INTEGER)", True),
+        ("k = 1", True),
+        ("(CASE k WHEN 1 THEN 'red' ELSE 'blue' END)::ENUM('red', 'blue')", True),
+        ("[k, 2]::BIGINT[2]", True),
+        ("{'a': k}", False),
+        ("MAP {'a': k}", False),
+        ("[[k]]", False),
+        ("[{'a': to_days(k)}]", False),
+        ("union_value(n := k)", False),
+        ("k::BIGNUM", False),
+        ("NULL", False),
+    ],
+)
+def test_every_type_gives_finite_features(values, told):
+    """Two kinds of rows, told apart by every type that features are made of."""
+    import duckdb
+
+    if "ENUM" in values:
+        pytest.importorskip("sklearn")
+    query = f"SELECT {values} FROM (SELECT i, (i % 2)::INTEGER AS k FROM range(60) t(i))"
+    table = duckdb.sql(query).to_arrow_table()
+    made = features(table)
+    assert len(made) == 60
+    assert np.isfinite(made).all()
+    found = strata(table)
+    assert (found is not None) == told
+    if found is not None:
+        assert len({(stratum, row % 2) for row, stratum in enumerate(found)}) == len(set(found))
+
+
 def test_texts_are_told_apart_by_their_trigrams():
     pytest.importorskip("sklearn")
     table = pa.table({"t": ["buy now cheap pills" if row % 2 else "dear sir or ma'am, hello" for row in range(200)]})  # fmt: skip  # noqa: E501

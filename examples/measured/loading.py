@@ -2,7 +2,8 @@
 
 Everything goes through statements a user could type. What is in the catalog already stays as it
 is: a variant or device declared before (with a real backend, with a price) keeps its declaration,
-and a number that stands there fresh is not inserted again, so importing twice changes nothing.
+and a number that stands there and is not stale is not inserted again, so importing twice changes
+nothing.
 
 Error codes: OC0450 a folder or file is not there; OC0451 a file lacks columns; OC0452 the catalog
 has another model of that name.
@@ -210,7 +211,7 @@ def _insert(session: Session, relation: Relation, rows: str) -> int:
     WITH published AS ({rows}), numbers AS ({numbers})
     SELECT {", ".join(f"o.{name}" for name in _COLUMNS)}
     FROM numbers AS o LEFT JOIN octans.statistics AS s
-        ON {same} AND s.state = 'fresh' AND s.n = o.n AND s.n_failed = o.n_failed
+        ON {same} AND s.state IN ('fresh', 'unused') AND s.n = o.n AND s.n_failed = o.n_failed
         AND abs(s.value - o.value) <= {_SAME} * abs(o.value)
     WHERE o.value IS NOT NULL AND s.subject IS NULL
     ORDER BY o.subject, o.variant, o.knobs, o.device, o.metric, o.statistic
