@@ -308,7 +308,7 @@ class Measure:
         else:
             lengths = element_counts(stage, state.table.take(index))
             scored = element_scores(metric, answers, truths, wrong[places], lengths, names)
-        return piece(scored, names, int(failed[places].sum()))
+        return piece(scored, names, block.names_of(places[failed[places]]))
 
     def accuracy(
         self,
@@ -333,6 +333,11 @@ class Measure:
     def recorded_accuracy(self, subject: str, text: str, interval: Interval) -> None:
         """Keep an accuracy."""
         self.record.add(subject, "accuracy", "mean", interval, assignment=text)
+
+    def ran(self, key: str, choice: Choice, assignment: Mapping[str, Choice]) -> bool:
+        """Are its answers on all open blocks known?"""
+        own = {**assignment, key: choice}
+        return all(block.evaluator.knows(key, own) for block in self.blocks)
 
     def failures(self, key: str, choice: Choice, assignment: Mapping[str, Choice]) -> Series:
         """Rows that failed in a stage, among those it ran on."""

@@ -155,6 +155,9 @@ class Work:
             for key, choice in zip(keys, others, strict=True):
                 if choice is not None:
                     yield at(self._label(key, choice), self._choice, key, choice)
+        last = look == len(self._places) - 1
+        if last and look > 0:
+            yield at("what is decided no more", self._resumed)
         for key in keys:
             given = self.step(key).given
             for choice in self.makers(given) if given in self.reference else ():
@@ -165,7 +168,7 @@ class Work:
             for choice in self.makers(key) if above else ():
                 label = f"{key}: {choice.variant} where it is not replaced"
                 yield at(label, self._kept, key, choice, above)
-        if look == len(self._places) - 1:
+        if last:
             for first, second in self.request.dependences:
                 for choice in self.makers(first):
                     label = f"{second}: errors together with {first} as {choice.variant}"
@@ -178,7 +181,7 @@ class Work:
                     yield at(f"{key}: cascades", self._cascades, key, metric)
         if self.request.metric is not None and self.request.subject not in keys:
             yield at("end to end", self._end_to_end)
-        if self.strategy.early_stop and look < len(self._places) - 1:
+        if self.strategy.early_stop and not last:
             yield at("what is decided", self._decide)
 
     @staticmethod
@@ -197,6 +200,21 @@ class Work:
         """Ladder and quality of one choice, unless it is decided."""
         if self.undecided(key, choice):
             self._run(key, choice)
+
+    def _resumed(self, look: int) -> None:
+        """Measure to the end what the last rows show to be decided no more."""
+        while self._reopened(look):
+            pass
+
+    def _reopened(self, look: int) -> bool:
+        """Take back what the open blocks contradict and measure those choices; was there any?"""
+        stopped = list(self.verdicts.choices)
+        found = self.verdicts.reopen()
+        for key, how in stopped:
+            if (key, how) not in self.verdicts.choices:
+                for choice in [c for c in self.choices(key) if made(c) == how]:
+                    self._choice(look, key, choice)
+        return found
 
     def _run(self, key: str, choice: Choice) -> None:
         """On all open blocks; a choice that cannot run is noted, not fatal."""
@@ -319,15 +337,23 @@ class Work:
         if self._truth(self.measure.blocks[0]) is None:
             self.notes.append("end to end: no label, and not every model has a BASE variant")
             return
-        for assignment in self._assignments(look):
+        assignments = list(self._assignments(look))
+        self._score_open(assignments, metric)
+        while look == len(self._places) - 1 and self._reopened(look):
+            self._score_open(assignments, metric)
+        for assignment in self._cascaded():
+            self._scored(assignment, metric)
+
+    def _score_open(self, assignments: Sequence[Mapping[str, Choice]], metric: Metric) -> None:
+        """Accuracy of those that are not decided, on the blocks that each lacks."""
+        for assignment in assignments:
             plan = tuple((key, made(choice)) for key, choice in assignment.items())
-            if plan in self.verdicts.plans_done:
+            seen = self.plans.get(plan, Series())
+            if plan in self.verdicts.plans_done or len(seen.pieces) == len(self.measure.blocks):
                 continue
             scored = self._scored(assignment, metric)
             if scored is not None:
                 self.plans[plan] = scored
-        for assignment in self._cascaded():
-            self._scored(assignment, metric)
 
     def _scored(self, assignment: Mapping[str, Choice], metric: Metric) -> Series | None:
         """A complete assignment's accuracy; None where it cannot run, which is noted."""
