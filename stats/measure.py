@@ -376,20 +376,26 @@ class Measure:
         share = 1.0 if seen is None or not seen.scores else seen.interval().value
         return share * self.elements.get(key, 1.0)
 
-    def broken(self, key: str, choice: Choice) -> None:
-        """A choice that cannot run at all fails everywhere: infeasible, not unknown."""
-        stage = self.chain.stage(key)
-        block = self.blocks[0]
-        n = len(set(block.names_of(range(len(block.places)))))
+    def cannot_run(self, key: str, choice: Choice) -> None:
+        """What failed of a choice that cannot run (any more), among all that it was called with.
+
+        Where no call failed it could not be called: infeasible, not unknown.
+        """
+        called, failed = self.meter.calls(key, made(choice))
+        called += sum(run.recalled for run in self.runs.get((key, made(choice)), ()))
+        if not failed:
+            called = failed = 1
+        share, n = failed / called, min(self._units(), called)
         self.record.add(
-            stage.context,
-            "failure",
-            "share",
-            Interval(1.0, wilson(n, n)[0], 1.0, n),
-            choice=choice,
-            device=choice.device,
-            n_failed=len(block.places),
-        )
+            self.chain.stage(key).context, "failure", "share",
+            Interval(share, *wilson(share * n, n), n),
+            choice=choice, device=choice.device, n_failed=failed,
+        )  # fmt: skip
+
+    def forget(self, key: str) -> None:
+        """Measure a step anew, on all blocks: its inputs come from another choice now."""
+        for of in [of for of in self.series if isinstance(of, tuple) and of[1] == key]:
+            del self.series[of]
 
     def _record_failures(
         self, stage: Stage, choice: Choice, runs: Sequence[StageRun], rows: int

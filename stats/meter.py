@@ -9,9 +9,11 @@ from datetime import datetime
 from threading import Event
 from typing import TYPE_CHECKING
 
+from ..errors import RunError
 from ..ir.models import knobs_text
 from ..ir.physical import Choice, SqlScan, SqlStep, Stage
-from .runner import Runner, StageRun
+from .recordings import failed_elements
+from .runner import CannotRun, Runner, StageRun
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,6 +50,8 @@ class Meter:
         self.timing = False
         self.evaluations: Counter[tuple[str, str]] = Counter()
         self.timings: Counter[tuple[str, str]] = Counter()
+        self._called: Counter[tuple[str, str, bool]] = Counter()
+        self._failed: Counter[tuple[str, str, bool]] = Counter()
         self._paid: defaultdict[tuple[str, str], float] = defaultdict(float)
         self._tokens: defaultdict[tuple[str, str], float] = defaultdict(float)
         self._runner = runner
@@ -97,12 +101,25 @@ class Meter:
         return self._runner.run_step(step, table)
 
     def run_stage(self, stage: Stage, table: pa.Table) -> StageRun:
-        """See `Runner`."""
+        """See `Runner`.
+
+        Raises:
+            CannotRun: the stage's choice cannot run, or not any more.
+        """
         self.check()
-        run = self._runner.run_stage(stage, table)
-        counts = self.timings if self.timing else self.evaluations
         choice = (stage.step, f"{stage.choice.variant}({knobs_text(stage.choice.knobs)})")
+        try:
+            run = self._runner.run_stage(stage, table)
+        except CannotRun as ended:
+            self._called[*choice, self.timing] += ended.elements
+            self._failed[*choice, self.timing] += ended.failed
+            raise
+        except RunError as error:
+            raise CannotRun(error, stage) from error
+        counts = self.timings if self.timing else self.evaluations
         counts[choice] += run.elements
+        self._called[*choice, self.timing] += run.elements
+        self._failed[*choice, self.timing] += failed_elements(run)
         self.model_seconds += sum(run.batch_seconds)
         if self._price is not None:
             usd = self._price(stage.choice, run)
@@ -111,6 +128,15 @@ class Meter:
                 self._paid[choice] += usd
                 self._tokens[choice] += self._price(stage.choice, _in_no_time(run))
         return run
+
+    def calls(self, key: str, choice: tuple[str, str]) -> tuple[int, int]:
+        """Elements that a choice was called with, and how many failed, ended runs among them.
+
+        Those of evaluation, which stand for the others; those of timing where there are no such.
+        """
+        name = f"{choice[0]}({choice[1]})"
+        timing = not self._called[key, name, False]
+        return self._called[key, name, timing], self._failed[key, name, timing]
 
     def usd_per_element(self, key: str, choice: tuple[str, str]) -> float | None:
         """USD of one element of a choice in evaluation; None: no prices, or it did not run."""

@@ -13,6 +13,7 @@ from .lineages import Lineage, audited, lineage, milder
 from .measure import Measure
 from .request import ProfiledStep, Request
 from .series import Series, calibrated
+from .strategy import StoppedChoice
 
 Own = tuple[str, Made]
 """A step and how it is made."""
@@ -31,6 +32,7 @@ class Verdicts:
         judge: the tests.
         makers: by step key, the choices that are known to run; asked anew at every look.
         plans: what was seen of complete assignments; filled by the caller.
+        reference: by step key, the choice that answers where others are measured; the caller's.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Verdicts:
         judge: Judge,
         makers: Callable[[str], tuple[Choice, ...]],
         plans: Mapping[Plan, Series],
+        reference: Mapping[str, Choice],
     ) -> None:
         self.request = request
         self.chain = chain
@@ -55,7 +58,7 @@ class Verdicts:
         self._planned: set[Own] = set()
         self._worsened: set[Own] = set()
         self._worsened_plans: set[Plan] = set()
-        self._reference = {stage.step: stage.choice for stage in chain.stages}
+        self._reference = reference
         self._keys = [stage.step for stage in chain.stages]
 
     def _step(self, key: str) -> ProfiledStep:
@@ -301,6 +304,29 @@ class Verdicts:
                 interval = self._beside(self.plans[plan], self.plans[anchor_plan])
                 text = text_of({own[0]: self._choice_of(own) for own in plan})
                 self.measure.recorded_accuracy(self.request.subject, text, interval)
+
+    def decided(self) -> tuple[StoppedChoice, ...]:
+        """The choices measured no further, in the order of the steps."""
+        return tuple(
+            StoppedChoice(key, *own, verdict.reason, verdict.rows)
+            for key in self._keys
+            for (of, own), verdict in self.choices.items()
+            if of == key
+        )
+
+    def saved(self) -> float:
+        """Share of the rows of all choices and plans that was not needed."""
+        seen = [
+            series
+            for key in self._keys
+            for choice in self.makers(key)
+            if (series := self.quality((key, made(choice)))).pieces
+        ]
+        seen += self.plans.values()
+        sizes = [len(block.places) for block in self.measure.blocks]
+        done = sum(sum(sizes[: len(series.pieces)]) for series in seen)
+        every = self.measure.rows * len(seen)
+        return 1.0 - done / every if every else 0.0
 
     def _beside(self, series: Series, anchor: Series) -> Interval:
         """A stopped series' estimate, see `calibrated`."""

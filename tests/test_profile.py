@@ -257,13 +257,14 @@ def test_a_variant_that_cannot_run_is_infeasible_not_fatal():
 
     outcome = profile(request(DATA), Broken(DATA))
     found = Statistics(outcome.observations)
-    assert found.failure("p.read", "read.poor", "", "cpu").value == 1.0
+    failure = found.failure("p.read", "read.poor", "", "cpu")
+    assert (failure.value, failure.n) == (1.0, 1), "it was asked once, and for no row"
     assert found.quality("p.read", "read.poor", "") is None
     assert not any("read.poor" in text for text in found.end_to_end("p"))
     assert any("read.poor cannot run: no such file" in note for note in outcome.notes)
 
 
-def test_a_reference_that_cannot_run_is_an_error():
+def test_where_no_choice_can_run_it_is_an_error():
     class Broken(FakeRunner):
         def run_stage(self, stage, table):
             raise RunError("no such file", code="OC0401")
