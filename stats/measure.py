@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ..errors import RunError
 from ..ir.models import Metric
 from ..ir.physical import Choice, Stage
 from .blocks import Block, input_of, not_run
@@ -21,7 +22,7 @@ from .observation import assignment_text
 from .promise import Scored
 from .recorder import Recorder
 from .recordings import failed_elements, record_distinct, record_ladder, record_lengths
-from .runner import StageRun
+from .runner import CannotRun, StageRun
 from .scoring import element_scores, row_scores
 from .sequential import look_level
 from .series import Piece, Series, piece
@@ -145,7 +146,11 @@ class Measure:
         metered = self.metered[at] = Metered()
 
         def run(sized: Stage, rows: pa.Table) -> StageRun:
-            runs.append(self.meter.run_stage(sized, rows))
+            try:
+                runs.append(self.meter.run_stage(sized, rows))
+            except Unaffordable as refused:
+                # To the ladder: this size cannot run, those before it stand.
+                raise CannotRun(RunError(str(refused), code="OC0402"), sized) from refused
             batch = sized.choice.batch
             metered.add(batch, runs[-1].energy, full_batches(runs[-1], batch))
             return runs[-1]

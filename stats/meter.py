@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from ..errors import RunError
 from ..ir.models import knobs_text
 from ..ir.physical import Choice, SqlScan, SqlStep, Stage
+from .grading import element_counts
 from .recordings import failed_elements
 from .runner import CannotRun, Runner, StageRun
 
@@ -53,6 +55,8 @@ class Meter:
         self._called: Counter[tuple[str, str, bool]] = Counter()
         self._failed: Counter[tuple[str, str, bool]] = Counter()
         self._paid: defaultdict[tuple[str, str], float] = defaultdict(float)
+        self._least: defaultdict[tuple[str, tuple[str, str], str], dict[int, float]]
+        self._least = defaultdict(dict)
         self._tokens: defaultdict[tuple[str, str], float] = defaultdict(float)
         self._runner = runner
         self._limits = (seconds, usd)
@@ -90,6 +94,24 @@ class Meter:
         if limit is not None and self.spent_seconds + seconds > limit:
             raise Unaffordable(f"about {seconds:.1f} s are needed, more than the budget leaves")
 
+    def afford_usd(self, stage: Stage, table: pa.Table) -> None:
+        """Refuse a run expected to cost more than is left, by what its elements cost at least.
+
+        At its batch size; where that never ran, at any. What never ran at all may run once, as
+        nobody knows what it costs.
+
+        Raises:
+            Unaffordable: it would.
+        """
+        limit = self._limits[1]
+        seen = self._least.get((stage.step, stage.choice.made, stage.choice.device))
+        if limit is None or not seen:
+            return
+        each = seen.get(stage.choice.batch, min(seen.values()))
+        usd = each * float(element_counts(stage, table).sum())
+        if self.usd + usd > limit:
+            raise Unaffordable(f"about {usd:.2g} USD are needed, more than the budget leaves")
+
     def scan(self, scan: SqlScan) -> pa.Table:
         """See `Runner`."""
         self.check()
@@ -105,8 +127,10 @@ class Meter:
 
         Raises:
             CannotRun: the stage's choice cannot run, or not any more.
+            Unaffordable: see `afford_usd`.
         """
         self.check()
+        self.afford_usd(stage, table)
         choice = (stage.step, f"{stage.choice.variant}({knobs_text(stage.choice.knobs)})")
         try:
             run = self._runner.run_stage(stage, table)
@@ -124,6 +148,10 @@ class Meter:
         if self._price is not None:
             usd = self._price(stage.choice, run)
             self.usd += usd
+            if run.elements:
+                own = self._least[stage.step, stage.choice.made, stage.choice.device]
+                each = min(own.get(stage.choice.batch, math.inf), usd / run.elements)
+                own[stage.choice.batch] = each
             if not self.timing:
                 self._paid[choice] += usd
                 self._tokens[choice] += self._price(stage.choice, _in_no_time(run))
