@@ -21,8 +21,8 @@ from .meter import Meter, Unaffordable
 from .observation import assignment_text
 from .promise import Scored
 from .recorder import Recorder
-from .recordings import failed_elements, record_distinct, record_ladder, record_lengths
-from .runner import CannotRun, StageRun
+from .recordings import record_distinct, record_ladder, record_lengths
+from .runner import CannotRun, StageRun, failed_elements
 from .scoring import element_scores, row_scores
 from .sequential import look_level
 from .series import Piece, Series, piece

@@ -14,8 +14,7 @@ from ..errors import RunError
 from ..ir.models import knobs_text
 from ..ir.physical import Choice, SqlScan, SqlStep, Stage
 from .grading import element_counts
-from .recordings import failed_elements
-from .runner import CannotRun, Runner, StageRun
+from .runner import CannotRun, Runner, StageRun, failed_elements
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -110,7 +109,7 @@ class Meter:
         each = seen.get(stage.choice.batch, min(seen.values()))
         usd = each * float(element_counts(stage, table).sum())
         if self.usd + usd > limit:
-            raise Unaffordable(f"about {usd:.2g} USD are needed, more than the budget leaves")
+            raise Unaffordable(f"about {usd:.3g} USD are needed, more than the budget leaves")
 
     def scan(self, scan: SqlScan) -> pa.Table:
         """See `Runner`."""

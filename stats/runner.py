@@ -54,6 +54,11 @@ class StageRun:
     recalled_seconds: float = 0.0
 
 
+def failed_elements(run: StageRun) -> int:
+    """Elements that failed in a run."""
+    return len(run.failed) if run.failed_elements is None else run.failed_elements
+
+
 class CannotRun(RunError):
     """The choice of `stage` cannot run, or not any more: what the runner said of it.
 
