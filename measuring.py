@@ -135,8 +135,9 @@ def measure(
     )
     try:
         result = profile(request, runner, limits=limits, strategy=PLAIN)
-        if result.stopped is not None:
-            cancelled = "cancel" in result.stopped
+        judged = any(seen.metric == "quality" for seen in result.observations)
+        if result.stopped is not None or (result.left_out and not judged):
+            cancelled = "cancel" in (result.stopped or "")
             raise Stopped("cancelled" if cancelled else "the budget is spent")
         scored = held_back_scores(request, runner)({world.info.key: options[0]})
     finally:

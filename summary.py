@@ -83,8 +83,11 @@ def _message(bound: BoundAnalyze, table: pa.Table, result: ProfileResult) -> str
     ]
     if building:
         lines.append(f"note: {building} rows entered a derived variant and measure nothing")
+    left_out = f"left out: {', '.join(result.left_out)}"
     if result.stopped is not None:
-        lines.append(f"stopped: {result.stopped}; left out: {', '.join(result.left_out)}")
+        lines.append(f"stopped: {result.stopped}; {left_out}")
+    elif result.left_out:
+        lines.append(left_out)
     if result.decided:
         rows = roles.count("search")
         lines.append(

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 
+from ..errors import RunError
 from ..ir.physical import Choice, SqlScan, SqlStep, Stage
 from ..ir.types import ROW
-from ..stats.runner import StageRun
+from ..stats.runner import CannotRun, StageRun
 from .channels import Stopped, Stream
 from .chunks import Chunk, ChunkSizer, join_batches, row_numbers
 from .environment import Environment
@@ -79,7 +80,8 @@ class LocalRunner:
         """The stage on the table, with its own choice; failed rows have NULL outputs.
 
         Raises:
-            RunError: OC0402 cancelled, or the variant cannot run at all.
+            RunError: OC0402 cancelled.
+            CannotRun: the variant cannot run, or not any more.
         """
         state = self._state((stage,))
         meter = state.telemetry.stage(stage)
@@ -95,6 +97,9 @@ class LocalRunner:
             answered = pa.Table.from_batches([chunk.batch for chunk in done], schema)
         except Stopped as stopped:
             raise cancelled(0) from stopped
+        except RunError as error:
+            called, failed = meter.elements, meter.failed_elements
+            raise CannotRun(error, stage, elements=called, failed=failed) from error
         finally:
             state.close()
         return StageRun(

@@ -16,6 +16,11 @@ Looked at after every block, each rule by a test that stays valid however often 
   asked for cannot be chosen;
 - a choice is done when every plan that holds it is.
 
+That tests hold supposes that later rows are like earlier ones, as rows in random order are, unless
+what answers them changes: a service whose quota is used up, say. So what dominates is watched on:
+once its later rows are worse than random order explains, or it cannot run any more, it dominates
+nothing, and what was stopped because of it is measured further, on the rows it was spared.
+
 Each rule errs on one choice with probability at most alpha = 1 - confidence; dominance shares it
 among all that costs allow to be dominators (union bound). What is decided keeps its statistics: a
 planner short of a device may still choose what is dominated where devices are free.
@@ -27,7 +32,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from ..ir.record import dataclass
-from .sequential import not_worse, surely_above, surely_below
+from .sequential import not_worse, shift_chance, surely_above, surely_below
 from .series import Series, paired
 from .strategy import Strategy
 
@@ -73,6 +78,16 @@ class Judge:
     def alpha(self) -> float:
         """Probability of a wrong decision."""
         return 1.0 - self.confidence
+
+    def worsened(self, seen: Series, blocks: int, looks: int) -> bool:
+        """Is it surely worse after so many blocks than it was on them?
+
+        A false alarm costs rows and no verdict; its probability is at most alpha over all looks.
+        """
+        before, after = seen.parts(blocks)
+        if not len(before) or not len(after) or after.mean() >= before.mean():
+            return False
+        return shift_chance(before, after) <= self.alpha / looks
 
     def failing(self, failures: Series) -> str | None:
         """Does it surely fail on more than half of the rows?"""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ..errors import RunError
 from ..ir.models import Metric
 from ..ir.physical import Choice, Stage
 from .blocks import Block, input_of, not_run
@@ -20,8 +21,8 @@ from .meter import Meter, Unaffordable
 from .observation import assignment_text
 from .promise import Scored
 from .recorder import Recorder
-from .recordings import failed_elements, record_distinct, record_ladder, record_lengths
-from .runner import StageRun
+from .recordings import record_distinct, record_ladder, record_lengths
+from .runner import CannotRun, StageRun, failed_elements
 from .scoring import element_scores, row_scores
 from .sequential import look_level
 from .series import Piece, Series, piece
@@ -145,7 +146,11 @@ class Measure:
         metered = self.metered[at] = Metered()
 
         def run(sized: Stage, rows: pa.Table) -> StageRun:
-            runs.append(self.meter.run_stage(sized, rows))
+            try:
+                runs.append(self.meter.run_stage(sized, rows))
+            except Unaffordable as refused:
+                # To the ladder: this size cannot run, those before it stand.
+                raise CannotRun(RunError(str(refused), code="OC0402"), sized) from refused
             batch = sized.choice.batch
             metered.add(batch, runs[-1].energy, full_batches(runs[-1], batch))
             return runs[-1]
@@ -315,7 +320,7 @@ class Measure:
         else:
             lengths = element_counts(stage, state.table.take(index))
             scored = element_scores(metric, answers, truths, wrong[places], lengths, names)
-        return piece(scored, names, int(failed[places].sum()))
+        return piece(scored, names, block.names_of(places[failed[places]]))
 
     def accuracy(
         self,
@@ -340,6 +345,11 @@ class Measure:
     def recorded_accuracy(self, subject: str, text: str, interval: Interval) -> None:
         """Keep an accuracy."""
         self.record.add(subject, "accuracy", "mean", interval, assignment=text)
+
+    def ran(self, key: str, choice: Choice, assignment: Mapping[str, Choice]) -> bool:
+        """Are its answers on all open blocks known?"""
+        own = {**assignment, key: choice}
+        return all(block.evaluator.knows(key, own) for block in self.blocks)
 
     def failures(self, key: str, choice: Choice, assignment: Mapping[str, Choice]) -> Series:
         """Rows that failed in a stage, among those it ran on."""
@@ -378,20 +388,26 @@ class Measure:
         share = 1.0 if seen is None or not seen.scores else seen.interval().value
         return share * self.elements.get(key, 1.0)
 
-    def broken(self, key: str, choice: Choice) -> None:
-        """A choice that cannot run at all fails everywhere: infeasible, not unknown."""
-        stage = self.chain.stage(key)
-        block = self.blocks[0]
-        n = len(set(block.names_of(range(len(block.places)))))
+    def cannot_run(self, key: str, choice: Choice) -> None:
+        """What failed of a choice that cannot run (any more), among all that it was called with.
+
+        Where no call failed it could not be called: infeasible, not unknown.
+        """
+        called, failed = self.meter.calls(key, made(choice))
+        called += sum(run.recalled for run in self.runs.get((key, made(choice)), ()))
+        if not failed:
+            called = failed = 1
+        share, n = failed / called, min(self._units(), called)
         self.record.add(
-            stage.context,
-            "failure",
-            "share",
-            Interval(1.0, wilson(n, n)[0], 1.0, n),
-            choice=choice,
-            device=choice.device,
-            n_failed=len(block.places),
-        )
+            self.chain.stage(key).context, "failure", "share",
+            Interval(share, *wilson(share * n, n), n),
+            choice=choice, device=choice.device, n_failed=failed,
+        )  # fmt: skip
+
+    def forget(self, key: str) -> None:
+        """Measure a step anew, on all blocks: its inputs come from another choice now."""
+        for of in [of for of in self.series if isinstance(of, tuple) and of[1] == key]:
+            del self.series[of]
 
     def _record_failures(
         self, stage: Stage, choice: Choice, runs: Sequence[StageRun], rows: int

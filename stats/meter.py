@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,9 +10,11 @@ from datetime import datetime
 from threading import Event
 from typing import TYPE_CHECKING
 
+from ..errors import RunError
 from ..ir.models import knobs_text
 from ..ir.physical import Choice, SqlScan, SqlStep, Stage
-from .runner import Runner, StageRun
+from .grading import element_counts
+from .runner import CannotRun, Runner, StageRun, failed_elements
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,7 +51,11 @@ class Meter:
         self.timing = False
         self.evaluations: Counter[tuple[str, str]] = Counter()
         self.timings: Counter[tuple[str, str]] = Counter()
+        self._called: Counter[tuple[str, str, bool]] = Counter()
+        self._failed: Counter[tuple[str, str, bool]] = Counter()
         self._paid: defaultdict[tuple[str, str], float] = defaultdict(float)
+        self._least: defaultdict[tuple[str, tuple[str, str], str], dict[int, float]]
+        self._least = defaultdict(dict)
         self._tokens: defaultdict[tuple[str, str], float] = defaultdict(float)
         self._runner = runner
         self._limits = (seconds, usd)
@@ -86,6 +93,24 @@ class Meter:
         if limit is not None and self.spent_seconds + seconds > limit:
             raise Unaffordable(f"about {seconds:.1f} s are needed, more than the budget leaves")
 
+    def afford_usd(self, stage: Stage, table: pa.Table) -> None:
+        """Refuse a run expected to cost more than is left, by what its elements cost at least.
+
+        At its batch size; where that never ran, at any. What never ran at all may run once, as
+        nobody knows what it costs.
+
+        Raises:
+            Unaffordable: it would.
+        """
+        limit = self._limits[1]
+        seen = self._least.get((stage.step, stage.choice.made, stage.choice.device))
+        if limit is None or not seen:
+            return
+        each = seen.get(stage.choice.batch, min(seen.values()))
+        usd = each * float(element_counts(stage, table).sum())
+        if self.usd + usd > limit:
+            raise Unaffordable(f"about {usd:.3g} USD are needed, more than the budget leaves")
+
     def scan(self, scan: SqlScan) -> pa.Table:
         """See `Runner`."""
         self.check()
@@ -97,20 +122,48 @@ class Meter:
         return self._runner.run_step(step, table)
 
     def run_stage(self, stage: Stage, table: pa.Table) -> StageRun:
-        """See `Runner`."""
+        """See `Runner`.
+
+        Raises:
+            CannotRun: the stage's choice cannot run, or not any more.
+            Unaffordable: see `afford_usd`.
+        """
         self.check()
-        run = self._runner.run_stage(stage, table)
-        counts = self.timings if self.timing else self.evaluations
+        self.afford_usd(stage, table)
         choice = (stage.step, f"{stage.choice.variant}({knobs_text(stage.choice.knobs)})")
+        try:
+            run = self._runner.run_stage(stage, table)
+        except CannotRun as ended:
+            self._called[*choice, self.timing] += ended.elements
+            self._failed[*choice, self.timing] += ended.failed
+            raise
+        except RunError as error:
+            raise CannotRun(error, stage) from error
+        counts = self.timings if self.timing else self.evaluations
         counts[choice] += run.elements
+        self._called[*choice, self.timing] += run.elements
+        self._failed[*choice, self.timing] += failed_elements(run)
         self.model_seconds += sum(run.batch_seconds)
         if self._price is not None:
             usd = self._price(stage.choice, run)
             self.usd += usd
+            if run.elements:
+                own = self._least[stage.step, stage.choice.made, stage.choice.device]
+                each = min(own.get(stage.choice.batch, math.inf), usd / run.elements)
+                own[stage.choice.batch] = each
             if not self.timing:
                 self._paid[choice] += usd
                 self._tokens[choice] += self._price(stage.choice, _in_no_time(run))
         return run
+
+    def calls(self, key: str, choice: tuple[str, str]) -> tuple[int, int]:
+        """Elements that a choice was called with, and how many failed, ended runs among them.
+
+        Those of evaluation, which stand for the others; those of timing where there are no such.
+        """
+        name = f"{choice[0]}({choice[1]})"
+        timing = not self._called[key, name, False]
+        return self._called[key, name, timing], self._failed[key, name, timing]
 
     def usd_per_element(self, key: str, choice: tuple[str, str]) -> float | None:
         """USD of one element of a choice in evaluation; None: no prices, or it did not run."""

@@ -28,8 +28,9 @@ class Newest:
     """The newest observations as one deployment sees them.
 
     A number of the deployment is its own, partially pooled with those of the others and the
-    pipeline's own (`pooling`); without a deployment it is the pipeline's own, or, where that was
-    never measured, what the deployments say of one more.
+    pipeline's own (`pooling`); where it has none, what they say of one more, be it the pipeline's
+    own alone. Without a deployment it is the pipeline's own, or, where that was never measured,
+    what the deployments say of one more.
     """
 
     def __init__(self, observations: Iterable[Observation], deployment: str | None) -> None:
@@ -68,7 +69,7 @@ class Newest:
         if index is None:
             index = self._indexes[subject] = {}
             mine = self._rows.get(subject, ())
-            several = any(row.deployment is not None for row in mine)
+            several = self._deployment is not None or any(row.deployment for row in mine)
             for row in mine:
                 key = (
                     row.metric,

@@ -25,9 +25,8 @@ from .lineage import chain
 from .meter import Meter
 from .prefixes import Recall
 from .promise import Scored
-from .recordings import failed_elements
 from .request import Request, base_assignment
-from .runner import StageRun
+from .runner import StageRun, failed_elements
 from .sequential import blocks
 from .series import piece
 

@@ -14,11 +14,13 @@ estimate moves towards its own number, one way, as its own rows grow.
   our choice), the between-deployment variance by [DerSimonian & Laird 1986, "Meta-analysis in
   clinical trials", Controlled Clinical Trials 7].
 
-Few deployments say little about how deployments differ. The between-variance therefore starts from
-`_PRIOR_DEGREES` degrees of freedom of a prior (a scaled inverse chi-squared [Gelman et al. 2013,
-3.2]; its scale is our choice), and intervals take Student's t at the degrees of freedom there are
-[Higgins, Thompson & Spiegelhalter 2009, "A re-evaluation of random-effects meta-analysis", JRSS A
-172: the predictive interval of a new study].
+Few deployments say little about how deployments differ, and one (the pipeline's own rows, say) says
+nothing. The between-variance therefore starts from `_PRIOR_DEGREES` degrees of freedom of a prior
+(a scaled inverse chi-squared [Gelman et al. 2013, 3.2]). It is weakly informative: its scale, our
+choice, says that users usually differ by some points of accuracy and some tens of per cent of time,
+and its few degrees that a handful of deployments may say otherwise. Intervals take Student's t at
+the degrees of freedom there are [Higgins, Thompson & Spiegelhalter 2009, "A re-evaluation of
+random-effects meta-analysis", JRSS A 172: the predictive interval of a new study].
 """
 
 from __future__ import annotations

@@ -101,7 +101,8 @@ def profile(
         prefixes: recalls outputs that are known already; it is, or is around, the `runner`.
 
     Raises:
-        OctansError: the reference choices themselves cannot run, or a label does not fit.
+        OctansError: no choice of a step can run, or not the one that says what is right; or a label
+            does not fit.
     """
     limits = limits or Limits()
     meter = Meter(
@@ -137,7 +138,7 @@ def profile(
             break
     if progress is not None and stopped is None:
         progress(len(pieces), len(pieces), "done")
-    work.settle()
+    work.verdicts.settle()
     return ProfileResult(
         tuple(observations),
         tuple(left_out),
@@ -147,8 +148,8 @@ def profile(
         meter.usd,
         dict(meter.evaluations),
         dict(meter.timings),
-        work.decided(),
-        work.saved(),
+        work.verdicts.decided(),
+        work.verdicts.saved(),
     )
 
 

@@ -10,7 +10,6 @@ from .grading import element_counts
 from .intervals import Interval, wilson
 from .ladder import Ladder
 from .recorder import Recorder
-from .runner import StageRun
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,11 +47,6 @@ def record_ladder(
             stage.context, "load", "mean", Interval(value, value / 10, value * 10, 1),
             choice=choice, device=choice.device,
         )  # fmt: skip
-
-
-def failed_elements(run: StageRun) -> int:
-    """Elements that failed in a run."""
-    return len(run.failed) if run.failed_elements is None else run.failed_elements
 
 
 def record_lengths(record: Recorder, stage: Stage, table: pa.Table, units: int) -> None:

@@ -7,6 +7,7 @@ from dataclasses import field
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
+from ..errors import RunError
 from ..ir.physical import SqlScan, SqlStep, Stage
 from ..ir.record import dataclass
 from .energy import Energy
@@ -53,6 +54,32 @@ class StageRun:
     recalled_seconds: float = 0.0
 
 
+def failed_elements(run: StageRun) -> int:
+    """Elements that failed in a run."""
+    return len(run.failed) if run.failed_elements is None else run.failed_elements
+
+
+class CannotRun(RunError):
+    """The choice of `stage` cannot run, or not any more: what the runner said of it.
+
+    `elements` were called in this run by then, and `failed` of them failed.
+    """
+
+    def __init__(
+        self, error: RunError, stage: Stage, *, elements: int = 0, failed: int = 0
+    ) -> None:
+        super().__init__(
+            error.message,
+            code=error.code,
+            notes=error.notes,
+            hint=error.hint,
+            rows_done=error.rows_done,
+        )
+        self.stage = stage
+        self.elements = elements
+        self.failed = failed
+
+
 class Runner(Protocol):
     """Runs pieces of a plan for profiling; the executor implements it."""
 
@@ -66,7 +93,8 @@ class Runner(Protocol):
         """The stage on the table, with the stage's own choice (batch size included).
 
         Raises:
-            RunError: the variant cannot run at all (missing backend, load failure).
+            RunError: the variant cannot run (missing backend, load failure), or not any more
+                (too many of its calls hang); `CannotRun` where some calls were made.
         """
 
     def now(self) -> datetime:

@@ -79,6 +79,29 @@ def not_worse(
     return surely_above((differences + 1.0) / 2.0, looks, (1.0 - zone) / 2.0, alpha, test)
 
 
+def shift_chance(before: np.ndarray, after: np.ndarray) -> float:
+    """Chance, at most, that random order alone sets the means of two parts so far apart.
+
+    Given all `N` scores in [0, 1], with mean m, either part is a draw without replacement, so that
+    its mean reaches p with probability at most exp(-n KL(p, m)) on that side [Hoeffding 1963,
+    theorem 1 and section 6]; the lesser of the two bounds holds, as each part's mean follows from
+    the other's. In the direction seen: to ask for either, ask at half the level.
+    """
+    import numpy as np
+
+    if not len(before) or not len(after):
+        return 1.0
+    mean = float(np.concatenate([before, after]).mean())
+    sides = [len(part) * _divergence(float(part.mean()), mean) for part in (before, after)]
+    return math.exp(-max(sides))
+
+
+def _divergence(p: float, m: float) -> float:
+    """Kullback-Leibler divergence of two Bernoulli distributions; p is possible under m."""
+    terms = ((p, m), (1.0 - p, 1.0 - m))
+    return max(0.0, math.fsum(a * math.log(a / b) for a, b in terms if a > 0.0 and b > 0.0))
+
+
 def look_level(look: int, looks: int) -> float:
     """Coverage to ask of an interval at the look-th of so many, so that all together cover `LEVEL`.
 

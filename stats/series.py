@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..ir.record import dataclass, field
 from .intervals import LEVEL, Interval, clustered_share
 from .promise import Scored
+from .sequential import shift_chance
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,13 +21,15 @@ if TYPE_CHECKING:
 class Piece:
     """One block's scores in [0, 1] and the unit each belongs to; `failed` rows are among them.
 
-    `independent` says that every score is a unit of its own.
+    `independent` says that every score is a unit of its own; `failing` are the units of the failed
+    rows.
     """
 
     scores: Sequence[float]
     units: Sequence[Hashable]
     independent: bool
     failed: int = 0
+    failing: frozenset[Hashable] = frozenset()
 
     @cached_property
     def means(self) -> dict[Hashable, float]:
@@ -51,12 +54,24 @@ class Piece:
 
         return np.fromiter(self.means.values(), float, len(self.means))
 
+    @cached_property
+    def answered(self) -> np.ndarray:
+        """Those of units in which nothing failed."""
+        import numpy as np
 
-def piece(scored: Scored, rows: Sequence[Hashable], failed: int = 0) -> Piece:
-    """Scores as `row_scores` and `element_scores` give them; `rows` stand in for no clusters."""
-    if scored.clusters is None:
-        return Piece(scored.scores, rows, True, failed)
-    return Piece(scored.scores, scored.clusters, False, failed)
+        if not self.failing:
+            return self.values
+        return np.asarray([mean for unit, mean in self.means.items() if unit not in self.failing])
+
+
+def piece(scored: Scored, rows: Sequence[Hashable], failed: Sequence[Hashable] = ()) -> Piece:
+    """Scores as `row_scores` and `element_scores` give them; `rows` stand in for no clusters.
+
+    `failed` are the units of failed rows, one for each of them.
+    """
+    independent = scored.clusters is None
+    units = rows if scored.clusters is None else scored.clusters
+    return Piece(scored.scores, units, independent, len(failed), frozenset(failed))
 
 
 @dataclass
@@ -88,6 +103,17 @@ class Series:
         values = [piece.values for piece in self.pieces]
         return np.concatenate([np.empty(0), *values]), _looks(values)
 
+    def parts(self, blocks: int, *, answered: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Mean scores of the units of the first blocks, and of the later ones.
+
+        `answered`: only of units in which nothing failed.
+        """
+        import numpy as np
+
+        values = [piece.answered if answered else piece.values for piece in self.pieces]
+        first, rest = values[:blocks], values[blocks:]
+        return np.concatenate([np.empty(0), *first]), np.concatenate([np.empty(0), *rest])
+
 
 def paired(first: Series, second: Series) -> tuple[np.ndarray, list[int]]:
     """Differences first − second on the units that both saw, and their number after each block."""
@@ -104,15 +130,28 @@ def paired(first: Series, second: Series) -> tuple[np.ndarray, list[int]]:
     return np.concatenate([np.empty(0), *values]), _looks(values)
 
 
-def calibrated(raw: Interval, difference: float, anchor: float) -> Interval:
+def calibrated(raw: Interval, own: Series, anchor: Series, alpha: float) -> Interval:
     """An estimate on few rows moved by what another choice did on the others.
 
     The difference estimator of two-phase sampling [Cochran 1977, Sampling Techniques, 12.6]: the
-    anchor's mean over all rows plus the mean difference on the rows both saw. Two choices so keep
-    the order they had on the same rows, where a short run of luck would reverse it. The interval is
-    that of the few rows, which covers without this correction, and holds the value.
+    mean on the rows seen, plus how much easier or harder the rows were to the anchor when all are
+    taken. Two choices so keep the order they had on the same rows, where a short run of luck would
+    reverse it. The interval is that of the few rows, which covers without this correction, and
+    holds the value.
+
+    What the anchor says of rows is taken from those that it answered: that its service began to
+    fail, or its calls to time out, tells nothing of another choice. Nor does an anchor that answers
+    later rows worse or better than chance explains (`shift_chance` at `alpha`, either way): rows
+    come in random order, so it changed, not they. Then the estimate stays as it is (our choice).
     """
-    value = min(1.0, max(0.0, anchor + difference))
+    import numpy as np
+
+    seen = len(own.pieces)
+    before, after = anchor.parts(seen, answered=True)
+    if not len(before) or shift_chance(before, after) <= alpha / 2.0:
+        return raw
+    moved = float(np.concatenate([before, after]).mean() - before.mean())
+    value = min(1.0, max(0.0, raw.value + moved))
     return Interval(value, min(raw.low, value), max(raw.high, value), raw.n)
 
 

@@ -12,7 +12,8 @@ from .lineage import Chain
 from .lineages import Lineage, audited, lineage, milder
 from .measure import Measure
 from .request import ProfiledStep, Request
-from .series import Series, calibrated, paired
+from .series import Series, calibrated
+from .strategy import StoppedChoice
 
 Own = tuple[str, Made]
 """A step and how it is made."""
@@ -31,6 +32,7 @@ class Verdicts:
         judge: the tests.
         makers: by step key, the choices that are known to run; asked anew at every look.
         plans: what was seen of complete assignments; filled by the caller.
+        reference: by step key, the choice that answers where others are measured; the caller's.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Verdicts:
         judge: Judge,
         makers: Callable[[str], tuple[Choice, ...]],
         plans: Mapping[Plan, Series],
+        reference: Mapping[str, Choice],
     ) -> None:
         self.request = request
         self.chain = chain
@@ -52,24 +55,28 @@ class Verdicts:
         self.plans_done: dict[Plan, Verdict[Plan]] = {}
         self.violated: dict[Lineage, str] = {}
         self._pruned: set[Own] = set()
-        self._reference = {stage.step: stage.choice for stage in chain.stages}
+        self._planned: set[Own] = set()
+        self._worsened: set[Own] = set()
+        self._worsened_plans: set[Plan] = set()
+        self._reference = reference
         self._keys = [stage.step for stage in chain.stages]
 
     def _step(self, key: str) -> ProfiledStep:
         return self.request.steps.get(key) or ProfiledStep(key)
 
     def decide(self) -> None:
-        """Stop what the blocks so far have decided."""
+        """Stop what the blocks so far have decided, and go on with what they contradict."""
+        self.reopen()
         for key in self._keys:
             own = [(key, made(choice)) for choice in self.makers(key)]
             costs = {one: self.measure.costs(*one) for one in own}
             self._stop(self.choices, self._judged, costs)
-        plan_costs = {plan: self._plan_costs(plan) for plan in self.plans}
-        self._stop(self.plans_done, self._judged_plan, plan_costs)
+        plans = self._live()
+        self._stop(self.plans_done, self._judged_plan, {p: self._plan_costs(p) for p in plans})
         for key in self._keys:
             for choice in self.makers(key):
                 one = (key, made(choice))
-                holding = [plan for plan in self.plans if one in plan]
+                holding = [plan for plan in plans if one in plan]
                 if one in self.choices or not holding:
                     continue
                 if all(plan in self.plans_done for plan in holding):
@@ -78,8 +85,57 @@ class Verdicts:
                     short = all(self.plans_done[plan].short for plan in holding)
                     reason = f"every plan with it is {why}"
                     self.choices[one] = Verdict(reason, self._seen(), short=short)
+                    self._planned.add(one)
         self._prune()
         self.settle()
+
+    def reopen(self) -> bool:
+        """Take back what rests on a dominator that has changed since; was there any?"""
+        before = len(self.choices), len(self.plans_done)
+        for own, verdict in list(self.choices.items()):
+            if verdict.by is not None and self._changed(verdict.by, self.quality(own)):
+                self._take_back(own)
+        for plan, judged in list(self.plans_done.items()):
+            if judged.by is not None and self._changed_plan(judged.by, self.plans[plan]):
+                del self.plans_done[plan]
+        for own in list(self._planned):
+            if any(own in plan and plan not in self.plans_done for plan in self._live()):
+                self._planned.discard(own)
+                self.choices.pop(own, None)
+        return before != (len(self.choices), len(self.plans_done))
+
+    def _changed(self, dominator: Own, seen: Series) -> bool:
+        """Is a choice worse, or gone, since it was compared with what has been `seen`?"""
+        if not self._runs(dominator):
+            return True
+        own, looks = self.quality(dominator), self.measure.looks
+        if seen.pieces and self.judge.worsened(own, len(seen.pieces), looks):
+            self._worsened.add(dominator)
+        return dominator in self._worsened
+
+    def _changed_plan(self, dominator: Plan, seen: Series) -> bool:
+        """The same of a plan; one that was never run end to end is what its steps are."""
+        if not all(map(self._runs, dominator)):
+            return True
+        own = self.plans.get(dominator, Series())
+        if self.judge.worsened(own, len(seen.pieces), self.measure.looks):
+            self._worsened_plans.add(dominator)
+        return dominator in self._worsened_plans
+
+    def _runs(self, own: Own) -> bool:
+        """Is the choice known to run, still?"""
+        return any(made(choice) == own[1] for choice in self.makers(own[0]))
+
+    def _live(self) -> list[Plan]:
+        """The plans seen so far of choices that run, still."""
+        return [plan for plan in self.plans if all(map(self._runs, plan))]
+
+    def _take_back(self, own: Own) -> None:
+        """Go on measuring a choice, and the plans that were stopped for it."""
+        reason = self.choices.pop(own).reason
+        for plan in [p for p in self.plans_done if own in p]:
+            if self.plans_done[plan].reason == reason:
+                del self.plans_done[plan]
 
     def _prune(self) -> None:
         """Stop derived variants where a milder one of their lineage surely falls short."""
@@ -96,10 +152,7 @@ class Verdicts:
                 )
                 for other in [one for one in self._pruned if self._lineage(one) == found]:
                     self._pruned.discard(other)
-                    reason = self.choices.pop(other).reason
-                    for plan in [p for p in self.plans_done if other in p]:
-                        if self.plans_done[plan].reason == reason:
-                            del self.plans_done[plan]
+                    self._take_back(other)
         for key in self._keys:
             for own in [(key, made(choice)) for choice in self.makers(key)]:
                 strategy = self.judge.strategy
@@ -164,6 +217,8 @@ class Verdicts:
     def _judged(self, own: Own, costs: Mapping[Own, Costs]) -> Verdict[Own] | None:
         """Why a choice is decided, if it is."""
         key, choice = own[0], self._choice_of(own)
+        if not self.measure.ran(key, choice, self._reference):
+            return None
         seen = self.quality(own)
         reason = self.judge.failing(self.measure.failures(key, choice, self._reference))
         if reason is not None:
@@ -172,7 +227,8 @@ class Verdicts:
         if verdict is not None:
             return verdict
         others = [(key, made(other)) for other in self.makers(key)]
-        rivals = [one for one in others if one != own and one not in self.choices]
+        gone = self._worsened | self.choices.keys()
+        rivals = [one for one in others if one != own and one not in gone]
         by = self.judge.dominator(own, rivals, self.quality, costs)
         if by is None:
             return None
@@ -205,7 +261,8 @@ class Verdicts:
                 by = None
                 if better is not None:
                     by = tuple(better if part == own else part for part in plan)
-                return Verdict(verdict.reason, self._seen(), by)
+                if by not in self._worsened_plans:
+                    return Verdict(verdict.reason, self._seen(), by)
         aim = self.request.aim
         if aim.accuracy is not None:
             enough = not aim.maximize_accuracy
@@ -214,7 +271,8 @@ class Verdicts:
             )
             if judged is not None:
                 return judged
-        rivals = [other for other in self.plans if other != plan and other not in self.plans_done]
+        gone = self._worsened_plans | self.plans_done.keys()
+        rivals = [other for other in costs if other != plan and other not in gone]
         by_plan = self.judge.dominator(plan, rivals, self.plans.__getitem__, costs)
         return None if by_plan is None else Verdict("dominated", self._seen(), by_plan)
 
@@ -239,20 +297,41 @@ class Verdicts:
                 anchor = self.quality(final(self.choices, verdict.by))
                 interval = self._beside(series, anchor)
                 self.measure.recorded_quality(own[0], self._choice_of(own), series, interval)
-        for plan, judged in self.plans_done.items():
+        for plan in [plan for plan in self._live() if plan in self.plans_done]:
+            judged = self.plans_done[plan]
             anchor_plan = final(self.plans_done, judged.by) if judged.by is not None else None
             if anchor_plan is not None and anchor_plan in self.plans:
                 interval = self._beside(self.plans[plan], self.plans[anchor_plan])
                 text = text_of({own[0]: self._choice_of(own) for own in plan})
                 self.measure.recorded_accuracy(self.request.subject, text, interval)
 
+    def decided(self) -> tuple[StoppedChoice, ...]:
+        """The choices measured no further, in the order of the steps."""
+        return tuple(
+            StoppedChoice(key, *own, verdict.reason, verdict.rows)
+            for key in self._keys
+            for (of, own), verdict in self.choices.items()
+            if of == key
+        )
+
+    def saved(self) -> float:
+        """Share of the rows of all choices and plans that was not needed."""
+        seen = [
+            series
+            for key in self._keys
+            for choice in self.makers(key)
+            if (series := self.quality((key, made(choice)))).pieces
+        ]
+        seen += self.plans.values()
+        sizes = [len(block.places) for block in self.measure.blocks]
+        done = sum(sum(sizes[: len(series.pieces)]) for series in seen)
+        every = self.measure.rows * len(seen)
+        return 1.0 - done / every if every else 0.0
+
     def _beside(self, series: Series, anchor: Series) -> Interval:
         """A stopped series' estimate, see `calibrated`."""
         raw = series.interval(self.measure.level(series))
-        differences, _ = paired(series, anchor)
-        if not len(differences):
-            return raw
-        return calibrated(raw, float(differences.mean()), anchor.interval().value)
+        return calibrated(raw, series, anchor, self.judge.alpha)
 
     def _choice_of(self, own: Own) -> Choice:
         """The choice on its first device."""

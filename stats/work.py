@@ -12,6 +12,7 @@ from ..ir.models import Metric
 from ..ir.physical import Cascade, Choice
 from ..ir.types import ROW
 from .blocks import Block
+from .candidates import Candidates
 from .cascading import CascadesMeasure
 from .decide import Judge
 from .detection import record_detection
@@ -25,10 +26,11 @@ from .observation import Observation
 from .outcomes import is_boolean
 from .prefixes import Recall
 from .recorder import Recorder
-from .request import Pick, ProfiledStep, Request, base_assignment
+from .request import Pick, Request, base_assignment
+from .runner import CannotRun
 from .sequential import blocks
 from .series import Series
-from .strategy import StoppedChoice, Strategy
+from .strategy import Strategy
 from .verdicts import Plan, Verdicts
 
 MAX_ASSIGNMENTS = 64
@@ -59,8 +61,9 @@ class Work:
         self.notes = notes
         self._prefixes = prefixes
         self.chain: Chain = chain(request.plan)
-        self.reference = {stage.step: stage.choice for stage in self.chain.stages}
-        self.broken: set[tuple[str, Made]] = set()
+        self.candidates = Candidates(request, self.chain)
+        self.step, self.choices = self.candidates.step, self.candidates.choices
+        self.makers, self.reference = self.candidates.makers, self.candidates.reference
         self.plans: dict[Plan, Series] = {}
         self.cascades: dict[str, tuple[Cascade, ...]] = {}
         self._source = meter.scan(self.chain.scan).sort_by(ROW)
@@ -73,7 +76,9 @@ class Work:
         self.measure = Measure(meter, record, policy, self.rows, len(self._places))
         self.joint = JointErrorsMeasure(self.measure, record)
         judge = Judge(strategy, request.aim.confidence or strategy.confidence)
-        self.verdicts = Verdicts(request, self.chain, self.measure, judge, self.makers, self.plans)
+        self.verdicts = Verdicts(
+            request, self.chain, self.measure, judge, self.makers, self.plans, self.reference
+        )
 
     @property
     def rows(self) -> int:
@@ -107,29 +112,10 @@ class Work:
 
     # What there is to measure
 
-    def step(self, key: str) -> ProfiledStep:
-        """What the request says of a step."""
-        return self.request.steps.get(key) or ProfiledStep(key)
-
-    def choices(self, key: str) -> tuple[Choice, ...]:
-        """The reference first, then the others, each once."""
-        found: dict[tuple[Made, str], Choice] = {}
-        for choice in (self.reference[key], *self.request.choices.get(key, ())):
-            found.setdefault((made(choice), choice.device), choice)
-        return tuple(found.values())
-
-    def makers(self, key: str) -> tuple[Choice, ...]:
-        """The choices that may answer differently, as far as they are known to run."""
-        found: dict[Made, Choice] = {}
-        for choice in self.choices(key):
-            if (key, made(choice)) not in self.broken:
-                found.setdefault(made(choice), choice)
-        return tuple(found.values())
-
     def undecided(self, key: str, choice: Choice) -> bool:
         """Is it still worth measuring?"""
         own = (key, made(choice))
-        return own not in self.verdicts.choices and own not in self.broken
+        return own not in self.verdicts.choices and own not in self.candidates.broken
 
     def pieces(self) -> list[Piece]:
         """All work, most needed first."""
@@ -142,7 +128,7 @@ class Work:
         def at(label: str, work: Callable[..., None], *given: object) -> Piece:
             def run() -> None:
                 self._open(look)
-                work(look, *given)
+                self._attempt(lambda: work(look, *given))
 
             return label, run
 
@@ -155,6 +141,9 @@ class Work:
             for key, choice in zip(keys, others, strict=True):
                 if choice is not None:
                     yield at(self._label(key, choice), self._choice, key, choice)
+        last = look == len(self._places) - 1
+        if last and look > 0:
+            yield at("what is decided no more", self._resumed)
         for key in keys:
             given = self.step(key).given
             for choice in self.makers(given) if given in self.reference else ():
@@ -165,7 +154,7 @@ class Work:
             for choice in self.makers(key) if above else ():
                 label = f"{key}: {choice.variant} where it is not replaced"
                 yield at(label, self._kept, key, choice, above)
-        if look == len(self._places) - 1:
+        if last:
             for first, second in self.request.dependences:
                 for choice in self.makers(first):
                     label = f"{second}: errors together with {first} as {choice.variant}"
@@ -178,7 +167,7 @@ class Work:
                     yield at(f"{key}: cascades", self._cascades, key, metric)
         if self.request.metric is not None and self.request.subject not in keys:
             yield at("end to end", self._end_to_end)
-        if self.strategy.early_stop and look < len(self._places) - 1:
+        if self.strategy.early_stop and not last:
             yield at("what is decided", self._decide)
 
     @staticmethod
@@ -198,33 +187,72 @@ class Work:
         if self.undecided(key, choice):
             self._run(key, choice)
 
+    def _resumed(self, look: int) -> None:
+        """Measure to the end what the last rows show to be decided no more."""
+        while self._reopened(look):
+            pass
+
+    def _reopened(self, look: int) -> bool:
+        """Take back what the open blocks contradict and measure those choices; was there any?"""
+        stopped = list(self.verdicts.choices)
+        found = self.verdicts.reopen()
+        for key, how in stopped:
+            if (key, how) not in self.verdicts.choices:
+                for choice in [c for c in self.choices(key) if made(c) == how]:
+                    self._choice(look, key, choice)
+        return found
+
     def _run(self, key: str, choice: Choice) -> None:
-        """On all open blocks; a choice that cannot run is noted, not fatal."""
+        """On all open blocks."""
         step = self.step(key)
         first_device = next(c.device for c in self.choices(key) if made(c) == made(choice))
         is_reference = made(choice) == made(self.reference[key])
-        try:
-            problem = self.measure.ladder(key, choice, self.reference)
-            if problem is not None:
-                self.notes.append(f"{key}: {choice.variant}: {problem}")
-            if choice.device == first_device:
-                self.measure.answers(key, choice, self.reference, refusable=not is_reference)
-                why = self.measure.failed_by(key, choice)
-                if why is not None:
-                    self.notes.append(f"{key}: {choice.variant}: rows failed, the first: {why}")
-                problem = self.measure.untruthful(key, step.metric, step.base)
-                if problem is not None:
-                    self.notes.append(f"{key}: {problem}")
-                elif step.metric is not None:
-                    self.measure.quality(key, choice, self.reference, step.metric, step.base)
-        except RunError as error:
-            # A runner stopped from outside may report it as a failed run.
-            self.meter.check()
-            if is_reference:
-                raise
-            self.broken.add((key, made(choice)))
-            self.notes.append(f"{key}: {choice.variant} cannot run: {error.message}")
-            self.measure.broken(key, choice)
+        problem = self.measure.ladder(key, choice, self.reference)
+        if problem is not None:
+            self.notes.append(f"{key}: {choice.variant}: {problem}")
+        if choice.device != first_device:
+            return
+        self.measure.answers(key, choice, self.reference, refusable=not is_reference)
+        why = self.measure.failed_by(key, choice)
+        if why is not None:
+            self.notes.append(f"{key}: {choice.variant}: rows failed, the first: {why}")
+        problem = self.measure.untruthful(key, step.metric, step.base)
+        if problem is not None:
+            self.notes.append(f"{key}: {problem}")
+        elif step.metric is not None:
+            self.measure.quality(key, choice, self.reference, step.metric, step.base)
+
+    def _attempt(self, work: Callable[[], None]) -> None:
+        """Do a piece of work; a choice that cannot run is noted, and the others go on."""
+        left = [work]
+        while left:
+            try:
+                left[-1]()
+                left.pop()
+            except CannotRun as ended:
+                # A runner stopped from outside may report it as a failed run.
+                self.meter.check()
+                left += self._go_on_without(ended)
+
+    def _go_on_without(self, ended: CannotRun) -> list[Callable[[], None]]:
+        """Count a choice's failures; what takes its place, if it had one, is to be run first.
+
+        Raises:
+            CannotRun: none can, or nothing else says what is right.
+        """
+        key, choice = ended.stage.step, ended.stage.choice
+        if (key, made(choice)) in self.candidates.broken:
+            raise ended
+        self.verdicts.choices.pop((key, made(choice)), None)
+        self.notes.append(f"{key}: {choice.variant} cannot run: {ended.message}")
+        self.measure.cannot_run(key, choice)
+        instead = self.candidates.without(ended, self.undecided)
+        if instead is None:
+            return []
+        self.notes.append(f"{key}: {instead.variant} takes its place")
+        for below in [step for step, above in self.chain.ancestors.items() if key in above]:
+            self.measure.forget(below)
+        return [lambda: self._run(key, instead)] if self.undecided(key, instead) else []
 
     def _condition(self, look: int, key: str, given: str, choice: Choice) -> None:
         """One conditioning choice: the rate under it, and what this step is worth there."""
@@ -322,15 +350,23 @@ class Work:
         if self._truth(self.measure.blocks[0]) is None:
             self.notes.append("end to end: no label, and not every model has a BASE variant")
             return
-        for assignment in self._assignments(look):
+        assignments = list(self._assignments(look))
+        self._score_open(assignments, metric)
+        while look == len(self._places) - 1 and self._reopened(look):
+            self._score_open(assignments, metric)
+        for assignment in self._cascaded():
+            self._scored(assignment, metric)
+
+    def _score_open(self, assignments: Sequence[Mapping[str, Choice]], metric: Metric) -> None:
+        """Accuracy of those that are not decided, on the blocks that each lacks."""
+        for assignment in assignments:
             plan = tuple((key, made(choice)) for key, choice in assignment.items())
-            if plan in self.verdicts.plans_done:
+            seen = self.plans.get(plan, Series())
+            if plan in self.verdicts.plans_done or len(seen.pieces) == len(self.measure.blocks):
                 continue
             scored = self._scored(assignment, metric)
             if scored is not None:
                 self.plans[plan] = scored
-        for assignment in self._cascaded():
-            self._scored(assignment, metric)
 
     def _scored(self, assignment: Mapping[str, Choice], metric: Metric) -> Series | None:
         """A complete assignment's accuracy; None where it cannot run, which is noted."""
@@ -408,31 +444,3 @@ class Work:
         self.notes.extend(self.verdicts.violated.values())
         if self._prefixes is not None:
             self._prefixes.flush()
-
-    def settle(self) -> None:
-        """Record what was stopped beside what was not."""
-        self.verdicts.settle()
-
-    def decided(self) -> tuple[StoppedChoice, ...]:
-        """The choices measured no further, in the order of the steps."""
-        return tuple(
-            StoppedChoice(key, *own, verdict.reason, verdict.rows)
-            for key in self.reference
-            for (of, own), verdict in self.verdicts.choices.items()
-            if of == key
-        )
-
-    def saved(self) -> float:
-        """Share of the rows of all choices and plans that was not needed."""
-        targets = [
-            self.verdicts.quality((key, made(choice)))
-            for key in self.reference
-            for choice in self.makers(key)
-            if self.verdicts.quality((key, made(choice))).pieces
-        ]
-        targets += self.plans.values()
-        if not targets:
-            return 0.0
-        sizes = [len(places) for places in self._places]
-        done = sum(sum(sizes[: len(seen.pieces)]) for seen in targets)
-        return 1.0 - done / (self.rows * len(targets)) if self.rows else 0.0

@@ -15,6 +15,7 @@ from octans.executor.engine import run
 from octans.executor.runner import LocalRunner
 from octans.ir.models import Backend, Device, Variant
 from octans.ir.physical import PhysicalPlan
+from octans.stats.runner import CannotRun
 from toys import World, numbers, stage
 
 TIMEOUT = 0.25
@@ -224,6 +225,18 @@ def test_profiling_counts_timeouts_among_the_failures(world):
     assert (seen.failed_elements, seen.timed_out) == (1, 1)
     assert len(seen.batch_seconds) == 5  # the call that never answered has no latency
     assert seen.failed[2] == "timed out after 0.25 s"
+
+
+def test_profiling_learns_what_a_refused_variant_was_called_with(world):
+    """Six rows that answer, then some that hang: those never handed over did not fail."""
+    runner = LocalRunner(world.env(call_timeout=TIMEOUT, abandoned=world.abandoned))
+    node = hanging(20, ",".join(map(str, range(6, 20))))
+    with pytest.raises(CannotRun) as caught:
+        runner.run_stage(node, runner.scan(numbers(20)))
+    runner.close()
+    assert (caught.value.code, caught.value.stage) == ("OC0410", node)
+    assert caught.value.elements == 6 + MOST_ABANDONED
+    assert caught.value.failed == MOST_ABANDONED
 
 
 def test_without_a_timeout_calls_stay_in_the_stages_own_thread(world):

@@ -170,6 +170,28 @@ def test_a_new_deployment_starts_from_the_pool():
     assert quality.high - quality.low > 0.07
 
 
+def test_a_new_deployment_may_differ_from_the_pipelines_own_rows_alone():
+    """Nobody has measured how deployments differ: the prior says, and the interval is wider."""
+    own, new = Statistics([QUALITY, LATENCY]), Statistics([QUALITY, LATENCY], deployment="new")
+    share, start = (each.quality("m", "m.v", "") for each in (own, new))
+    assert (share.source, start.source) == ("measured", "modelled")
+    assert start.value == pytest.approx(share.value)
+    assert start.high - start.low > 3 * (share.high - share.low)
+    seconds, guess = (each.latency("m", "m.v", "", "cpu", 1, "mean") for each in (own, new))
+    assert guess.source == "modelled"
+    assert guess.value == pytest.approx(seconds.value)
+    assert guess.low < seconds.value / 2
+    assert guess.high > seconds.value * 2
+
+
+def test_the_first_rows_of_a_deployment_move_it_from_the_pool():
+    rows = [QUALITY, of(QUALITY, "new", value=0.6, n=20)]
+    start = Statistics([QUALITY], deployment="new").quality("m", "m.v", "")
+    first = Statistics(rows, deployment="new").quality("m", "m.v", "")
+    assert 0.6 < first.value < start.value
+    assert first.high - first.low < start.high - start.low
+
+
 def test_what_only_deployments_measured_stands_in_for_the_pipelines_own():
     found = Statistics([of(QUALITY, "one"), of(QUALITY, "two", value=0.8)]).quality("m", "m.v", "")
     assert 0.8 < found.value < 0.9
@@ -242,8 +264,12 @@ def test_a_session_measures_and_plans_for_its_deployment(tmp_path):
     with octans.connect(path) as session:
         session.sql(WORLD)
         analyze(session, "SELECT 2 * range FROM range(200)")  # right on all
-        assert accuracy(session).value == 1.0
+        own = accuracy(session)
+        assert own.value == 1.0
         session.sql("SET deployment = 'odd'")
+        start = accuracy(session)
+        assert (start.value, start.source) == (1.0, "modelled")
+        assert start.low < own.low
         analyze(session, "SELECT 2 * range + range % 2 FROM range(200)")  # right on half
         mine = accuracy(session)
         assert 0.5 < mine.value < 0.65

@@ -20,6 +20,7 @@ from octans.stats.ladder import Policy
 from octans.stats.lineage import chain
 from octans.stats.profile import PLAIN, Aim, Limits, ProfiledStep, profile
 from octans.stats.statistics import Statistics
+from octans.stats.strategy import DEFAULT
 from profiling import (
     ERRORS,
     FIXED_SECONDS,
@@ -223,11 +224,33 @@ def test_a_budget_keeps_what_was_measured_and_names_the_rest():
     assert found.quality("p.read", "read.base", "") is not None, "the reference comes first"
 
 
-def test_money_is_a_budget_too():
-    limits = Limits(usd=1.0, price=lambda choice, run: sum(run.batch_seconds))
-    outcome = profile(request(DATA), FakeRunner(DATA), limits=limits)
-    assert "1 USD" in (outcome.stopped or "")
-    assert 1.0 <= outcome.usd < 2.5
+def spending(usd, **settings):
+    """USD are model seconds; every step is reached under the reference choices."""
+    limits = Limits(usd=usd, price=lambda choice, run: sum(run.batch_seconds))
+    asked = request(DATA, plan=plan("read.poor", "again.good"))
+    return profile(asked, FakeRunner(DATA), limits=limits, **settings)
+
+
+@pytest.mark.parametrize("strategy", [DEFAULT, PLAIN], ids=["default", "plain"])
+def test_money_is_not_overspent(strategy):
+    """What would cost more than is left is not begun: no block, no larger batch."""
+    whole = spending(None, strategy=strategy)
+    for share in (0.05, 0.4, 0.95):
+        outcome = spending(share * whole.usd, strategy=strategy)
+        # Batches that are not full cost more an element than what is known of them.
+        assert 0.0 < outcome.usd <= 1.02 * share * whole.usd
+        assert outcome.left_out
+    assert any("USD are needed, more than the budget leaves" in w for w in outcome.left_out)
+    assert not spending(1.01 * whole.usd, strategy=strategy).left_out
+
+
+def test_a_ladder_that_money_ends_keeps_its_smaller_sizes():
+    whole = Statistics(spending(None).observations).batches("p.read", "read.poor", "", "cpu")
+    outcome = spending(0.05)
+    kept = Statistics(outcome.observations).batches("p.read", "read.poor", "", "cpu")
+    assert 0 < len(kept) < len(whole)
+    assert kept == whole[: len(kept)]
+    assert any("USD are needed" in note for note in outcome.notes)
 
 
 def test_cancelling_keeps_what_was_measured():
@@ -257,13 +280,14 @@ def test_a_variant_that_cannot_run_is_infeasible_not_fatal():
 
     outcome = profile(request(DATA), Broken(DATA))
     found = Statistics(outcome.observations)
-    assert found.failure("p.read", "read.poor", "", "cpu").value == 1.0
+    failure = found.failure("p.read", "read.poor", "", "cpu")
+    assert (failure.value, failure.n) == (1.0, 1), "it was asked once, and for no row"
     assert found.quality("p.read", "read.poor", "") is None
     assert not any("read.poor" in text for text in found.end_to_end("p"))
     assert any("read.poor cannot run: no such file" in note for note in outcome.notes)
 
 
-def test_a_reference_that_cannot_run_is_an_error():
+def test_where_no_choice_can_run_it_is_an_error():
     class Broken(FakeRunner):
         def run_stage(self, stage, table):
             raise RunError("no such file", code="OC0401")

@@ -13,6 +13,7 @@ from octans.stats.sequential import (
     blocks,
     look_level,
     not_worse,
+    shift_chance,
     spread,
     surely_above,
     surely_below,
@@ -246,8 +247,58 @@ def test_pairs_are_of_the_same_rows():
     assert looks == [2]
 
 
+def series(*blocks, failing=()):
+    """A series of 0/1 scores in blocks; units are numbered, `failing` are some of them."""
+    pieces, start = [], 0
+    for block in blocks:
+        units = range(start, start + len(block))
+        pieces.append(Piece(block, list(units), True, 0, frozenset(failing) & set(units)))
+        start += len(block)
+    return Series(pieces)
+
+
+def estimate(own, anchor):
+    return calibrated(clustered_share(own.scores, None), own, anchor, ALPHA)
+
+
 def test_a_short_run_of_luck_does_not_overtake():
-    raw = clustered_share([1.0] * 16, None)
-    moved = calibrated(raw, -0.05, 0.9)
-    assert moved.value == pytest.approx(0.85)
-    assert moved.low <= 0.85 <= moved.high
+    own = series([1.0] * 15 + [0.0])
+    moved = estimate(own, series([1.0] * 16, [1.0, 1.0, 1.0, 0.0] * 8))
+    assert moved.value == pytest.approx(15 / 16 - 8 / 48)
+    assert moved.low <= moved.value <= moved.high
+
+
+@pytest.mark.parametrize("later", [[0.0] * 40, [1.0] * 20 + [0.0] * 20])
+def test_an_anchor_that_changed_moves_nothing(later):
+    """Rows come in random order: it is not the rows that became harder."""
+    own = series([1.0] * 12 + [0.0] * 4)
+    assert estimate(own, series([1.0] * 16, later)) == clustered_share(own.scores, None)
+
+
+def test_an_anchors_failures_move_nothing():
+    own = series([1.0] * 12 + [0.0] * 4)
+    anchor = series([1.0] * 16, [1.0] * 37 + [0.0] * 3, failing=(53, 54, 55))
+    assert estimate(own, anchor).value == pytest.approx(0.75)
+    wrong = series([1.0] * 16, [1.0] * 37 + [0.0] * 3)
+    assert estimate(own, wrong).value == pytest.approx(0.75 - 3 / 56)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
+@pytest.mark.parametrize("before", [32, 256, 480])
+def test_random_order_seldom_looks_like_a_change(share, before):
+    """Scores of any kind: shares of right elements, too."""
+    rng = np.random.default_rng(before)
+    scores = np.where(rng.random(512) < share, 1.0, rng.random(512).round())
+    runs = 400
+    alarms = 0
+    for _ in range(runs):
+        rng.shuffle(scores)
+        alarms += shift_chance(scores[:before], scores[before:]) <= ALPHA / 2
+    assert alarms <= allowed(runs)
+
+
+def test_what_cannot_be_chance_is_seen():
+    right, wrong = np.ones(64), np.zeros(64)
+    assert shift_chance(right, wrong) < 1e-6
+    assert shift_chance(right, np.concatenate([right, wrong[:32]])) < 1e-3
+    assert shift_chance(right, right) == shift_chance(right[:0], wrong) == 1.0
