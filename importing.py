@@ -9,6 +9,7 @@ Error code: OC0516 a row that is no measurement.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -58,7 +59,7 @@ def insert(cursor: duckdb.DuckDBPyConnection, catalog: Catalog, text: str, targe
         raise type(error)(str(error).replace(STAGED, "octans.observations")) from error
     table = cursor.sql(f"SELECT * FROM {STAGED} ORDER BY rowid").to_arrow_table()
     rows = _rows(table)
-    refused = tuple(refusals(rows))
+    refused = tuple(refusals(rows, int(time.time() * 1e6)))
     if refused:
         raise _refused(refused)
     names = _Names(catalog)

@@ -21,6 +21,8 @@ NEEDS = {
 }
 """What a number of a choice is looked up by, beside its subject and knobs."""
 
+SKEW = 60_000_000
+"""Microseconds by which the clocks of two machines may differ (our choice: a minute)."""
 QUANTILES = ("p50", "p90", "p95", "p99")
 ROOM = 1e-9
 """Relative: bounds computed in another order may be a few bits off."""
@@ -77,11 +79,11 @@ def settings(knobs: str | None) -> tuple[tuple[str, str], ...] | None:
     return None if text.endswith(",") else tuple(found)
 
 
-def refusals(rows: Sequence[Imported]) -> Iterator[Refusal]:
-    """What is wrong with rows imported together, in their order."""
+def refusals(rows: Sequence[Imported], now: int) -> Iterator[Refusal]:
+    """What is wrong with rows imported together at a time in microseconds, in their order."""
     quantiles: dict[tuple[object, ...], dict[str, tuple[int, float]]] = {}
     for number, row in enumerate(rows, 1):
-        found = _name(number, row) or _range(number, row)
+        found = _name(number, row) or _range(number, row) or _ahead(number, row, now)
         if found is None and row.metric == "latency" and row.statistic in QUANTILES:
             assert row.value is not None
             key = (
@@ -124,6 +126,15 @@ def _name(number: int, row: Imported) -> Refusal | None:
     if row.batch is not None and "batch" not in needs:
         return Refusal(number, f"{row.metric} has no batch", "its batch is NULL")
     return None
+
+
+def _ahead(number: int, row: Imported, now: int) -> Refusal | None:
+    """A number of tomorrow would be newer than all that is measured until then."""
+    assert row.measured_at is not None
+    if row.measured_at <= now + SKEW:
+        return None
+    hint = "measured_at is in UTC: timezone('UTC', …) of a time with its zone"
+    return Refusal(number, "it is measured in the future", hint)
 
 
 def _is(statistic: str, name: str) -> bool:

@@ -128,6 +128,20 @@ def test_quantiles_of_one_call_rise(session):
     insert(session, p50, p95 | {"value": 9.0})
 
 
+def test_a_number_of_the_future_is_refused(session):
+    """It would outrank all that is measured until then."""
+    columns = "subject, variant, metric, statistic, value, n, measured_at"
+    text = (
+        f"INSERT INTO octans.observations ({columns}) SELECT 'answer', 'm.a', 'quality', 'mean', "
+        "0.5, 10, now()::TIMESTAMP + INTERVAL "
+    )
+    with pytest.raises(CatalogError, match="in the future") as caught:
+        session.sql(text + "8 HOUR")
+    assert caught.value.code == "OC0516"
+    assert "UTC" in caught.value.hint
+    session.sql(text + "1 SECOND")
+
+
 def test_names_and_knobs_are_put_as_they_are_declared(session):
     """So that a plan finds what differs in case, blanks or digits."""
     shouted = {
