@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .planner.search.learned.loop import LearnedSearch
     from .session import Session
     from .stats.histories import History
+    from .stats.meter import Stopped
     from .stats.plan_profile import Broken, PlanProfiler
     from .stats.prefixes import Recall
     from .stats.profile import Limits, ProfileResult, Request
@@ -141,7 +142,10 @@ def find(
         clock=recall.clock,
     )
     seed = session.catalog.settings.seed
-    profiler = PlanProfiler(request, meter, prefixes=recall, seed=seed)
+    try:
+        profiler = PlanProfiler(request, meter, prefixes=recall, seed=seed)
+    except Stopped as stop:  # before the first row was read
+        return Found(replace(request, choices={}), (), 0.0, 0.0, _ended(stop), None)
     if _reads_accuracy(slo) and (why := profiler.unjudged()) is not None:
         raise PlanError(
             f"nothing says which answers of {bound.subject} are right: {why}",
@@ -155,8 +159,7 @@ def find(
         while hunt.step():
             recall.flush()
     except Stopped as stop:
-        cancelled = str(stop) == CANCELLED
-        ended = CANCELLED if cancelled else "the search's half of the budget is used up"
+        ended = _ended(stop)
     except KeyboardInterrupt:
         ended = CANCELLED
     return Found(
@@ -167,6 +170,12 @@ def find(
         ended,
         hunt.history(),
     )
+
+
+def _ended(stop: Stopped) -> str:
+    """Why the search ends."""
+    cancelled = str(stop) == CANCELLED
+    return CANCELLED if cancelled else "the search's half of the budget is used up"
 
 
 def _load() -> None:

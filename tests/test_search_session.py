@@ -139,6 +139,30 @@ def test_a_bound_before_anything_is_seen(session):
     assert measured(session, "many") == set()
 
 
+@pytest.mark.parametrize("bound", ["SET max_profiling_cost = 0 USD", "BUDGET 1 us"])
+def test_a_bound_that_allows_nothing_is_an_answer(session, bound):
+    """As without SEARCH: said in the answer, and the run is done."""
+    if bound.startswith("SET"):
+        session.sql(bound)
+    more = "" if bound.startswith("SET") else bound
+    message = search(session, "MODEL guess", "(accuracy >= 0.9)", more=more).message
+    assert "stopped: the search's half of the budget is used up" in message
+    assert "everything" in message
+    assert session.sql(
+        "SELECT count(*) FROM octans.runs WHERE status = 'interrupted'"
+    ).fetchall() == [(0,)]
+
+
+def test_who_has_enough_before_the_first_row_is_told(session, monkeypatch):
+    """The libraries of the search take seconds to load; a cancel then is one like any other."""
+    monkeypatch.setattr(searching, "_load", session.cancel)
+    with pytest.raises(OctansError, match="ANALYZE was cancelled") as caught:
+        search(session, "MODEL guess", "(accuracy >= 0.9)")
+    assert caught.value.code == "OC0402"
+    last = "SELECT status FROM octans.runs ORDER BY id DESC LIMIT 1"
+    assert session.sql(last).fetchone() == ("cancelled",)
+
+
 @pytest.mark.parametrize("how", ["cancel", "ctrl-c"])
 def test_who_has_enough_is_told_what_is_kept(session, monkeypatch, how):
     """Ctrl-C amid a look: cancelled, what was spent is recorded, and nothing more is measured."""
