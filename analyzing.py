@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .executor.runner import LocalRunner
     from .session import Session
     from .stats.observation import Observation
-    from .stats.profile import ProfiledStep, ProfileResult, Request
+    from .stats.profile import Limits, ProfiledStep, ProfileResult, Request
     from .stats.runner import StageRun
     from .stats.strategy import Aim, Strategy
 
@@ -250,11 +250,21 @@ def _profiled(
                 told = recall.told()
                 result, audit = audited(session, bound, request, recall, limits, result, measured)
         result = replace(result, notes=(*told, *result.notes))
-        return result if found is None else found.joined(result), audit
+        result = result if found is None else found.joined(result)
+        return replace(result, notes=(*result.notes, *_beyond(limits, result))), audit
     finally:
         runner.close()
         if request is not None:
             record_unloads(Recorder(measured, runner.now, run, request.versions), runner.unloads())
+
+
+def _beyond(limits: Limits, result: ProfileResult) -> Iterator[str]:
+    """What to say of a bound in USD that was passed."""
+    if limits.usd is not None and result.usd > limits.usd:
+        yield (
+            f"{result.usd - limits.usd:.3g} USD more than the budget of {limits.usd:g} USD were "
+            "spent: what is running is never broken off"
+        )
 
 
 def _loadable_request(

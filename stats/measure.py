@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..ir.models import Metric
 from ..ir.physical import Choice, Stage
 from .blocks import Block, input_of, not_run
+from .call_times import CallTimes
 from .decide import Costs
 from .end_to_end import Made, Truth, accuracy_scores, made, text_of
 from .energy import Metered
@@ -144,8 +145,15 @@ class Measure:
         runs: list[StageRun] = []
         metered = self.metered[at] = Metered()
 
+        calls = CallTimes()
+
         def run(sized: Stage, rows: pa.Table) -> StageRun:
+            number = int(element_counts(sized, rows).sum())
+            seconds = calls.seconds(key, sized.choice, number)
+            if seconds is not None:
+                self.meter.afford(seconds, self.meter.usd_for(key, choice, seconds, number))
             runs.append(self.meter.run_stage(sized, rows))
+            calls.add(key, sized.choice, runs[-1])
             batch = sized.choice.batch
             metered.add(batch, runs[-1].energy, full_batches(runs[-1], batch))
             return runs[-1]

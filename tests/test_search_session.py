@@ -4,10 +4,10 @@ import re
 
 import pytest
 import session_world
-from octans import analyzing, searching
+from octans import analyzing, hunting, searching
 from octans.errors import OctansError
 from octans.planner.search.protocol import Candidate
-from octans.stats import plan_profile
+from octans.stats import plan_profile, plan_seen
 
 ROWS = "SELECT id AS x, truth, book FROM numbers"
 
@@ -93,7 +93,7 @@ def test_a_safe_plan_is_measured_beside_the_best():
         def incumbent(self):
             return None if self.returned is None else self.plans[self.returned]
 
-    hunt = object.__new__(searching._Hunt)
+    hunt = object.__new__(hunting.Hunt)
     for chances, returned, order in [
         ((0.6, 0.7, 0.97, 0.99), 0, [0, 2, 1, 3]),
         ((0.99, 0.6), 0, [0, 1]),
@@ -129,6 +129,20 @@ def test_a_bound_ends_it_with_the_best_so_far(session, monkeypatch):
     assert "best plan so far: " in result.message
     shown = session.sql("EXPLAIN SELECT many(id) FROM numbers").text
     assert "the search was ended before it was done" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize("elements", [40, 160, 640])
+def test_a_search_holds_its_bound(session, monkeypatch, elements):
+    """What cannot fit, such as a timing at batch 64, is not begun; it is said that it ended so."""
+    price = 1e-5  # USD an element: one is the least that is run
+    monkeypatch.setattr(analyzing, "pricer", lambda session: lambda _, run: price * run.elements)
+    many(session)
+    session.sql(f"SET max_profiling_cost = {elements * price:.7f} USD")
+    message = search(session, "MODEL many", "(accuracy >= 0.9)").message
+    assert " 0 profiled" not in message
+    assert "stopped: the search's half of the budget " in message
+    spent = re.search(r"profiled, \S+ s of models, (\S+) USD", message)[1]
+    assert float(spent) <= (elements / 2 + 1) * price
 
 
 def test_a_bound_before_anything_is_seen(session):
@@ -205,7 +219,7 @@ def test_a_choice_that_breaks_later_takes_what_was_seen_of_it_along(session, mon
         (key,) = choices
         seen.append(choices[key])
         if len(seen) == 3:
-            raise plan_profile.Broken(key, seen[0], "it fell over")
+            raise plan_seen.Broken(key, seen[0], "it fell over")
         return evaluate(self, choices, units)
 
     monkeypatch.setattr(plan_profile.PlanProfiler, "evaluate", breaking)
