@@ -234,16 +234,30 @@ class Hunt:
     def best(self) -> list[Candidate]:
         """The plan it would return, the best safe one, then the others of the frontier.
 
-        Those more likely feasible first where it would return none; empty where no plan was
+        Where it would return none, those nearest to meeting the SLO first; empty where no plan was
         profiled.
         """
         found = [*self.search.frontier()]
         incumbent = self.search.incumbent()
         if incumbent is None:
-            return sorted(found, key=lambda candidate: -candidate.feasible)
+            return sorted(found, key=lambda one: (self._missed(one), -one.feasible))
         safe = [candidate for candidate in found if candidate.feasible >= SAFE][:1]
         ordered = [incumbent, *safe, *found]
         return list({candidate.assignment: candidate for candidate in ordered}.values())
+
+    def _missed(self, candidate: Candidate) -> float:
+        """By how much a plan is believed to miss its limits, as a share in logs, all together.
+
+        The chance to meet them tells hopeless plans apart by how sure one is of them, not by how
+        near they come (our choice).
+        """
+        return math.fsum(
+            max(
+                0.0,
+                math.log(c.limit / candidate.metrics[c.metric]) * (1 if c.operator == ">=" else -1),
+            )
+            for c in self.slo.constraints
+        )
 
     def narrowed(self) -> Request:
         """The request with the choices of the best plans; without choices where there are none."""
@@ -280,7 +294,7 @@ class Hunt:
         ]
         best = self.best()
         if best and self.search.incumbent() is None:
-            lines.append("no plan is likely to meet the SLO; the most likely one is measured")
+            lines.append("no plan is likely to meet the SLO; the nearest to it is measured")
         if best:
             label = "best plan" if ended is None else "best plan so far"
             units = "rows" if self.request.clusters is None else "clusters"

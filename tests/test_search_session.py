@@ -1,11 +1,13 @@
 """ANALYZE … SEARCH through a session: what it finds, what it spends, what it leaves, its price."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import session_world
 from octans import analyzing, hunting, searching
 from octans.errors import OctansError
+from octans.ir.slo import Constraint, Slo
 from octans.planner.search.protocol import Candidate
 from octans.stats import plan_profile, plan_seen
 
@@ -79,21 +81,27 @@ def test_a_pipeline_with_a_condition(session):
     assert "VARIANT(first guess." in explanation.advice
 
 
+class Searched:
+    """A search that is done, with candidates as given."""
+
+    def __init__(self, plans, returned):
+        self.plans, self.returned = plans, returned
+
+    def frontier(self):
+        return tuple(self.plans)
+
+    def incumbent(self):
+        return None if self.returned is None else self.plans[self.returned]
+
+
+def best(plans, returned, slo):
+    hunt = object.__new__(hunting.Hunt)
+    hunt.search, hunt.slo = Searched(plans, returned), slo
+    return [candidate.assignment[0] for candidate in hunt.best()]
+
+
 def test_a_safe_plan_is_measured_beside_the_best():
     """The one that looked best of hundreds may miss; the best that is sure to meet comes next."""
-
-    class Searched:
-        def __init__(self, chances, returned):
-            self.plans = [Candidate((n,), {}, chance, 8) for n, chance in enumerate(chances)]
-            self.returned = returned
-
-        def frontier(self):
-            return tuple(self.plans)
-
-        def incumbent(self):
-            return None if self.returned is None else self.plans[self.returned]
-
-    hunt = object.__new__(hunting.Hunt)
     for chances, returned, order in [
         ((0.6, 0.7, 0.97, 0.99), 0, [0, 2, 1, 3]),
         ((0.99, 0.6), 0, [0, 1]),
@@ -101,8 +109,21 @@ def test_a_safe_plan_is_measured_beside_the_best():
         ((0.1, 0.3, 0.2), None, [1, 2, 0]),
         ((), None, []),
     ]:
-        hunt.search = Searched(chances, returned)
-        assert [candidate.assignment[0] for candidate in hunt.best()] == order
+        plans = [Candidate((n,), {}, chance, 8) for n, chance in enumerate(chances)]
+        assert best(plans, returned, Slo()) == order
+
+
+def test_where_no_plan_is_likely_the_nearest_comes_first():
+    """All their chances are about 0: what tells them apart is by how much they miss."""
+    slo = Slo((Constraint("accuracy", ">=", 0.9), Constraint("latency_p95", "<=", 0.003)))
+    seen = [(0.56, 0.0006), (0.95, 0.02), (0.8, 0.0035), (0.85, 0.0029)]
+    plans = [
+        Candidate((n,), {"accuracy": right, "latency_p95": seconds}, 0.0, 300)
+        for n, (right, seconds) in enumerate(seen)
+    ]
+    assert best(plans, None, slo) == [3, 2, 0, 1]
+    likely = replace(plans[1], metrics={"accuracy": 0.91, "latency_p95": 0.002}, feasible=0.1)
+    assert best([plans[0], likely], None, slo) == [1, 0]
 
 
 def test_searches_leave_histories(session):
@@ -231,7 +252,7 @@ def test_a_choice_that_breaks_later_takes_what_was_seen_of_it_along(session, mon
 
 def test_an_slo_out_of_reach_gets_the_nearest_plan(session):
     message = search(session, "MODEL guess", "(accuracy >= 0.9999)").message
-    assert "no plan is likely to meet the SLO" in message
+    assert "no plan is likely to meet the SLO; the nearest to it is measured" in message
     with pytest.raises(OctansError) as caught:
         session.sql("EXPLAIN SELECT guess(id) FROM numbers WITH SLO (accuracy >= 0.9999)")
     assert caught.value.code == "OC0312"
