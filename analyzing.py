@@ -229,17 +229,18 @@ def _profiled(
                 cancelled=session.environment().cancel,
             )
             with resuming(session, runner, request, text, table) as recall:
-                found = None
+                found, strategy = None, _strategy(session)
                 if bound.search:
                     kept = _of_role(table, "held_back")
                     held = len(set(clusters_of(kept) or range(kept.num_rows)))
                     found = find(session, bound, request, recall, limits, held)
+                    found = found.begun(recall, limits, strategy, measured)
                 request = request if found is None else found.request
                 result = profile(
                     request,
                     recall,
                     limits=limits if found is None else found.left(limits),
-                    strategy=_strategy(session),
+                    strategy=strategy,
                     progress=_progress(session),
                     keep=measured,
                     clock=recall.clock,

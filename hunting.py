@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from .ir.slo import Slo
 from .knowing import statistics
 from .planner.explain.advice import advice_text
 from .planner.explain.pruned import pruning
-from .planner.search.protocol import Candidate, Evaluation, Proposal, Space
+from .planner.search.protocol import PROFILE, Candidate, Evaluation, Proposal, Space
 from .planner.search.space import Pricing, evaluation_of, space_of
 from .planner.steps import StepInfo
 from .stats.work import MAX_ASSIGNMENTS
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .stats.histories import History
     from .stats.plan_profile import PlanProfiler
     from .stats.plan_seen import Broken, TooDear
-    from .stats.profile import Request
+    from .stats.profile import Limits, Request
 
 TOLERANCE = 0.01
 """Share of the objective below which an improvement that is expected is not looked for: times of a
@@ -44,6 +44,8 @@ SAFE = 0.95
 looked best of hundreds may miss when all rows are seen (our choice)."""
 TRIES = 8
 """Proposals in a row that the budget does not allow, after which the search ends (our choice)."""
+LEAST_ROWS = 12
+"""Rows' worth of calls that profiling a plan takes at least: the first block, and to be timed."""
 FINISHED = 4
 """Plans of the frontier whose choices are measured (our choice): one is asked for, and the planner
 chooses by statistics, not by the search's beliefs."""
@@ -259,8 +261,8 @@ class Hunt:
             for c in self.slo.constraints
         )
 
-    def narrowed(self) -> Request:
-        """The request with the choices of the best plans; without choices where there are none."""
+    def plans(self) -> list[dict[str, Choice]]:
+        """The best plans, as many as are measured, at batch size 1; none where none was seen."""
         kept: list[dict[str, Choice]] = []
         for candidate in self.best():
             plan = {k: c.replace(batch=1) for k, c in self._named(candidate.assignment).items()}
@@ -269,20 +271,78 @@ class Hunt:
                 kept.append(plan)
             if len(kept) == FINISHED:
                 break
-        if not kept:
+        return kept
+
+    def cheapest(self) -> dict[str, Choice]:
+        """Where no plan was profiled: of every step what took least; where none ran, the first."""
+        seen = self._row_seconds()
+        return {
+            key: min(choices, key=lambda choice: seen.get((key, choice), math.inf))
+            for key, choices in self.choices.items()
+        }
+
+    def _row_seconds(self) -> dict[tuple[str, Choice], float]:
+        """Of every choice that was called, at batch size 1, what a row took."""
+        calls = self.profiler.calls.row_seconds()
+        return {
+            (key, choice): calls[at]
+            for key, choices in self.choices.items()
+            for choice in choices
+            if (at := (key, choice.made, choice.device)) in calls
+        }
+
+    def request_of(self, plans: Sequence[dict[str, Choice]]) -> Request:
+        """The request with the choices of these plans; without choices where there are none."""
+        if not plans:
             return replace(self.request, choices={})
-        choices = {key: tuple(dict.fromkeys(p[key] for p in kept)) for key in kept[0]}
+        choices = {key: tuple(dict.fromkeys(p[key] for p in plans)) for key in plans[0]}
         body = self.bound.body(SEARCH_ROWS)
-        return replace(self.request, plan=body_plan(self.session, body, kept[0]), choices=choices)
+        return replace(self.request, plan=body_plan(self.session, body, plans[0]), choices=choices)
 
     def history(self) -> History | None:
-        """What was seen, for searches of other queries; None where that says nothing."""
-        from .planner.search.similarity.warm_start import history_of
+        """What was seen, for searches of other queries and for prices; None where nothing was.
 
-        if len({one.assignment for one in self.evaluations}) < 2:
-            return None
+        What was called and is in no plan profiled counts by the seconds of a row alone.
+        """
+        from .planner.search.similarity.warm_start import history_of
+        from .stats.histories import Option
+
         text = self.bound.slo.name or str(self.bound.slo)
-        return history_of(self.space, text, self.evaluations)
+        found = history_of(self.space, text, self.evaluations)
+        options = []
+        for stage, known in zip(self.space.stages, found.options, strict=True):
+            profiled = {option.choice.replace(batch=1) for option in known}
+            called = (
+                Option(choice, {PROFILE: seconds})
+                for (key, choice), seconds in self._row_seconds().items()
+                if key == stage.key and choice not in profiled
+            )
+            options.append((*known, *called))
+        return replace(found, options=tuple(options)) if any(options) else None
+
+    def too_small(self, limits: Limits, share: float) -> Iterator[str]:
+        """What to say where a share of a budget did not suffice for a single plan."""
+        plan, seen = self.cheapest(), self._row_seconds()
+        yield (
+            "no plan could be profiled within the search's half of the budget; what is left "
+            f"measures one: {advice_text(plan)}"
+        )
+        if not all(item in seen for item in plan.items()):
+            return
+        took = {key: seen[key, choice] * LEAST_ROWS / share for key, choice in plan.items()}
+        usd_for, rows = self.profiler.meter.usd_for, round(LEAST_ROWS / share)
+        usd = math.fsum(usd_for(key, plan[key], s, rows) or 0.0 for key, s in took.items())
+        seconds = math.fsum(took.values())
+        needed = []
+        if limits.seconds is not None and seconds > limits.seconds:
+            needed.append(f"{seconds:.2g} s")
+        if limits.usd is not None and usd > limits.usd:
+            needed.append(f"{usd:.2g} USD")
+        if needed:
+            yield (
+                f"this budget is too small: by the calls seen, about {' and '.join(needed)} are "
+                "needed to profile that plan alone"
+            )
 
     def told(self, ended: str | None) -> tuple[str, ...]:
         """What the search did, and the plan it would return."""

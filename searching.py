@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from .session import Session
     from .stats.histories import History
     from .stats.meter import Stopped
+    from .stats.observation import Observation
     from .stats.prefixes import Recall
     from .stats.profile import Limits, ProfileResult, Request
+    from .stats.strategy import Strategy
 
 SEARCH_SHARE = 0.5
 """Of a budget, what searching may take; measuring what was found takes the rest (our choice)."""
@@ -44,7 +46,9 @@ class Found:
 
     Attributes:
         request: the choices worth measuring, the best plan's as reference; none where the search
-            ended before its first plan.
+            ended before anything was seen.
+        first: the best plan alone, to be measured before the others where a budget ended the
+            search; None: no budget did.
         notes: what it did and found, for the user.
         seconds: of profiling, wall; usd likewise.
         ended: why it ended early; None: nothing was worth its price any more.
@@ -58,6 +62,7 @@ class Found:
     usd: float
     ended: str | None
     history: History | None
+    first: Request | None = None
 
     def left(self, limits: Limits) -> Limits:
         """What measuring may take: nothing where nothing was found or the user has enough."""
@@ -68,6 +73,35 @@ class Found:
             seconds=None if limits.seconds is None else max(0.0, limits.seconds - self.seconds),
             usd=None if limits.usd is None else max(0.0, limits.usd - self.usd),
         )
+
+    def begun(
+        self, recall: Recall, limits: Limits, strategy: Strategy, keep: list[Observation]
+    ) -> Found:
+        """Measure the best plan where a budget is short: complete, if on few rows and one by one.
+
+        Args:
+            recall: runs the pieces.
+            limits: of the whole statement.
+            strategy: of measuring.
+            keep: gets the observations.
+        """
+        from .stats.ladder import Policy
+        from .stats.plan_profile import FIRST_UNITS
+        from .stats.profile import profile
+
+        if self.first is None:
+            return self
+        result = profile(
+            self.first,
+            recall,
+            limits=self.left(limits),
+            policy=Policy(max_batch=1, max_calls=3),
+            strategy=replace(strategy, first_block=FIRST_UNITS, looks=1),
+            keep=keep,
+            clock=recall.clock,
+            prefixes=recall,
+        )
+        return replace(self, seconds=self.seconds + result.seconds, usd=self.usd + result.usd)
 
     def joined(self, result: ProfileResult) -> ProfileResult:
         """What measuring found, with what was spent on the way to it."""
@@ -141,13 +175,19 @@ def find(
         ended = _ended(stop)
     except KeyboardInterrupt:
         ended = CANCELLED
+    short = ended not in (None, CANCELLED)
+    plans, notes = hunt.plans(), [*hunt.told(ended), *hunt.notes]
+    if short and not plans:
+        plans = [hunt.cheapest()]
+        notes += hunt.too_small(limits, SEARCH_SHARE)
     return Found(
-        hunt.narrowed(),
-        (*hunt.told(ended), *hunt.notes, *_unprovable(bound.slo, held_back)),
+        hunt.request_of(plans),
+        (*notes, *_unprovable(bound.slo, held_back)),
         meter.spent_seconds,
         meter.usd,
         ended,
         hunt.history(),
+        hunt.request_of(plans[:1]) if short else None,
     )
 
 

@@ -91,10 +91,13 @@ class Admission:
             alone(table.slice(0, 1))
         try:
             afford()
-        except TooDear:
+        except TooDear as dear:
             if self.calls.count(key, choice) > 1 or table.num_rows == 1:
                 raise
-            alone(table.slice(1, 1))
+            try:
+                alone(table.slice(1, 1))
+            except Unaffordable:
+                raise dear from None
             afford()
 
     def _afford_rows(self, stage: Stage, table: pa.Table) -> None:

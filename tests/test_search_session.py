@@ -166,6 +166,44 @@ def test_a_search_holds_its_bound(session, monkeypatch, elements):
     assert float(spent) <= (elements / 2 + 1) * price
 
 
+@pytest.mark.parametrize("elements", [80, 160])
+def test_a_plan_that_a_bound_ended_with_is_measured_whole(session, monkeypatch, elements):
+    """What is left measures every step of the named plan before anything else, if on few rows."""
+    price = 1e-5
+    monkeypatch.setattr(analyzing, "pricer", lambda session: lambda _, run: price * run.elements)
+    session.sql(
+        "CREATE PIPELINE twice (x BIGINT) RETURNS (z BIGINT) QUALITY exact_match(z) AS BEGIN "
+        "a := guess(x); b := refine(x, a); RETURN b.z; END"
+    )
+    session.sql(f"SET max_profiling_cost = {elements * price:.7f} USD")
+    message = session.sql(
+        f"ANALYZE PIPELINE twice USING ({ROWS}) LABELS (z := truth, a.y := truth, b.z := truth) "
+        "SAMPLE 400 SEARCH WITH SLO (accuracy >= 0.5)"
+    ).message
+    assert "stopped: " in message
+    plan = re.search(r"(?:best plan so far|measures one): (.*)", message)[1]
+    for step in ("a", "b"):
+        variant = re.search(rf"VARIANT\({step} ([\w.]+)", plan)[1]
+        seen = session.catalog.observations({f"twice.{step}"})
+        assert {"latency", "quality"} <= {o.metric for o in seen if o.variant == variant}
+    session.explain("SELECT twice(id) FROM numbers WITH SLO (accuracy >= 0.1)")
+
+
+def test_a_bound_too_small_for_a_plan_is_said_and_what_was_seen_is_kept(session, monkeypatch):
+    """The next EXPLAIN knows what finding a plan would take."""
+    price = 1e-5
+    monkeypatch.setattr(analyzing, "pricer", lambda session: lambda _, run: price * run.elements)
+    many(session)
+    session.sql(f"SET max_profiling_cost = {6 * price:.7f} USD")
+    message = search(session, "MODEL many", "(accuracy >= 0.9)").message
+    assert " 0 profiled" in message
+    assert "what is left measures one: VARIANT(many many.v " in message
+    assert re.search(r"this budget is too small: by the calls seen, about \S+ USD are", message)
+    with pytest.raises(OctansError) as caught:
+        session.sql("EXPLAIN SELECT many(id) FROM numbers WITH SLO (accuracy >= 0.9)")
+    assert any("would take some" in note for note in caught.value.notes)
+
+
 def test_a_bound_before_anything_is_seen(session):
     many(session)
     result = search(session, "MODEL many", "(accuracy >= 0.9)", more="BUDGET 0.000000001 USD")
