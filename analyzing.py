@@ -28,6 +28,7 @@ from .summary import summary
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from .catalog_db.history import Status
     from .executor.runner import LocalRunner
     from .session import Session
     from .stats.observation import Observation
@@ -75,7 +76,7 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
         settle(session, audit)
     catalog.finish_run(
         run,
-        status="done" if result.stopped is None else "cancelled",
+        status=_status(result.stopped),
         rows=table.num_rows,
         usd=result.usd,
         details={
@@ -89,9 +90,16 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
         raise RunError(
             f"ANALYZE was cancelled; {len(result.observations)} observations are kept",
             code="OC0402",
-            notes=(f"left out: {', '.join(result.left_out)}",),
+            notes=(f"left out: {', '.join(result.left_out)}", *result.notes),
         )
     return summary(bound, table, result)
+
+
+def _status(stopped: str | None) -> Status:
+    """How a run is kept that ended without an error, or early, and why."""
+    if stopped is None:
+        return "done"
+    return "cancelled" if stopped == "cancelled" else "stopped"
 
 
 def _of_role(table: pa.Table, role: str) -> pa.Table:

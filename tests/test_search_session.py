@@ -148,6 +148,8 @@ def test_a_bound_ends_it_with_the_best_so_far(session, monkeypatch):
     assert "stopped: " in result.message
     assert "the rest of the search" in result.message
     assert "best plan so far: " in result.message
+    last = "SELECT status FROM octans.runs WHERE kind = 'analyze' ORDER BY id DESC LIMIT 1"
+    assert session.sql(last).fetchone() == ("stopped",)
     shown = session.sql("EXPLAIN SELECT many(id) FROM numbers").text
     assert "the search was ended before it was done" in " ".join(shown.split())
 
@@ -255,6 +257,8 @@ def test_who_has_enough_is_told_what_is_kept(session, monkeypatch, how):
         search(session, "MODEL many", "(accuracy >= 0.9)")
     assert caught.value.code == "OC0402"
     assert any("the rest of the search" in note for note in caught.value.notes)
+    assert any(re.match(r"searched \d+ plans: [1-9]", note) for note in caught.value.notes)
+    assert any(note.startswith("best plan so far: ") for note in caught.value.notes)
     assert measured(session, "many") == set()
     last = "SELECT status, usd FROM octans.runs ORDER BY id DESC LIMIT 1"
     status, usd = session.sql(last).fetchone()
