@@ -65,7 +65,7 @@ class Hunt:
     ) -> None:
         self.session, self.bound, self.request = session, bound, request
         self.infos, self.slo, self.profiler = infos, slo, profiler
-        self.notes: list[str] = []
+        self.broken: dict[tuple[str, str, str], tuple[list[int], str]] = {}
         self.pricing = Pricing(
             {device.name: device for device in session.devices()},
             {v.full_name: v.price for v in session.catalog.variants() if v.price is not None},
@@ -81,6 +81,7 @@ class Hunt:
         self.without: set[tuple[str, Choice]] = set()
         self.evaluations: list[Evaluation] = []
         self.space = self._space()
+        self.size = self.space.size
         self.search = self._search()
 
     def _space(self) -> Space:
@@ -167,16 +168,27 @@ class Hunt:
             for stage, option in zip(self.space.stages, assignment, strict=True)
         }
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What cannot run, a line a variant, with the first reason."""
+        return tuple(
+            f"{key}: {variant} cannot run "
+            + (f"at batch {', '.join(map(str, sorted(set(batches))))} " if batches else "")
+            + f"on {device}: {why}"
+            for (key, variant, device), (batches, why) in self.broken.items()
+        )
+
     def _drop(self, broken: Broken) -> None:
         """Search on without a choice that cannot run here."""
         key, choice = broken.key, broken.choice
+        at = (key, choice.variant, choice.device)
+        batches, _ = self.broken.setdefault(at, ([], str(broken)))
         if broken.sized:
             self.without.add((key, choice))
+            batches.append(choice.batch)
         else:
             gone = choice.replace(batch=1)
             self.choices[key] = [c for c in self.choices[key] if c != gone]
-        where = f"at batch {choice.batch} on" if broken.sized else "on"
-        self.notes.append(f"{key}: {choice.variant} cannot run {where} {choice.device}: {broken}")
         self._rebuild()
 
     def _rebuild(self) -> None:
@@ -189,7 +201,7 @@ class Hunt:
         for stage in self.space.stages:
             if not stage.options:
                 why = f"no choice of {stage.key} can run"
-                raise PlanError(why, code="OC0322", notes=tuple(self.notes))
+                raise PlanError(why, code="OC0322", notes=self.notes)
         moved = (_moved(one, before, self.space) for one in self.evaluations)
         self.evaluations = [one for one in moved if one is not None]
         self.search = self._search()
@@ -349,7 +361,7 @@ class Hunt:
         profiled = {one.assignment for one in self.evaluations}
         spent = self.profiler.meter
         lines = [
-            f"searched {self.space.size:,} plans: {len(profiled)} profiled, "
+            f"searched {self.size:,} plans: {len(profiled)} profiled, "
             f"{spent.model_seconds:.2f} s of models, {spent.usd:.3g} USD"
         ]
         best = self.best()

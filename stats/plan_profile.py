@@ -10,7 +10,7 @@ haste is no statistic; what comes of it is measured by `profile`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -290,10 +290,19 @@ class PlanProfiler:
             for run in runs:
                 self._load(stage.step, choice, run, spent)
             if not seconds:
-                why = f"no full batch of {choice.batch} succeeded"
-                raise Broken(stage.step, choice, why, sized=True)
+                raise self._failing(stage.step, choice, runs)
             self._timed[at] = tuple(seconds)
         return self._timed[at]
+
+    def _failing(self, key: str, choice: Choice, runs: Sequence[StageRun]) -> Broken:
+        """No full batch succeeded: nothing of the choice did, or only larger batches fail."""
+        tally = self._tallies.get((key, made(choice)), Tally())
+        first = next((why for run in runs for why in run.failed.values()), None)
+        split = not any(run.timed_out for run in runs)  # calls that fail are tried in halves
+        if split and FIRST_UNITS <= tally.elements == tally.failed:
+            return Broken(key, choice, f"all that it was called with failed: {first}")
+        why = "no full batch succeeded" + ("" if first is None else f": {first}")
+        return Broken(key, choice, why, sized=True)
 
     def _called(
         self, stage: Stage, table: pa.Table, counts: np.ndarray

@@ -7,7 +7,7 @@ import pytest
 from octans.ir.physical import Choice
 from octans.stats.meter import Meter, Stopped
 from octans.stats.plan_profile import PlanProfiler
-from octans.stats.plan_seen import TooDear
+from octans.stats.plan_seen import Broken, TooDear
 
 DATA = profiling.rows(120)
 ROW_SECONDS = 5 * (profiling.FIXED_SECONDS + max(profiling.SECONDS.values()))
@@ -93,3 +93,25 @@ def test_a_first_call_that_warms_up_refuses_nothing():
     )
     one = PlanProfiler(profiling.request(DATA), meter)
     assert len(one.evaluate(plan("read.base", "again.good", 16), 8).scores) == 8
+
+
+@pytest.mark.parametrize("works", [False, True])
+def test_what_fails_says_why(works):
+    """At every size, or only at a batch: told apart, with the first reason."""
+
+    class Failing(profiling.FakeRunner):
+        def run_stage(self, stage, table):
+            run = super().run_stage(stage, table)
+            if works and stage.choice.batch == 1:
+                return run
+            failed = dict.fromkeys(range(table.num_rows), "ValueError: boom")
+            return type(run)(run.table, [], [], run.elements, failed, failed_elements=run.elements)
+
+    runner = Failing(DATA)
+    meter = Meter(runner, seconds=None, usd=None, price=None, cancelled=None, clock=runner.seconds)
+    one = PlanProfiler(profiling.request(DATA), meter)
+    if works:
+        one.evaluate(plan("read.base", "again.good", 1), 8)
+    with pytest.raises(Broken, match=r"failed: ValueError|succeeded: ValueError") as caught:
+        one.evaluate(plan("read.base", "again.good", 16), 8)
+    assert caught.value.sized == works

@@ -274,6 +274,28 @@ def test_what_cannot_run_is_named_and_the_others_searched(session):
     assert not {"guess.crash", "guess.cheap"} & {name for name, _ in measured(session, "guess")}
 
 
+def test_what_always_fails_is_named_once_with_the_reason(session):
+    """Not once a batch size; and the plans counted are those that EXPLAIN counted."""
+    session.sql("CREATE VARIANT guess.never USING python('session_world:never')")
+    session.sql("DROP DEVICE big")
+    with pytest.raises(OctansError) as caught:
+        session.sql("EXPLAIN SELECT guess(id) FROM numbers WITH SLO (accuracy >= 0.9)")
+    (counted,) = re.findall(r"finding one of (\d+) plans", "\n".join(caught.value.notes))
+    message = search(session, "MODEL guess", "(accuracy >= 0.9999)").message
+    (line,) = [line for line in message.splitlines() if "guess.never cannot run" in line]
+    assert "guess.never cannot run on cpu: all that it was called with failed: " in line
+    assert "nothing works" in line
+    assert f"searched {counted} plans" in message
+
+
+def test_batches_that_fail_are_one_note():
+    hunt = object.__new__(hunting.Hunt)
+    hunt.broken = {("p.s", "m.v", "gpu"): ([64, 16], "no full batch succeeded: out of memory")}
+    assert hunt.notes == (
+        "p.s: m.v cannot run at batch 16, 64 on gpu: no full batch succeeded: out of memory",
+    )
+
+
 def test_a_choice_that_breaks_later_takes_what_was_seen_of_it_along(session, monkeypatch):
     """It ran on some rows, then not: the search goes on without it."""
     evaluate, seen = plan_profile.PlanProfiler.evaluate, []
