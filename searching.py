@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 SEARCH_SHARE = 0.5
 """Of a budget, what searching may take; measuring what was found takes the rest (our choice)."""
 CANCELLED = "cancelled"
+NOTHING_FITS = "the search's half of the budget allows no further look"
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,7 @@ def find(
     try:
         while hunt.step():
             recall.flush()
+        ended = NOTHING_FITS if hunt.refused else None
     except Stopped as stop:
         ended = _ended(stop)
     except KeyboardInterrupt:
@@ -198,7 +200,7 @@ def _ended(stop: Stopped) -> str:
     if str(stop) == CANCELLED:
         return CANCELLED
     if isinstance(stop, Unaffordable):
-        return "the search's half of the budget allows no further look"
+        return NOTHING_FITS
     return "the search's half of the budget is used up"
 
 

@@ -10,6 +10,7 @@ from octans.errors import OctansError
 from octans.ir.slo import Constraint, Slo
 from octans.planner.search.protocol import Candidate
 from octans.stats import plan_profile, plan_seen
+from octans.stats.profile import Limits, ProfileResult
 
 ROWS = "SELECT id AS x, truth, book FROM numbers"
 
@@ -168,6 +169,14 @@ def test_a_search_holds_its_bound(session, monkeypatch, elements):
     assert float(spent) <= (elements / 2 + 1) * price
 
 
+def test_what_is_spent_beyond_a_bound_is_said():
+    result = ProfileResult((), (), (), None, 1.0, 0.012)
+    (note,) = analyzing._beyond(Limits(usd=0.01), result)
+    assert note.startswith("0.002 USD more than the budget of 0.01 USD were spent")
+    assert not [*analyzing._beyond(Limits(usd=0.02), result)]
+    assert not [*analyzing._beyond(Limits(), result)]
+
+
 @pytest.mark.parametrize("elements", [80, 160])
 def test_a_plan_that_a_bound_ended_with_is_measured_whole(session, monkeypatch, elements):
     """What is left measures every step of the named plan before anything else, if on few rows."""
@@ -196,7 +205,7 @@ def test_a_bound_too_small_for_a_plan_is_said_and_what_was_seen_is_kept(session,
     price = 1e-5
     monkeypatch.setattr(analyzing, "pricer", lambda session: lambda _, run: price * run.elements)
     many(session)
-    session.sql(f"SET max_profiling_cost = {6 * price:.7f} USD")
+    session.sql(f"SET max_profiling_cost = {2 * price:.7f} USD")
     message = search(session, "MODEL many", "(accuracy >= 0.9)").message
     assert " 0 profiled" in message
     assert "what is left measures one: VARIANT(many many.v " in message
