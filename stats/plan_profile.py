@@ -33,7 +33,7 @@ from .end_to_end import (
 from .grading import element_counts, untruthful
 from .ladder import Policy, frugal, full_batches, time_size
 from .lineage import chain
-from .meter import Meter
+from .meter import Meter, Unaffordable
 from .plan_seen import Broken, PlanSeen, Spent, StageSeen, Tally, TooDear
 from .prefixes import Recall
 from .promise import Scored
@@ -331,7 +331,7 @@ class PlanProfiler:
             self._admission.timing(stage, table, alone)
             _, seconds = time_size(stage, table, counts, run, self._policy, warmed=warmed)
             return runs, seconds
-        except TooDear:
+        except Unaffordable:
             seconds = [second for one in runs for second in full_batches(one, choice.batch)]
             if not seconds:
                 raise
