@@ -28,10 +28,11 @@ from .summary import summary
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from .catalog_db.history import Status
     from .executor.runner import LocalRunner
     from .session import Session
     from .stats.observation import Observation
-    from .stats.profile import ProfiledStep, ProfileResult, Request
+    from .stats.profile import Limits, ProfiledStep, ProfileResult, Request
     from .stats.runner import StageRun
     from .stats.strategy import Aim, Strategy
 
@@ -75,7 +76,7 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
         settle(session, audit)
     catalog.finish_run(
         run,
-        status="done" if result.stopped is None else "cancelled",
+        status=_status(result.stopped),
         rows=table.num_rows,
         usd=result.usd,
         details={
@@ -89,9 +90,16 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
         raise RunError(
             f"ANALYZE was cancelled; {len(result.observations)} observations are kept",
             code="OC0402",
-            notes=(f"left out: {', '.join(result.left_out)}",),
+            notes=(f"left out: {', '.join(result.left_out)}", *result.notes),
         )
     return summary(bound, table, result)
+
+
+def _status(stopped: str | None) -> Status:
+    """How a run is kept that ended without an error, or early, and why."""
+    if stopped is None:
+        return "done"
+    return "cancelled" if stopped == "cancelled" else "stopped"
 
 
 def _of_role(table: pa.Table, role: str) -> pa.Table:
@@ -229,17 +237,18 @@ def _profiled(
                 cancelled=session.environment().cancel,
             )
             with resuming(session, runner, request, text, table) as recall:
-                found = None
+                found, strategy = None, _strategy(session)
                 if bound.search:
                     kept = _of_role(table, "held_back")
                     held = len(set(clusters_of(kept) or range(kept.num_rows)))
                     found = find(session, bound, request, recall, limits, held)
+                    found = found.begun(recall, limits, strategy, measured)
                 request = request if found is None else found.request
                 result = profile(
                     request,
                     recall,
                     limits=limits if found is None else found.left(limits),
-                    strategy=_strategy(session),
+                    strategy=strategy,
                     progress=_progress(session),
                     keep=measured,
                     clock=recall.clock,
@@ -250,11 +259,21 @@ def _profiled(
                 told = recall.told()
                 result, audit = audited(session, bound, request, recall, limits, result, measured)
         result = replace(result, notes=(*told, *result.notes))
-        return result if found is None else found.joined(result), audit
+        result = result if found is None else found.joined(result)
+        return replace(result, notes=(*result.notes, *_beyond(limits, result))), audit
     finally:
         runner.close()
         if request is not None:
             record_unloads(Recorder(measured, runner.now, run, request.versions), runner.unloads())
+
+
+def _beyond(limits: Limits, result: ProfileResult) -> Iterator[str]:
+    """What to say of a bound in USD that was passed."""
+    if limits.usd is not None and result.usd > limits.usd:
+        yield (
+            f"{result.usd - limits.usd:.3g} USD more than the budget of {limits.usd:g} USD were "
+            "spent: what is running is never broken off"
+        )
 
 
 def _loadable_request(

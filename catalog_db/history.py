@@ -12,7 +12,8 @@ from .store import Store, now
 if TYPE_CHECKING:
     from ..stats.promise import Proof
 
-Status = Literal["done", "failed", "cancelled"]
+Status = Literal["done", "failed", "cancelled", "stopped"]
+"""How a run ended; `stopped`: at its budget, with something left out."""
 Json = str | int | float | bool | None | Sequence["Json"] | Mapping[str, "Json"]
 
 _PROOF = ("promise", "plan", "i", "level", "n", "right", "bound", "accepted", "threshold", "method")

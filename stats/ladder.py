@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from ..errors import RunError
 from ..ir.physical import Choice, Stage
 from .intervals import Interval, mean_interval, quantile_interval
+from .meter import Unaffordable
 from .runner import StageRun
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def climb(
         table: rows that all run (WHEN is TRUE on them).
         elements: `rows` ints, elements of each row (1 without EACH).
         run: runs a stage on a table.
-        policy: how long and how far.
+        policy: how long and how far; a size that `run` cannot afford ends it.
         most: the largest batch; None: all elements of the table once.
     """
     available = int(elements.sum()) if most is None else most
@@ -149,6 +150,10 @@ def climb(
             runs, seconds = time_size(sized, table, elements, run, policy, warmed=bool(points))
         except RunError as error:
             return Ladder(tuple(points), load, memory, f"batch {batch}: {error.message}")
+        except Unaffordable as refused:
+            if not points:
+                raise
+            return Ladder(tuple(points), load, memory, f"batch {batch}: {refused}")
         load = next((r.load_seconds for r in runs if r.load_seconds is not None), None) or load
         memory = max((r.memory_bytes for r in runs if r.memory_bytes is not None), default=memory)
         if not seconds:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..errors import RunError
 from ..ir.models import Metric
 from ..ir.physical import Choice, Stage
 from .blocks import Block, input_of, not_run
+from .call_times import CallTimes
 from .decide import Costs
 from .end_to_end import Made, Truth, accuracy_scores, made, text_of
 from .energy import Metered
@@ -22,7 +22,7 @@ from .observation import assignment_text
 from .promise import Scored
 from .recorder import Recorder
 from .recordings import record_distinct, record_ladder, record_lengths
-from .runner import CannotRun, StageRun, failed_elements
+from .runner import StageRun, failed_elements
 from .scoring import element_scores, row_scores
 from .sequential import look_level
 from .series import Piece, Series, piece
@@ -145,12 +145,15 @@ class Measure:
         runs: list[StageRun] = []
         metered = self.metered[at] = Metered()
 
+        calls = CallTimes()
+
         def run(sized: Stage, rows: pa.Table) -> StageRun:
-            try:
-                runs.append(self.meter.run_stage(sized, rows))
-            except Unaffordable as refused:
-                # To the ladder: this size cannot run, those before it stand.
-                raise CannotRun(RunError(str(refused), code="OC0402"), sized) from refused
+            number = int(element_counts(sized, rows).sum())
+            seconds = calls.seconds(key, sized.choice, number)
+            if seconds is not None:
+                self.meter.afford(seconds, self.meter.usd_for(key, choice, seconds, number))
+            runs.append(self.meter.run_stage(sized, rows))
+            calls.add(key, sized.choice, runs[-1])
             batch = sized.choice.batch
             metered.add(batch, runs[-1].energy, full_batches(runs[-1], batch))
             return runs[-1]

@@ -83,15 +83,22 @@ class Meter:
         if usd is not None and self.usd >= usd:
             raise Stopped(f"the budget of {usd:g} USD is used up")
 
-    def afford(self, seconds: float) -> None:
-        """Refuse work expected to take longer than is left.
+    @property
+    def limited(self) -> bool:
+        """Does a budget bound it?"""
+        return self._limits != (None, None)
+
+    def afford(self, seconds: float, usd: float | None = None) -> None:
+        """Refuse work expected to take longer, or more USD, than is left.
 
         Raises:
             Unaffordable: it would.
         """
-        limit = self._limits[0]
+        limit, most = self._limits
         if limit is not None and self.spent_seconds + seconds > limit:
-            raise Unaffordable(f"about {seconds:.1f} s are needed, more than the budget leaves")
+            raise Unaffordable(f"about {seconds:.3g} s are needed, more than the budget leaves")
+        if usd is not None and most is not None and self.usd + usd > most:
+            raise Unaffordable(f"about {usd:.3g} USD are needed, more than the budget leaves")
 
     def afford_usd(self, stage: Stage, table: pa.Table) -> None:
         """Refuse a run expected to cost more than is left, by what its elements cost at least.
@@ -102,14 +109,11 @@ class Meter:
         Raises:
             Unaffordable: it would.
         """
-        limit = self._limits[1]
         seen = self._least.get((stage.step, stage.choice.made, stage.choice.device))
-        if limit is None or not seen:
+        if self._limits[1] is None or not seen:
             return
         each = seen.get(stage.choice.batch, min(seen.values()))
-        usd = each * float(element_counts(stage, table).sum())
-        if self.usd + usd > limit:
-            raise Unaffordable(f"about {usd:.3g} USD are needed, more than the budget leaves")
+        self.afford(0.0, each * float(element_counts(stage, table).sum()))
 
     def scan(self, scan: SqlScan) -> pa.Table:
         """See `Runner`."""
@@ -180,6 +184,18 @@ class Meter:
             return None
         timed = StageRun(pa.table({}), (seconds,), (1,), 1)
         return self._price(choice, timed) + self._tokens[of] / self.evaluations[of]
+
+    def usd_for(self, key: str, choice: Choice, seconds: float, elements: int) -> float | None:
+        """USD of so many model seconds, and of the tokens that elements took in evaluation."""
+        import pyarrow as pa
+
+        if self._price is None:
+            return None
+        of = (key, f"{choice.variant}({knobs_text(choice.knobs)})")
+        tokens = self._tokens[of] / self.evaluations[of] if self.evaluations[of] else 0.0
+        return self._price(choice, StageRun(pa.table({}), (seconds,), (elements,), 0)) + (
+            elements * tokens
+        )
 
     def now(self) -> datetime:
         """See `Runner`."""

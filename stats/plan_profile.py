@@ -11,101 +11,43 @@ haste is no statistic; what comes of it is measured by `profile`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from ..errors import RunError
+from ..ir.models import Metric
 from ..ir.physical import Choice, Stage
-from ..ir.record import dataclass, field
+from .admission import Admission
 from .blocks import Block, input_of
-from .end_to_end import Evaluator, Made, accuracy_scores, made, truth_of
+from .call_times import CallTimes
+from .end_to_end import (
+    EVALUATION_BATCH,
+    Evaluator,
+    Made,
+    Truth,
+    accuracy_scores,
+    made,
+    truth_of,
+)
 from .grading import element_counts, untruthful
-from .ladder import Point, Policy, frugal, time_size
+from .ladder import Policy, frugal, full_batches, time_size
 from .lineage import chain
-from .meter import Meter
+from .meter import Meter, Unaffordable
+from .plan_seen import Broken, PlanSeen, Spent, StageSeen, Tally, TooDear
 from .prefixes import Recall
 from .promise import Scored
 from .request import Request, base_assignment
-from .runner import StageRun, failed_elements
+from .runner import StageRun
 from .sequential import blocks
 from .series import piece
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
 FIRST_UNITS = 8
 """Units of the first block; each later look doubles them (as the learned search asks)."""
-
-
-class Broken(Exception):
-    """A choice of a step cannot run, or (`sized`) not at its batch size; the text says why."""
-
-    def __init__(self, key: str, choice: Choice, why: str, *, sized: bool = False) -> None:
-        super().__init__(why)
-        self.key, self.choice, self.sized = key, choice, sized
-
-
-@dataclass(frozen=True)
-class StageSeen:
-    """What one stage did in one evaluation.
-
-    Attributes:
-        seconds: of full calls at the choice's batch size; empty where no row reaches it.
-        run: share of the rows that it ran on.
-        lengths: (elements, share of those rows) under EACH, ascending; None without EACH.
-        failed: share of its elements that failed.
-        tokens: read and written by an element; None for models without.
-        per_row: model seconds that a row computed now took; None where all was known.
-        load: seconds of loading; None where it was loaded already.
-    """
-
-    seconds: tuple[float, ...]
-    run: float
-    lengths: tuple[tuple[int, float], ...] | None
-    failed: float
-    tokens: tuple[float, float] | None
-    per_row: float | None
-    load: float | None
-
-
-@dataclass(frozen=True)
-class PlanSeen:
-    """A plan on the first units: their scores in [0, 1], every stage by key, what it took.
-
-    `seconds` are those of the models, loading included; `usd` the meter's.
-    """
-
-    scores: tuple[float, ...]
-    stages: Mapping[str, StageSeen]
-    seconds: float
-    usd: float
-
-
-@dataclass
-class _Tally:
-    """What a choice was seen to do over all runs so far."""
-
-    elements: int = 0
-    failed: int = 0
-    read: int = 0
-    written: int = 0
-    told: bool = True
-
-    def add(self, run: StageRun) -> None:
-        self.elements += run.elements
-        self.failed += failed_elements(run)
-        self.told &= run.tokens_in is not None or run.tokens_out is not None or not run.elements
-        self.read += run.tokens_in or 0
-        self.written += run.tokens_out or 0
-
-
-@dataclass
-class _Spent:
-    """Of one evaluation, by stage."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    rows: dict[str, float] = field(default_factory=dict)
-    loads: dict[str, float] = field(default_factory=dict)
 
 
 class PlanProfiler:
@@ -146,8 +88,14 @@ class PlanProfiler:
         self._batches: dict[tuple[str, Made], int] = {}
         self._blocks: list[Block] = []
         self._timed: dict[tuple[str, Choice], tuple[float, ...]] = {}
-        self._tallies: dict[tuple[str, Made], _Tally] = {}
+        self._tallies: dict[tuple[str, Made], Tally] = {}
         self._loaded: set[tuple[str, str, str]] = set()
+        self._admission = Admission(meter, prefixes)
+
+    @property
+    def calls(self) -> CallTimes:
+        """What calls took so far."""
+        return self._admission.calls
 
     @property
     def rows(self) -> int:
@@ -180,20 +128,29 @@ class PlanProfiler:
     def evaluate(self, choices: Mapping[str, Choice], units: int) -> PlanSeen:
         """Run a plan on the first `units` units, or those of the block that they end in.
 
+        Blocks after the first are left out once what is left of a budget does not allow them.
+
         Args:
             choices: by step key, with batch size and device.
             units: at least 1.
 
         Raises:
             Broken: a choice cannot run.
+            TooDear: the budget does not allow the first block, or to time a choice.
             Stopped: the meter says so.
         """
         looks = next((at + 1 for at, end in enumerate(self._ends) if end >= units), len(self._ends))
-        seconds, usd, spent = self.meter.model_seconds, self.meter.usd, _Spent()
+        seconds, usd, spent = self.meter.model_seconds, self.meter.usd, Spent()
         scores: list[float] = []
         for look in range(looks):
             self._open(look)
-            scores += self._look(self._blocks[look], choices, spent)
+            try:
+                scores += self._look(self._blocks[look], choices, spent)
+            except TooDear:
+                if not look:
+                    raise
+                looks = look
+                break
         stages = {
             stage.step: self._stage(stage, choices, looks, spent) for stage in self.chain.stages
         }
@@ -213,7 +170,7 @@ class PlanProfiler:
                 Block(evaluator, places, self.request.labels, self.request.clusters)
             )
 
-    def _look(self, block: Block, choices: Mapping[str, Choice], spent: _Spent) -> list[float]:
+    def _look(self, block: Block, choices: Mapping[str, Choice], spent: Spent) -> list[float]:
         """Score of every unit of a block."""
         for stage in self.chain.stages:
             choice = choices[stage.step]
@@ -221,6 +178,11 @@ class PlanProfiler:
                 continue
             block.evaluator.set_batch(stage.step, choice, choice.batch)
             try:
+                self._admission.rows(
+                    stage.replace(choice=choice),
+                    input_of(block.evaluator, stage, choices),
+                    partial(self._spend, stage.step, choice, spent=spent),
+                )
                 run = block.evaluator.outputs(stage.step, choices).run
             except RunError as error:
                 self.meter.check()
@@ -230,16 +192,17 @@ class PlanProfiler:
         scored = self._scored(block, choices)
         return list(piece(scored, block.names_of(range(len(block.places)))).means.values())
 
-    def _spend(self, key: str, choice: Choice, run: StageRun, spent: _Spent) -> None:
+    def _spend(self, key: str, choice: Choice, run: StageRun, spent: Spent) -> None:
+        self._admission.calls.add(key, choice, run)
         seconds = sum(run.batch_seconds)
         spent.seconds[key] = spent.seconds.get(key, 0.0) + seconds
         if run.elements:
             new = run.elements / (run.elements + run.recalled)
             spent.rows[key] = spent.rows.get(key, 0.0) + new * run.table.num_rows
         self._load(key, choice, run, spent)
-        self._tallies.setdefault((key, made(choice)), _Tally()).add(run)
+        self._tallies.setdefault((key, made(choice)), Tally()).add(run)
 
-    def _load(self, key: str, choice: Choice, run: StageRun, spent: _Spent) -> None:
+    def _load(self, key: str, choice: Choice, run: StageRun, spent: Spent) -> None:
         """Count a loading, once: a search that continues a dead one loads again what it needs."""
         at = (key, choice.variant, choice.device)
         if run.load_seconds is not None and at not in self._loaded:
@@ -250,12 +213,29 @@ class PlanProfiler:
         """Right answers; without anything to judge by, answers at all."""
         metric = self.request.metric
         if metric is not None:
-            label = block.labels.get((self.request.subject, metric.output))
-            truth = truth_of(block.evaluator, metric, label, self._base())
+            truth = self._truth(block, metric)
             if truth is not None:
                 return accuracy_scores(block.evaluator, choices, metric, truth, block.clusters)
         failed = block.evaluator.final(choices).failed_in()
         return Scored((~failed).astype(float).tolist(), block.clusters)
+
+    def _truth(self, block: Block, metric: Metric) -> Truth | None:
+        """See `truth_of`; BASE variants are run within the budget like any others."""
+        label = block.labels.get((self.request.subject, metric.output))
+        base = self._base() if label is None else None
+        for stage in () if base is None else self.chain.stages:
+            assert base is not None
+            key, choice = stage.step, base[stage.step]
+            if not block.evaluator.knows(key, base):
+                batch = self._batches.get((key, made(choice)), EVALUATION_BATCH)
+                sized = choice.replace(batch=batch)
+                keep = partial(self._admission.calls.add, key, sized)
+                table = input_of(block.evaluator, stage, base)
+                self._admission.rows(stage.replace(choice=sized), table, keep)
+                run = block.evaluator.outputs(key, base).run
+                if run is not None:
+                    keep(run)
+        return truth_of(block.evaluator, metric, label, base)
 
     def _base(self) -> dict[str, Choice] | None:
         request = self.request
@@ -266,7 +246,7 @@ class PlanProfiler:
         return base_assignment((s.step for s in self.chain.stages), request.steps, makers)
 
     def _stage(
-        self, stage: Stage, choices: Mapping[str, Choice], looks: int, spent: _Spent
+        self, stage: Stage, choices: Mapping[str, Choice], looks: int, spent: Spent
     ) -> StageSeen:
         """What a stage did on the blocks looked at."""
         import numpy as np
@@ -283,7 +263,7 @@ class PlanProfiler:
             shares = (times / times.sum()).tolist()
             lengths = tuple(zip(map(int, values.tolist()), shares, strict=True))
         seconds = self._times(stage, choice, table, spent)
-        tally = self._tallies.get((key, made(choice)), _Tally())
+        tally = self._tallies.get((key, made(choice)), Tally())
         known = max(tally.elements, 1)
         tokens = (tally.read / known, tally.written / known) if tally.told else None
         made_now = spent.rows.get(key, 0.0)
@@ -298,7 +278,7 @@ class PlanProfiler:
         )
 
     def _times(
-        self, stage: Stage, choice: Choice, table: pa.Table, spent: _Spent
+        self, stage: Stage, choice: Choice, table: pa.Table, spent: Spent
     ) -> tuple[float, ...]:
         """Seconds of full calls at the choice's batch size, measured once."""
         at = (stage.step, choice)
@@ -306,33 +286,58 @@ class PlanProfiler:
             counts = element_counts(stage, table)
             if not table.num_rows or not counts.sum():
                 return ()
-            self.meter.timing = True
-            try:
-                runs, seconds = time_size(
-                    stage.replace(choice=choice),
-                    table,
-                    counts,
-                    self.meter.run_stage,
-                    self._policy,
-                    warmed=(stage.step, choice.variant, choice.device) in self._loaded,
-                )
-            except RunError as error:
-                self.meter.check()
-                raise Broken(stage.step, choice, error.message) from error
-            finally:
-                self.meter.timing = False
+            runs, seconds = self._called(stage.replace(choice=choice), table, counts)
             for run in runs:
                 self._load(stage.step, choice, run, spent)
             if not seconds:
-                why = f"no full batch of {choice.batch} succeeded"
-                raise Broken(stage.step, choice, why, sized=True)
+                raise self._failing(stage.step, choice, runs)
             self._timed[at] = tuple(seconds)
         return self._timed[at]
 
+    def _failing(self, key: str, choice: Choice, runs: Sequence[StageRun]) -> Broken:
+        """No full batch succeeded: nothing of the choice did, or only larger batches fail."""
+        tally = self._tallies.get((key, made(choice)), Tally())
+        first = next((why for run in runs for why in run.failed.values()), None)
+        split = not any(run.timed_out for run in runs)  # calls that fail are tried in halves
+        if split and FIRST_UNITS <= tally.elements == tally.failed:
+            return Broken(key, choice, f"all that it was called with failed: {first}")
+        why = "no full batch succeeded" + ("" if first is None else f": {first}")
+        return Broken(key, choice, why, sized=True)
 
-def quantiles(seconds: Sequence[float]) -> tuple[tuple[float, float], ...]:
-    """(level, seconds of a call) at p50, p90, p95 and p99; nothing where no call was timed."""
-    if not seconds:
-        return ()
-    found = Point(1, tuple(seconds)).statistics()
-    return tuple((int(name[1:]) / 100, found[name].value) for name in found if name != "mean")
+    def _called(
+        self, stage: Stage, table: pa.Table, counts: np.ndarray
+    ) -> tuple[list[StageRun], list[float]]:
+        """Runs at the stage's batch size, and seconds of their full calls; see `time_size`.
+
+        Raises:
+            TooDear: the budget does not allow the first call; of a further one, what was seen does.
+        """
+        key, choice = stage.step, stage.choice
+        runs: list[StageRun] = []
+
+        def alone(rows: pa.Table) -> None:
+            runs.append(self.meter.run_stage(stage, rows))
+            self._admission.calls.add(key, choice, runs[-1])
+
+        def run(sized: Stage, rows: pa.Table) -> StageRun:
+            elements = int(element_counts(sized, rows).sum())
+            self._admission.afford(sized, elements, timed=True)
+            alone(rows)
+            return runs[-1]
+
+        warmed = (key, choice.variant, choice.device) in self._loaded
+        self.meter.timing = True
+        try:
+            self._admission.timing(stage, table, alone)
+            _, seconds = time_size(stage, table, counts, run, self._policy, warmed=warmed)
+            return runs, seconds
+        except Unaffordable:
+            seconds = [second for one in runs for second in full_batches(one, choice.batch)]
+            if not seconds:
+                raise
+            return runs, seconds
+        except RunError as error:
+            self.meter.check()
+            raise Broken(key, choice, error.message) from error
+        finally:
+            self.meter.timing = False

@@ -214,6 +214,17 @@ class Recall:
         self._known_seconds += merged.recalled_seconds
         return merged
 
+    def unknown(self, stage: Stage, table: pa.Table) -> int:
+        """Elements that `evaluate` would run."""
+        import pyarrow as pa
+
+        identity = self._identify(stage, table)
+        found = None if identity is None else self._store.find(identity, self._hidden)
+        elements = _elements(stage, table)
+        if found is None:
+            return elements
+        return elements - _elements(stage, table.take(pa.array(found.positions)))
+
     # --- between statements -------------------------------------------------------------------
 
     def clock(self) -> float:

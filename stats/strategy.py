@@ -28,6 +28,7 @@ class Strategy:
             machine are no better).
         first_block: independent units of the first block.
         growth: of the rows seen, from one look to the next.
+        looks: at most; None: until all rows are seen.
         audit: share of pruned derived variants that are measured all the same.
         seed: of everything drawn.
     """
@@ -41,6 +42,7 @@ class Strategy:
     cost_zone: float = 0.05
     first_block: int = 32
     growth: float = 2.0
+    looks: int | None = None
     audit: float = 0.25
     seed: int = 0
 

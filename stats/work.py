@@ -96,7 +96,7 @@ class Work:
             self.strategy.first_block,
             self.strategy.growth,
             self.strategy.seed,
-        )
+        )[: self.strategy.looks]
 
     def _open(self, look: int) -> None:
         """Let the measurements see the blocks up to this look's."""

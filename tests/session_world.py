@@ -121,6 +121,15 @@ def crash():
     raise RuntimeError("no weights here")
 
 
+def never():
+    """Fails on every row."""
+
+    def call(batch):
+        raise ValueError("nothing works")
+
+    return call
+
+
 def wrong_type():
     """Answers words where numbers are declared."""
     return lambda batch: ["a"] * batch.num_rows

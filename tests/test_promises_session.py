@@ -3,7 +3,7 @@
 import octans
 import pytest
 import session_world
-from octans import searching
+from octans import hunting
 from octans.errors import PlanError
 from octans.stats.promise import levels
 
@@ -358,7 +358,7 @@ def test_false_promises_are_rare():
 
 def test_what_an_earlier_split_saw_does_not_choose_what_is_proved(monkeypatch):
     """Qualities that an ANALYZE with another seed measured saw rows that are held back now."""
-    monkeypatch.setattr(searching, "FINISHED", 1)  # so that the others are known from before alone
+    monkeypatch.setattr(hunting, "FINISHED", 1)  # so that the others are known from before alone
     rows = "USING (SELECT id AS x, truth FROM numbers) LABELS (y := truth) SAMPLE 400"
     query = "EXPLAIN SELECT guess(id) FROM numbers WITH SLO (accuracy >= 0.5 AT CONFIDENCE 0.9)"
     with session_world.connect(measured=False) as session:
@@ -377,7 +377,7 @@ def test_what_an_earlier_split_saw_does_not_choose_what_is_proved(monkeypatch):
 
 def test_what_a_model_alone_saw_is_named_where_the_pipeline_knows_no_better(monkeypatch):
     """An ANALYZE of the model may have drawn the rows that the pipeline holds back."""
-    monkeypatch.setattr(searching, "FINISHED", 1)
+    monkeypatch.setattr(hunting, "FINISHED", 1)
     rows = "USING (SELECT id AS x, truth FROM numbers) LABELS ({} := truth) SAMPLE 400"
     query = "EXPLAIN SELECT answer(id) FROM numbers WITH SLO (accuracy >= 0.5 AT CONFIDENCE 0.9)"
     with session_world.connect(measured=False) as session:

@@ -1,13 +1,16 @@
 """ANALYZE … SEARCH through a session: what it finds, what it spends, what it leaves, its price."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import session_world
-from octans import analyzing, searching
+from octans import analyzing, hunting, searching
 from octans.errors import OctansError
+from octans.ir.slo import Constraint, Slo
 from octans.planner.search.protocol import Candidate
-from octans.stats import plan_profile
+from octans.stats import plan_profile, plan_seen
+from octans.stats.profile import Limits, ProfileResult
 
 ROWS = "SELECT id AS x, truth, book FROM numbers"
 
@@ -79,21 +82,27 @@ def test_a_pipeline_with_a_condition(session):
     assert "VARIANT(first guess." in explanation.advice
 
 
+class Searched:
+    """A search that is done, with candidates as given."""
+
+    def __init__(self, plans, returned):
+        self.plans, self.returned = plans, returned
+
+    def frontier(self):
+        return tuple(self.plans)
+
+    def incumbent(self):
+        return None if self.returned is None else self.plans[self.returned]
+
+
+def best(plans, returned, slo):
+    hunt = object.__new__(hunting.Hunt)
+    hunt.search, hunt.slo = Searched(plans, returned), slo
+    return [candidate.assignment[0] for candidate in hunt.best()]
+
+
 def test_a_safe_plan_is_measured_beside_the_best():
     """The one that looked best of hundreds may miss; the best that is sure to meet comes next."""
-
-    class Searched:
-        def __init__(self, chances, returned):
-            self.plans = [Candidate((n,), {}, chance, 8) for n, chance in enumerate(chances)]
-            self.returned = returned
-
-        def frontier(self):
-            return tuple(self.plans)
-
-        def incumbent(self):
-            return None if self.returned is None else self.plans[self.returned]
-
-    hunt = object.__new__(searching._Hunt)
     for chances, returned, order in [
         ((0.6, 0.7, 0.97, 0.99), 0, [0, 2, 1, 3]),
         ((0.99, 0.6), 0, [0, 1]),
@@ -101,8 +110,21 @@ def test_a_safe_plan_is_measured_beside_the_best():
         ((0.1, 0.3, 0.2), None, [1, 2, 0]),
         ((), None, []),
     ]:
-        hunt.search = Searched(chances, returned)
-        assert [candidate.assignment[0] for candidate in hunt.best()] == order
+        plans = [Candidate((n,), {}, chance, 8) for n, chance in enumerate(chances)]
+        assert best(plans, returned, Slo()) == order
+
+
+def test_where_no_plan_is_likely_the_nearest_comes_first():
+    """All their chances are about 0: what tells them apart is by how much they miss."""
+    slo = Slo((Constraint("accuracy", ">=", 0.9), Constraint("latency_p95", "<=", 0.003)))
+    seen = [(0.56, 0.0006), (0.95, 0.02), (0.8, 0.0035), (0.85, 0.0029)]
+    plans = [
+        Candidate((n,), {"accuracy": right, "latency_p95": seconds}, 0.0, 300)
+        for n, (right, seconds) in enumerate(seen)
+    ]
+    assert best(plans, None, slo) == [3, 2, 0, 1]
+    likely = replace(plans[1], metrics={"accuracy": 0.91, "latency_p95": 0.002}, feasible=0.1)
+    assert best([plans[0], likely], None, slo) == [1, 0]
 
 
 def test_searches_leave_histories(session):
@@ -127,8 +149,70 @@ def test_a_bound_ends_it_with_the_best_so_far(session, monkeypatch):
     assert "stopped: " in result.message
     assert "the rest of the search" in result.message
     assert "best plan so far: " in result.message
+    last = "SELECT status FROM octans.runs WHERE kind = 'analyze' ORDER BY id DESC LIMIT 1"
+    assert session.sql(last).fetchone() == ("stopped",)
     shown = session.sql("EXPLAIN SELECT many(id) FROM numbers").text
     assert "the search was ended before it was done" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize("elements", [40, 160, 640])
+def test_a_search_holds_its_bound(session, monkeypatch, elements):
+    """What cannot fit, such as a timing at batch 64, is not begun; it is said that it ended so."""
+    price = 1e-5  # USD an element: one is the least that is run
+    monkeypatch.setattr(analyzing, "pricer", lambda session: lambda _, run: price * run.elements)
+    many(session)
+    session.sql(f"SET max_profiling_cost = {elements * price:.7f} USD")
+    message = search(session, "MODEL many", "(accuracy >= 0.9)").message
+    assert " 0 profiled" not in message
+    assert "stopped: the search's half of the budget " in message
+    spent = re.search(r"profiled, \S+ s of models, (\S+) USD", message)[1]
+    assert float(spent) <= (elements / 2 + 1) * price
+
+
+def test_what_is_spent_beyond_a_bound_is_said():
+    result = ProfileResult((), (), (), None, 1.0, 0.012)
+    (note,) = analyzing._beyond(Limits(usd=0.01), result)
+    assert note.startswith("0.002 USD more than the budget of 0.01 USD were spent")
+    assert not [*analyzing._beyond(Limits(usd=0.02), result)]
+    assert not [*analyzing._beyond(Limits(), result)]
+
+
+@pytest.mark.parametrize("elements", [80, 160])
+def test_a_plan_that_a_bound_ended_with_is_measured_whole(session, monkeypatch, elements):
+    """What is left measures every step of the named plan before anything else, if on few rows."""
+    price = 1e-5
+    monkeypatch.setattr(analyzing, "pricer", lambda session: lambda _, run: price * run.elements)
+    session.sql(
+        "CREATE PIPELINE twice (x BIGINT) RETURNS (z BIGINT) QUALITY exact_match(z) AS BEGIN "
+        "a := guess(x); b := refine(x, a); RETURN b.z; END"
+    )
+    session.sql(f"SET max_profiling_cost = {elements * price:.7f} USD")
+    message = session.sql(
+        f"ANALYZE PIPELINE twice USING ({ROWS}) LABELS (z := truth, a.y := truth, b.z := truth) "
+        "SAMPLE 400 SEARCH WITH SLO (accuracy >= 0.5)"
+    ).message
+    assert "stopped: " in message
+    plan = re.search(r"(?:best plan so far|measures one): (.*)", message)[1]
+    for step in ("a", "b"):
+        variant = re.search(rf"VARIANT\({step} ([\w.]+)", plan)[1]
+        seen = session.catalog.observations({f"twice.{step}"})
+        assert {"latency", "quality"} <= {o.metric for o in seen if o.variant == variant}
+    session.explain("SELECT twice(id) FROM numbers WITH SLO (accuracy >= 0.1)")
+
+
+def test_a_bound_too_small_for_a_plan_is_said_and_what_was_seen_is_kept(session, monkeypatch):
+    """The next EXPLAIN knows what finding a plan would take."""
+    price = 1e-5
+    monkeypatch.setattr(analyzing, "pricer", lambda session: lambda _, run: price * run.elements)
+    many(session)
+    session.sql(f"SET max_profiling_cost = {2 * price:.7f} USD")
+    message = search(session, "MODEL many", "(accuracy >= 0.9)").message
+    assert " 0 profiled" in message
+    assert "what is left measures one: VARIANT(many many.v " in message
+    assert re.search(r"this budget is too small: by the calls seen, about \S+ USD are", message)
+    with pytest.raises(OctansError) as caught:
+        session.sql("EXPLAIN SELECT many(id) FROM numbers WITH SLO (accuracy >= 0.9)")
+    assert any("would take some" in note for note in caught.value.notes)
 
 
 def test_a_bound_before_anything_is_seen(session):
@@ -137,6 +221,30 @@ def test_a_bound_before_anything_is_seen(session):
     assert " 0 profiled" in result.message
     assert "left out: the rest of the search, everything" in result.message
     assert measured(session, "many") == set()
+
+
+@pytest.mark.parametrize("bound", ["SET max_profiling_cost = 0 USD", "BUDGET 1 us"])
+def test_a_bound_that_allows_nothing_is_an_answer(session, bound):
+    """As without SEARCH: said in the answer, and the run is done."""
+    if bound.startswith("SET"):
+        session.sql(bound)
+    more = "" if bound.startswith("SET") else bound
+    message = search(session, "MODEL guess", "(accuracy >= 0.9)", more=more).message
+    assert "stopped: the search's half of the budget is used up" in message
+    assert "everything" in message
+    assert session.sql(
+        "SELECT count(*) FROM octans.runs WHERE status = 'interrupted'"
+    ).fetchall() == [(0,)]
+
+
+def test_who_has_enough_before_the_first_row_is_told(session, monkeypatch):
+    """The libraries of the search take seconds to load; a cancel then is one like any other."""
+    monkeypatch.setattr(searching, "_load", session.cancel)
+    with pytest.raises(OctansError, match="ANALYZE was cancelled") as caught:
+        search(session, "MODEL guess", "(accuracy >= 0.9)")
+    assert caught.value.code == "OC0402"
+    last = "SELECT status FROM octans.runs ORDER BY id DESC LIMIT 1"
+    assert session.sql(last).fetchone() == ("cancelled",)
 
 
 @pytest.mark.parametrize("how", ["cancel", "ctrl-c"])
@@ -158,6 +266,8 @@ def test_who_has_enough_is_told_what_is_kept(session, monkeypatch, how):
         search(session, "MODEL many", "(accuracy >= 0.9)")
     assert caught.value.code == "OC0402"
     assert any("the rest of the search" in note for note in caught.value.notes)
+    assert any(re.match(r"searched \d+ plans: [1-9]", note) for note in caught.value.notes)
+    assert any(note.startswith("best plan so far: ") for note in caught.value.notes)
     assert measured(session, "many") == set()
     last = "SELECT status, usd FROM octans.runs ORDER BY id DESC LIMIT 1"
     status, usd = session.sql(last).fetchone()
@@ -173,6 +283,28 @@ def test_what_cannot_run_is_named_and_the_others_searched(session):
     assert not {"guess.crash", "guess.cheap"} & {name for name, _ in measured(session, "guess")}
 
 
+def test_what_always_fails_is_named_once_with_the_reason(session):
+    """Not once a batch size; and the plans counted are those that EXPLAIN counted."""
+    session.sql("CREATE VARIANT guess.never USING python('session_world:never')")
+    session.sql("DROP DEVICE big")
+    with pytest.raises(OctansError) as caught:
+        session.sql("EXPLAIN SELECT guess(id) FROM numbers WITH SLO (accuracy >= 0.9)")
+    (counted,) = re.findall(r"finding one of (\d+) plans", "\n".join(caught.value.notes))
+    message = search(session, "MODEL guess", "(accuracy >= 0.9999)").message
+    (line,) = [line for line in message.splitlines() if "guess.never cannot run" in line]
+    assert "guess.never cannot run on cpu: all that it was called with failed: " in line
+    assert "nothing works" in line
+    assert f"searched {counted} plans" in message
+
+
+def test_batches_that_fail_are_one_note():
+    hunt = object.__new__(hunting.Hunt)
+    hunt.broken = {("p.s", "m.v", "gpu"): ([64, 16], "no full batch succeeded: out of memory")}
+    assert hunt.notes == (
+        "p.s: m.v cannot run at batch 16, 64 on gpu: no full batch succeeded: out of memory",
+    )
+
+
 def test_a_choice_that_breaks_later_takes_what_was_seen_of_it_along(session, monkeypatch):
     """It ran on some rows, then not: the search goes on without it."""
     evaluate, seen = plan_profile.PlanProfiler.evaluate, []
@@ -181,7 +313,7 @@ def test_a_choice_that_breaks_later_takes_what_was_seen_of_it_along(session, mon
         (key,) = choices
         seen.append(choices[key])
         if len(seen) == 3:
-            raise plan_profile.Broken(key, seen[0], "it fell over")
+            raise plan_seen.Broken(key, seen[0], "it fell over")
         return evaluate(self, choices, units)
 
     monkeypatch.setattr(plan_profile.PlanProfiler, "evaluate", breaking)
@@ -193,7 +325,7 @@ def test_a_choice_that_breaks_later_takes_what_was_seen_of_it_along(session, mon
 
 def test_an_slo_out_of_reach_gets_the_nearest_plan(session):
     message = search(session, "MODEL guess", "(accuracy >= 0.9999)").message
-    assert "no plan is likely to meet the SLO" in message
+    assert "no plan is likely to meet the SLO; the nearest to it is measured" in message
     with pytest.raises(OctansError) as caught:
         session.sql("EXPLAIN SELECT guess(id) FROM numbers WITH SLO (accuracy >= 0.9999)")
     assert caught.value.code == "OC0312"

@@ -20,7 +20,7 @@ from ...ir.physical import Choice
 from ...ir.record import dataclass
 from ...ir.slo import Constraint, Objective, Slo
 from ...stats.lineages import Lineage, lineage, strength
-from ...stats.plan_profile import PlanSeen, StageSeen, quantiles
+from ...stats.plan_seen import PlanSeen, StageSeen, quantiles
 from ...stats.promise import levels, required_margin
 from ..steps import StepInfo
 from .protocol import (
