@@ -138,6 +138,8 @@ def print_result(result: Result, format: Format = "table", bar: ProgressBar | No
     # Closed at once, also when the pipe is: an open stream holds the run, and the catalog.
     with closing(_streamed(result, bar)) as rows:
         write(result, rows)
+    if result.message:
+        print(result.message, file=sys.stderr)
     if result.failed_rows:
         print(f"{result.failed_rows:,} rows failed{result.timeout_note}", file=sys.stderr)
 
