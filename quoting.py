@@ -117,7 +117,7 @@ def quote(session: Session, infos: Sequence[StepInfo]) -> Quote:
     for info in infos:
         found = []
         for choice in options[info.key]:
-            seconds = _measured(info, choice, costs) or seen.get((choice.variant, choice.device))
+            seconds = _measured(info, choice, costs) or seen.get(_definition(choice))
             if seconds is None:
                 unknown[choice.variant] += 1
                 continue
@@ -158,14 +158,19 @@ def _measured(info: StepInfo, choice: Choice, costs: CostModel) -> Estimate | No
     return best.seconds.scaled(mean_length(lengths) / best.batch)
 
 
-def _seen(histories: Sequence[History]) -> dict[tuple[str, str], Estimate]:
-    """By variant and device, what a row took in searches of other pipelines, latest first."""
-    found: dict[tuple[str, str], Estimate] = {}
+def _definition(choice: Choice) -> tuple[str, int, str]:
+    """A variant as it is defined, on a device."""
+    return choice.variant, choice.version, choice.device
+
+
+def _seen(histories: Sequence[History]) -> dict[tuple[str, int, str], Estimate]:
+    """By definition and device, what a row took in searches of other pipelines, latest first."""
+    found: dict[tuple[str, int, str], Estimate] = {}
     for history in histories:
         for stage in history.options:
             for option in stage:
                 value = option.dims.get(PROFILE)
                 if value is not None:
-                    at = (option.choice.variant, option.choice.device)
+                    at = _definition(option.choice)
                     found.setdefault(at, Estimate(value, value / 10, value * 10, 1, "modelled"))
     return found

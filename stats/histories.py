@@ -20,7 +20,7 @@ class Signature:
     Attributes:
         stages: the model of each, in topological order.
         edges: (parent, stage) places; stages that read the query's rows have no parent.
-        variants: full names of all that could have been chosen.
+        variants: full names of all that could have been chosen, told apart by definition.
         devices: likewise.
     """
 

@@ -254,6 +254,22 @@ def test_a_search_prices_other_pipelines(session):
     assert "picky.only" in line
 
 
+def test_what_was_replaced_has_no_price(session):
+    """The times of an earlier definition are those of something else."""
+    query = "EXPLAIN SELECT guess(id) FROM numbers WITH SLO (accuracy >= 0.9)"
+    search(session, "MODEL guess", "(accuracy >= 0.9)")
+    for variant in session.catalog.variants("guess"):
+        base = "BASE" if variant.base else ""
+        session.sql(
+            f"CREATE OR REPLACE VARIANT {variant.full_name} USING "
+            f"python('session_world:guess', accuracy := 0.9) {base}"
+        )
+    with pytest.raises(OctansError) as caught:
+        session.sql(query)
+    (line,) = [note for note in caught.value.notes if "finding" in note]
+    assert "is unknown: nothing says how long guess." in line
+
+
 def test_a_step_that_nothing_judges_is_refused_before_anything_is_spent(session):
     """Planning takes no choice of unknown quality: a plan found there could never be asked for."""
     session.sql("CREATE OR REPLACE VARIANT guess.best USING python('session_world:guess', "

@@ -22,11 +22,16 @@ MODELS = ("detect", "classify", "describe")
 VARIANTS = 6
 
 
-def space(order=range(VARIANTS), models=MODELS):
+def space(order=range(VARIANTS), models=MODELS, versions=()):
+    """`versions` are those of variants that were defined anew, by number."""
+    anew = dict(versions)
     stages = tuple(
         StageOptions(
             model,
-            tuple(Choice(f"{model}.v{v}", (("k", v % 2),), 8, "cpu") for v in order),
+            tuple(
+                Choice(f"{model}.v{v}", (("k", v % 2),), 8, "cpu", version=anew.get(v, 1))
+                for v in order
+            ),
             (place - 1 if place else SOURCE,),
         )
         for place, model in enumerate(models)
@@ -131,6 +136,19 @@ def test_dims_come_by_the_very_option():
     assert np.isnan(warm.dims(1)["cost"][2])
 
 
+def test_what_was_replaced_is_not_what_a_history_saw():
+    """The same name with another definition: its quality and times are those of something else."""
+    known = WarmStart(space(), [history()])
+    partly = WarmStart(space(versions={3: 2}), [history()])
+    assert [m.weight for m in partly.members] == [1.0]
+    for stage, before in zip(partly.losses()[1:], known.losses()[1:], strict=True):
+        assert stage[3] == 0.0
+        assert np.delete(stage, 3) == pytest.approx(np.delete(before, 3))
+    assert np.isnan(partly.dims(0)["cost"][3])
+    wholly = WarmStart(space(versions=dict.fromkeys(range(VARIANTS), 2)), [history()])
+    assert (wholly.members, wholly.losses()) == ((), None)
+
+
 def test_nothing_in_common_is_nothing_to_say():
     warm = WarmStart(space(models=("a", "b", "c")), [history()])
     assert warm.members == ()
@@ -185,5 +203,9 @@ def test_the_catalog_keeps_histories_and_finds_those_that_share_most(tmp_path):
         found = catalog.histories.similar(signature_of(space()))
         assert found == (near, partly)
         assert catalog.histories.similar(signature_of(space()), most=1) == (near,)
+        anew = space(versions=dict.fromkeys(range(VARIANTS), 2))
+        later = history_of(anew, "", evaluations(plans(5, 0)))
+        catalog.histories.add([later, near])
+        assert catalog.histories.similar(signature_of(anew), most=1) == (later,)
         assert catalog.histories.load([3, 1, 99]) == (near, apart)
-        assert catalog.histories.add([near]) == (4,)
+        assert catalog.histories.add([near]) == (6,)

@@ -27,6 +27,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+from ....ir.physical import Choice
 from ....ir.record import dataclass
 from ....stats.histories import History, Option, SeenPlan, Signature
 from ..protocol import SOURCE, Evaluation, Space
@@ -60,13 +61,26 @@ def signature_of(space: Space) -> Signature:
             for parent in stage.parents
             if parent != SOURCE
         ),
-        frozenset(choice.variant for stage in space.stages for choice in stage.options),
+        frozenset(_defined(choice) for stage in space.stages for choice in stage.options),
         frozenset(choice.device for stage in space.stages for choice in stage.options),
     )
 
 
 def _model(variant: str) -> str:
     return variant.partition(".")[0]
+
+
+def _defined(choice: Choice) -> str:
+    """Name of a variant as it is defined: one that was replaced shares nothing with what it was."""
+    return choice.variant if choice.version == 1 else f"{choice.variant}#{choice.version}"
+
+
+def _replaced(space: Space, history: History) -> bool:
+    """Is every variant that it profiled and the space has by name defined anew since?"""
+    own = {(c.variant, c.version) for stage in space.stages for c in stage.options}
+    seen = {(o.choice.variant, o.choice.version) for stage in history.options for o in stage}
+    names = {variant for variant, _ in own} & {variant for variant, _ in seen}
+    return bool(names) and not own & seen
 
 
 def history_of(space: Space, slo: str, evaluations: Sequence[Evaluation]) -> History:
@@ -204,7 +218,10 @@ class WarmStart:
     """What a search takes as its prior; the same seed gives the same weights."""
 
     def __init__(self, space: Space, histories: Sequence[History], seed: int = 0) -> None:
-        """Take those histories that share a model with the space and saw two plans or more."""
+        """Take those histories that share a model with the space and saw two plans or more.
+
+        Not those of which all variants that the space has by name were replaced since.
+        """
         import scipy.linalg  # noqa: F401  so that its threads are seen
         from threadpoolctl import ThreadpoolController
 
@@ -220,7 +237,9 @@ class WarmStart:
         self._known = {
             place: _Known(history, similarity(own, history.signature), vocabulary)
             for place, history in enumerate(histories)
-            if own.models & history.signature.models and len(history.plans) > 1
+            if own.models & history.signature.models
+            and len(history.plans) > 1
+            and not _replaced(space, history)
         }
         self._seed = seed
         self._own = 0.0
