@@ -82,11 +82,11 @@ def too_old(at: datetime | None, now: datetime, limit_s: float | None) -> str | 
 
 
 def _span(seconds: float) -> str:
-    """A time span in the unit that shows two digits or more; as `octans.statistics` tells it."""
+    """A time span in the unit that shows two digits or more; as SHOW STATISTICS tells it."""
     for unit, size in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= 2 * size:
-            return f"{seconds / size:,.0f} {unit}"
-    return f"{max(seconds, 0.0):.0f} s"
+            return f"{int(seconds / size):,} {unit}"
+    return f"{max(int(seconds), 0)} s"
 
 
 def contradicted(ratios: Sequence[float]) -> str | None:

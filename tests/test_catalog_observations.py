@@ -160,12 +160,8 @@ def test_an_old_statistic_says_its_age_in_a_unit_that_fits(catalog, age_s, told)
     """A limit of seconds must not be told in days; plans and SHOW STATISTICS say the same."""
     at = datetime.now(UTC) - timedelta(seconds=age_s)
     catalog.record([seconds(0.5, at=at)])
-    catalog.flush()
-    with catalog.cursor() as cursor:
-        cursor.execute("SET VARIABLE octans_max_age = 1.0")
-        (reason,) = cursor.execute(
-            "SELECT reason FROM octans.statistics WHERE variant = 'm.a'"
-        ).fetchone()
+    catalog.remember("max_statistics_age", "SET VARIABLE octans_max_age = 1.0")
+    (reason,) = catalog.show("statistics", "m.a").to_arrow_table()["reason"].to_pylist()
     number, unit = told.split()
     assert reason.endswith(f"{unit} ago")
     assert abs(int(reason.split()[1]) - int(number)) <= (60 if unit == "s" else 1)
