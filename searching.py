@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from .analyzing import SEARCH_ROWS, body_plan
@@ -25,6 +26,7 @@ from .ir.slo import Slo
 from .knowing import REST_OF_SEARCH, statistics
 from .planner.explain.advice import advice_text
 from .planner.explain.pruned import pruning
+from .planner.explain.warmed import slo_text, warming
 from .planner.search.protocol import Candidate, Evaluation, Proposal, Space
 from .planner.search.space import Pricing, evaluation_of, searchable, space_of
 from .planner.steps import StepInfo, steps
@@ -250,13 +252,14 @@ class _Hunt:
         catalog = self.session.catalog
         histories = catalog.histories.similar(signature_of(self.space))
         seed = catalog.settings.seed
+        self.prior = WarmStart(self.space, histories, seed) if histories else None
         search = LearnedSearch(
             self.space,
             self.slo,
             rows=self.profiler.units,
             seed=seed,
             settings=Settings(tolerance=TOLERANCE),
-            prior=WarmStart(self.space, histories, seed) if histories else None,
+            prior=self.prior,
         )
         for one in self.evaluations:
             search.tell(one)
@@ -358,8 +361,8 @@ class _Hunt:
 
         if len({one.assignment for one in self.evaluations}) < 2:
             return None
-        text = self.bound.slo.name or str(self.bound.slo)
-        return history_of(self.space, text, self.evaluations)
+        seen = history_of(self.space, slo_text(self.bound.slo), self.evaluations)
+        return replace(seen, subject=self.bound.subject)
 
     def told(self, ended: str | None) -> tuple[str, ...]:
         """What the search did, and the plan it would return."""
@@ -369,6 +372,8 @@ class _Hunt:
             f"searched {self.space.size:,} plans: {len(profiled)} profiled, "
             f"{spent.model_seconds:.2f} s of models, {spent.usd:.3g} USD"
         ]
+        if self.prior is not None:
+            lines += warming(self.prior, datetime.now(UTC))
         best = self.best()
         if best and self.search.incumbent() is None:
             lines.append("no plan is likely to meet the SLO; the most likely one is measured")

@@ -113,6 +113,10 @@ def test_searches_leave_histories(session):
         assert "best plan: " in message
         found = session.sql("SELECT count(*) FROM octans_internal.histories").fetchall()
         assert found == [(count,)]
+        told = re.search(r"warmed (?:at first )?by 1 history of similar searches", message)
+        assert bool(told) == (count == 2)
+    slo = r"\(accuracy >= 0.9\) MINIMIZE cost"
+    assert re.search(rf"history of guess, (.* ago|just now), \d+ plans, {slo}: weight", message)
 
 
 def test_a_bound_ends_it_with_the_best_so_far(session, monkeypatch):

@@ -186,6 +186,22 @@ class Member:
     weight: float
 
 
+@dataclass(frozen=True)
+class Warmed:
+    """What a history was worth to the search in the end.
+
+    Attributes:
+        history: the one.
+        weight: its share; all histories' and the own model's add to 1.
+        agreement: share of pairs of plans, each weighed by how surely they differ, that it ranks
+            as they were seen, in [0, 1]; None: too few plans were profiled to compare.
+    """
+
+    history: History
+    weight: float
+    agreement: float | None
+
+
 class _Known:
     """A history with its model, made when it is first asked."""
 
@@ -241,6 +257,7 @@ class WarmStart:
             and len(history.plans) > 1
             and not _replaced(space, history)
         }
+        self._agreements: dict[int, float] = {}
         self._seed = seed
         self._own = 0.0
         self._weighed = 0.0
@@ -256,6 +273,15 @@ class WarmStart:
     def members(self) -> tuple[Member, ...]:
         """The ensemble; weights and the own model's add to 1."""
         return self._members
+
+    def account(self) -> tuple[Warmed, ...]:
+        """What each history that was considered is worth by now, the weightiest first."""
+        weights = {member.place: member.weight for member in self._members}
+        found = [
+            Warmed(known.history, weights.get(place, 0.0), self._agreements.get(place))
+            for place, known in self._known.items()
+        ]
+        return tuple(sorted(found, key=lambda one: (-one.weight, -(one.agreement or 0.0))))
 
     @property
     def own_weight(self) -> float:
@@ -284,6 +310,7 @@ class WarmStart:
         passed = []
         for place, known in self._known.items():
             mean, covariance = known.model(self._slots).joint(plans)
+            self._agreements[place] = 1.0 - judge.expected(mean)
             if judge.beats_chance(mean):
                 passed.append((judge.expected(mean), -known.near, place, mean, covariance))
         passed.sort(key=lambda one: one[:3])
