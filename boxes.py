@@ -7,6 +7,7 @@ floats are rounded and texts cut, and text columns are left out from the last on
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
@@ -117,10 +118,9 @@ def _texts(table: pa.Table) -> Sequence[str]:
 
 
 def _hidden(drawn: str, rows: int) -> list[str]:
-    """How many rows are not in the box: DuckDB puts three lines of dots in their place."""
-    if not rows:
+    """How many rows are not in the box: DuckDB puts dots in their place and counts those shown."""
+    box, _, footer = drawn.rpartition("┘")
+    shown = re.search(r"([\d,]+) shown", footer)
+    if shown is None or not re.search(r"^│(\s*[·…]\s*│)+$", box, re.MULTILINE):
         return []
-    lines = drawn.splitlines()
-    ends = [at for at, line in enumerate(lines) if line.startswith(("├", "└"))]
-    inside = ends[-1] - ends[0] - 1
-    return [f"{rows - inside + 3:,} rows are hidden ({ELSEWHERE})"] if inside < rows else []
+    return [f"{rows - int(shown[1].replace(',', '')):,} rows are hidden ({ELSEWHERE})"]

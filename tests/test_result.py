@@ -127,6 +127,15 @@ def test_a_narrow_box_leaves_no_number_out_and_says_what_it_hides(columns):
     assert all(name in text for name in left_out)
 
 
+@pytest.mark.parametrize("rows", [45, 1_500_000])
+def test_hidden_rows_are_counted(rows):
+    """Whatever DuckDB's own account looks like: it wraps texts, and abbreviates large numbers."""
+    table = pa.table({"n": range(rows), "text": pa.repeat("some long text " * 10, rows)})
+    text = Result(table).to_text(max_width=80)
+    assert f"{rows - 20:,} rows are hidden (--format csv has all" in text
+    assert "hidden" not in Result(table.slice(0, 15)).to_text(max_width=80)
+
+
 def test_what_fits_is_drawn_whole():
     text = Result(WIDE).to_text(max_rows=100, max_width=1000)
     assert str(6 / 7) in text
