@@ -56,6 +56,45 @@ def test_few_choices_are_measured_and_one_of_them_is_good(session):
     assert share >= 0.87, "the truth on all rows, three points of sampling error allowed"
 
 
+def test_explain_says_what_a_search_left_out_on_purpose_and_when(session):
+    """One line for all variants it left out; one declared since was not left out by it."""
+    session.sql("CREATE MODEL many (x BIGINT) RETURNS (y BIGINT) QUALITY exact_match(y)")
+    for at in range(12):
+        session.sql(
+            f"CREATE VARIANT many.v{at} USING python('session_world:guess', accuracy := "
+            f"{0.4 + 0.05 * at}, seconds := 0.001)"
+        )
+    search(session, "MODEL many", "(accuracy >= 0.9)")
+    session.sql("CREATE VARIANT many.late USING python('session_world:guess', accuracy := 0.9)")
+    notes = session.explain("SELECT many(id) FROM numbers WITH SLO (accuracy >= 0.8)").notes
+    told = [note for note in notes if "statistics: " in note]
+    assert len(told) == 2
+    assert any(
+        re.fullmatch(
+            r"many\.v\d+, many\.v\d+, many\.v\d+ and \d+ others have no statistics: left out by "
+            r"the search of \d{4}-\d\d-\d\d \d\d:\d\d UTC \(run \d+\); run ANALYZE MODEL many "
+            r"USING \(…\)",
+            note,
+        )
+        for note in told
+    )
+    assert "many.late has no statistics: run ANALYZE MODEL many USING (…)" in told
+
+
+def test_hints_can_be_run_where_names_need_quotes(session):
+    session.sql(
+        'CREATE PIPELINE "My Pipe" (x BIGINT) RETURNS (y BIGINT) QUALITY exact_match(y) AS BEGIN '
+        "a := guess(x); RETURN a; END"
+    )
+    with pytest.raises(OctansError) as caught:
+        session.sql('EXPLAIN SELECT "My Pipe"(id) FROM numbers')
+    assert caught.value.hint.startswith('ANALYZE PIPELINE "My Pipe" USING (…)')
+    assert "finding one of" in caught.value.notes[0], "the price stands first"
+    (missing,) = [note for note in caught.value.notes if "no statistics" in note]
+    assert missing.startswith("My Pipe.a: guess.")
+    assert 'run ANALYZE PIPELINE "My Pipe" USING (…)' in missing
+
+
 def test_what_was_not_looked_at_is_said_with_the_reason(session):
     many(session)
     message = search(session, "MODEL many", "(accuracy >= 0.97)").message
