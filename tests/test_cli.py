@@ -100,6 +100,17 @@ def test_a_dry_run_prices_and_runs_nothing(opened, capsys):
     assert opened[0].asked == []
 
 
+def test_a_dry_run_says_what_an_analyze_would_take(opened, capsys):
+    assert cli.main(["--dry-run", "-c", "ANALYZE MODEL m; SELECT 1"]) == 0
+    out = capsys.readouterr().out
+    assert "$0.500" in out
+    assert "ANALYZE MODEL m\n  some 3 s\n" in out
+    assert cli.main(["--dry-run", "-c", "ANALYZE MODEL m"]) == 0
+    assert capsys.readouterr().out == "ANALYZE MODEL m\n  some 3 s\n"
+    assert cli.main(["--dry-run", "-c", "CREATE MODEL x"]) == 0
+    assert "nothing to price" in capsys.readouterr().out
+
+
 def test_the_catalog_comes_from_the_option_or_the_environment(opened, capsys, monkeypatch):
     cli.main(["--catalog", "a.duckdb", "-c", "EXPLAIN"])
     monkeypatch.setenv(cli.CATALOG_VARIABLE, "b.duckdb")

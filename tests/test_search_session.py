@@ -284,6 +284,30 @@ def test_a_pipeline_never_profiled_has_a_price(session):
     assert "max_profiling_cost bounds it at 2 USD" in notes()
 
 
+def test_a_search_can_be_priced_without_running(session):
+    """A dry run says of ANALYZE … SEARCH what OC0310 does, for its own SAMPLE and BUDGET."""
+    analyze = f"ANALYZE MODEL guess USING ({ROWS}) LABELS (y := truth) SAMPLE {{}}{{}}"
+    goal = " SEARCH WITH SLO (accuracy >= 0.9)"
+    session.sql(
+        "CREATE OR REPLACE VARIANT guess.best USING "
+        "python('session_world:guess', accuracy := 0.9) BASE PRIOR (latency 3 ms)"
+    )
+    few, many, plain = session.quotes(
+        "; ".join(
+            [
+                analyze.format(40, goal),
+                analyze.format(4000, " BUDGET 5 s, 2 USD" + goal),
+                analyze.format(40, ""),
+            ]
+        )
+    )
+    assert "would take some 180 ms [" in few[1][0]
+    assert "would take some 18.0 s [" in many[1][0]
+    assert many[1][1] == "its BUDGET ends it after 5 s or 2 USD"
+    assert plain[1] == ("what measuring every choice would take is not estimated",)
+    assert session.sql("SELECT count(*) FROM octans.runs WHERE kind = 'analyze'").fetchone() == (0,)
+
+
 def test_a_search_prices_other_pipelines(session):
     """What a search saw of a model is what the next pipeline of it is priced by."""
     search(session, "MODEL guess", "(accuracy >= 0.9)")
