@@ -17,6 +17,7 @@ from .ir.logical import LogicalNode
 from .ir.models import Device
 from .ir.physical import Choice, PhysicalPlan, Stage
 from .ir.slo import Slo
+from .ir.types import identifier
 from .knowing import misplaced
 from .planner.lower import lower
 from .planner.problem import answers_of, settings_of
@@ -162,7 +163,7 @@ def choices(model: str, session: Session) -> tuple[Choice, ...]:
         raise PlanError(
             f"model {model} has no variant",
             code="OC0331",
-            hint=f"CREATE VARIANT {model}.name USING python('module:factory')",
+            hint=f"CREATE VARIANT {identifier(model)}.name USING python('module:factory')",
         )
     found = tuple(
         Choice(variant.full_name, knobs, 1, device.name, version=variant.version)

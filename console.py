@@ -138,6 +138,8 @@ def print_result(result: Result, format: Format = "table", bar: ProgressBar | No
     # Closed at once, also when the pipe is: an open stream holds the run, and the catalog.
     with closing(_streamed(result, bar)) as rows:
         write(result, rows)
+    if result.message:
+        print(result.message, file=sys.stderr)
     if result.failed_rows:
         print(f"{result.failed_rows:,} rows failed{result.timeout_note}", file=sys.stderr)
 
@@ -211,8 +213,8 @@ def plain_value(value: object) -> str:
 
 
 def print_estimates(session: Session, text: str, name: str | None) -> int:
-    """`--dry-run`: what every query would take; nothing runs."""
-    from .planner.explain.layout import table
+    """`--dry-run`: what every query and every ANALYZE would take; nothing runs."""
+    from .planner.explain.layout import clean, table
     from .planner.explain.numbers import interval, quantity
 
     rows = [["", "rows", "", "time", "", "cost", ""]]
@@ -223,13 +225,17 @@ def print_estimates(session: Session, text: str, name: str | None) -> int:
                 row += [quantity(estimate.value if estimate else None, unit)]
                 row += [interval(estimate, unit)]
             rows.append(row)
+        quotes = [*session.quotes(text, name)]
     except OctansError as error:
         print_error(error)
         return exit_code(error)
-    if len(rows) == 1:
+    if len(rows) == 1 and not quotes:
         print("no statement calls a model: nothing to price")
         return OK
-    print("\n".join(table(rows, right=frozenset({1, 3, 5}))))
+    lines = table(rows, right=frozenset({1, 3, 5})) if len(rows) > 1 else []
+    for what, told in quotes:
+        lines += [_short(what, 100), *(f"  {clean(line)}" for line in told)]
+    print("\n".join(lines))
     return OK
 
 

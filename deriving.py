@@ -11,6 +11,7 @@ from .dsl import ast
 from .errors import BindError, OctansError, RunError
 from .ir.models import Build, Derivation, Scalar, Variant, transform_text
 from .ir.record import dataclass
+from .ir.types import identifier
 from .result import Result
 
 if TYPE_CHECKING:
@@ -245,7 +246,8 @@ def _kind(base: Variant, derivation: Derivation) -> str:
         raise RunError(
             f"{base.full_name} was never built, so nothing can be derived from it",
             code="OC0440",
-            hint=f"CREATE OR REPLACE VARIANT {base.full_name} FROM … BY …",
+            hint=f"CREATE OR REPLACE VARIANT {identifier(base.model)}.{identifier(base.name)} "
+            "FROM … BY …",
         )
     (arg,) = derivation.args
     reason = able(base.backend.kind, derivation.transform, arg)
@@ -297,7 +299,8 @@ def _transform(
             f"{transform_text(derivation)} of a {base.backend.kind} variant learns from sample "
             f"rows of {base.model}, at least {arg}",
             code="OC0441",
-            hint=f"run ANALYZE MODEL {base.model} USING (…) SAMPLE n first; a larger n gives more",
+            hint=f"run ANALYZE MODEL {identifier(base.model)} USING (…) SAMPLE n first; "
+            "a larger n gives more",
         ) from needed
 
 

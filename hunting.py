@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from .analyzing import SEARCH_ROWS, body_plan
@@ -16,6 +17,7 @@ from .ir.slo import Slo
 from .knowing import statistics
 from .planner.explain.advice import advice_text
 from .planner.explain.pruned import pruning
+from .planner.explain.warmed import slo_text, warming
 from .planner.search.protocol import PROFILE, Candidate, Evaluation, Proposal, Space
 from .planner.search.space import Pricing, evaluation_of, space_of
 from .planner.steps import StepInfo
@@ -107,13 +109,14 @@ class Hunt:
         catalog = self.session.catalog
         histories = catalog.histories.similar(signature_of(self.space))
         seed = catalog.settings.seed
+        self.prior = WarmStart(self.space, histories, seed) if histories else None
         search = LearnedSearch(
             self.space,
             self.slo,
             rows=self.profiler.units,
             seed=seed,
             settings=Settings(tolerance=TOLERANCE),
-            prior=WarmStart(self.space, histories, seed) if histories else None,
+            prior=self.prior,
         )
         for one in self.evaluations:
             search.tell(one)
@@ -319,8 +322,7 @@ class Hunt:
         from .planner.search.similarity.warm_start import history_of
         from .stats.histories import Option
 
-        text = self.bound.slo.name or str(self.bound.slo)
-        found = history_of(self.space, text, self.evaluations)
+        found = history_of(self.space, slo_text(self.bound.slo), self.evaluations)
         options = []
         for stage, known in zip(self.space.stages, found.options, strict=True):
             profiled = {option.choice.replace(batch=1) for option in known}
@@ -330,7 +332,9 @@ class Hunt:
                 if key == stage.key and choice not in profiled
             )
             options.append((*known, *called))
-        return replace(found, options=tuple(options)) if any(options) else None
+        if not any(options):
+            return None
+        return replace(found, options=tuple(options), subject=self.bound.subject)
 
     def too_small(self, limits: Limits, share: float) -> Iterator[str]:
         """What to say where a share of a budget did not suffice for a single plan."""
@@ -364,6 +368,8 @@ class Hunt:
             f"searched {self.size:,} plans: {len(profiled)} profiled, "
             f"{spent.model_seconds:.2f} s of models, {spent.usd:.3g} USD"
         ]
+        if self.prior is not None:
+            lines += warming(self.prior, datetime.now(UTC))
         best = self.best()
         if best and self.search.incumbent() is None:
             lines.append("no plan is likely to meet the SLO; the nearest to it is measured")

@@ -15,7 +15,9 @@ from .ir.estimates import Estimate
 from .ir.models import Device, ExtendedStatistics, Model, Pipeline, Variant, knobs_text
 from .ir.physical import Stage
 from .ir.slo import Slo
+from .ir.types import identifier
 from .planner.optimize import Knowledge
+from .planner.options import missing_notes
 from .planner.steps import StepInfo
 from .stats.staleness import too_old
 from .stats.statistics import Statistics
@@ -29,6 +31,7 @@ REST_OF_SEARCH = "the rest of the search"
 
 if TYPE_CHECKING:
     from .catalog_db.catalog import Catalog
+    from .planner.problem import Missing, PlanProblem
     from .session import Session
     from .stats.observation import Observation
 
@@ -168,7 +171,9 @@ def filled_by(declared: ExtendedStatistics, catalog: Catalog) -> str:
     ]
     if not owners:
         return f"no pipeline calls both {declared.first} and {declared.second} yet"
-    return "measured by " + " or ".join(f"ANALYZE PIPELINE {name} USING (…)" for name in owners)
+    return "measured by " + " or ".join(
+        f"ANALYZE PIPELINE {identifier(name)} USING (…)" for name in owners
+    )
 
 
 def knowledge(session: Session, stats: Statistics) -> Knowledge:
@@ -215,7 +220,7 @@ def stale_notes(
         kind = "PIPELINE" if session.catalog.pipeline(subject) is not None else "MODEL"
         yield (
             f"statistics of {', '.join(found)} are stale ({stale[next(iter(found))]}) and used all "
-            f"the same: run ANALYZE {kind} {subject} USING (…)"
+            f"the same: run ANALYZE {kind} {identifier(subject)} USING (…)"
         )
 
 
@@ -233,6 +238,27 @@ def search_notes(session: Session, stats: Statistics, stages: Sequence[Stage]) -
                 f"{subject}: the search was ended before it was done, so this is the best plan of "
                 f"those seen so far (SHOW RUNS, run {run}): ANALYZE … SEARCH once more goes on"
             )
+
+
+def unmeasured_notes(session: Session, stats: Statistics, problem: PlanProblem) -> tuple[str, ...]:
+    """Which variants have no statistics, and which search left them out, if one did, and when."""
+    from .dsl.parser import parse_one
+
+    contexts = {stage.step.key: stage.step.context for stage in problem.stages}
+    searches: dict[str, tuple[str, frozenset[str]]] = {}
+    for key in {one.key for one in problem.missing} & set(contexts):
+        run = stats.latest_run(contexts[key])
+        statement = None if run is None else parse_one(session.catalog.run_text(run))
+        if run is not None and isinstance(statement, ast.Analyze) and statement.search:
+            at, known = session.catalog.before_run(run)
+            told = f"left out by the search of {at:%Y-%m-%d %H:%M} UTC (run {run})"
+            searches[key] = told, known
+
+    def why(one: Missing) -> str | None:
+        told, known = searches.get(one.key, ("", frozenset()))
+        return told if one.variant.lower() in known else None
+
+    return missing_notes(problem.missing, why)
 
 
 def estimated_rows(session: Session, sql: str) -> Estimate | None:

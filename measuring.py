@@ -16,7 +16,7 @@ from .ir.logical import LogicalNode
 from .ir.models import Knobs, Model, Variant, knobs_text
 from .ir.physical import Choice
 from .ir.record import dataclass
-from .ir.types import quote
+from .ir.types import identifier, quote
 from .kept import Kept, as_model_rows, kept
 from .knowing import misplaced
 from .planner.steps import StepInfo, steps
@@ -69,7 +69,7 @@ def world_of(session: Session, model: Model, *, learning: bool) -> World:
         raise RunError(
             f"there are no rows of {model.name} to measure derived variants on",
             code="OC0442",
-            hint=f"run ANALYZE MODEL {model.name} USING (…) LABELS (…) first",
+            hint=f"run ANALYZE MODEL {identifier(model.name)} USING (…) LABELS (…) first",
         )
     if learning:
         sample = sample.set_apart(session.catalog.settings.seed)

@@ -18,6 +18,7 @@ from .ir.logical import LogicalNode
 from .ir.physical import SqlScan
 from .ir.record import dataclass
 from .ir.slo import Constraint
+from .ir.types import identifier
 from .knowing import (
     estimated_rows,
     knowledge,
@@ -27,6 +28,7 @@ from .knowing import (
     stale_notes,
     stale_steps,
     statistics,
+    unmeasured_notes,
 )
 from .measured import emitted, latencies, numbers
 from .plain import write
@@ -37,7 +39,6 @@ from .planner.explain.thinned import thinning
 from .planner.explain.why_not import why_not
 from .planner.format import format_plan
 from .planner.optimize import InfeasibleSlo, PlannedQuery, Promise, optimize
-from .planner.options import missing_notes
 from .planner.steps import StepInfo, filter_subject, steps
 from .result import Result, render_explanation
 from .stats.statistics import Statistics
@@ -98,7 +99,7 @@ class Planned:
             if error.code == "OC0310":
                 from .quoting import quoted
 
-                error.notes = (*error.notes, *quoted(session, steps(bound.plan)))
+                error.notes = (*quoted(session, steps(bound.plan)), *error.notes)
             raise _placed(error, statement) from error.__cause__
         if advice is not None:
             _obeyed(query.advice)
@@ -194,7 +195,7 @@ class Planned:
             ),
             advice_report=tuple(str(report) for report in query.advice),
             notes=(
-                *missing_notes(query.missing),
+                *unmeasured_notes(self.session, stats, query.problem),
                 *stats.left_out,
                 *query.problem.notes,
                 *stale_notes(self.session, query.physical.stages, stale),
@@ -411,7 +412,7 @@ def _placed_here(session: Session, query: PlannedQuery) -> None:
             raise RunError(
                 f"{key} is planned on {choice.device}, which cannot be used here: {why}",
                 code="OC0409",
-                hint=f"DROP DEVICE {choice.device}, or advise DEVICE({key} …)",
+                hint=f"DROP DEVICE {identifier(choice.device)}, or advise DEVICE({key} …)",
             )
 
 

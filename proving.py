@@ -14,6 +14,7 @@ from .ir.logical import LogicalNode
 from .ir.models import Metric
 from .ir.physical import Choice
 from .ir.slo import Constraint
+from .ir.types import identifier
 from .planner.optimize import Candidate, Promise
 from .planner.population import Population
 from .planner.steps import StepInfo
@@ -65,7 +66,7 @@ class Prover:
             self._metric.output,
         )
         kind = "PIPELINE" if pipeline is not None else "MODEL"
-        self._statement = f"ANALYZE {kind} {self._subject} USING (…) LABELS (…)"
+        self._statement = f"ANALYZE {kind} {identifier(self._subject)} USING (…) LABELS (…)"
         table = self._held_back()
         self._asked = self._population(plan, table)
         self._table = standing_for(session, self._asked, table)

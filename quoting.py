@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from .analyzing import choices
+from .analyzing import SEARCH_ROWS, choices
 from .cost.compose import mean_length
 from .cost.model import CostModel, Unplannable
 from .drawing import HELD_BACK_SHARE
+from .dsl import ast
+from .dsl.binder import bind_analyze
+from .dsl.printer import to_text
 from .ir.estimates import Estimate
 from .ir.models import knobs_text
 from .ir.physical import Choice
@@ -21,7 +24,7 @@ from .planner.explain.numbers import quantity
 from .planner.search.protocol import PROFILE
 from .planner.search.similarity.warm_start import signature_of
 from .planner.search.space import Pricing, space_of
-from .planner.steps import StepInfo
+from .planner.steps import StepInfo, steps
 from .stats.sampling import DEFAULT_SAMPLE
 
 if TYPE_CHECKING:
@@ -89,17 +92,42 @@ def _range(values: Sequence[float], unit: str) -> str:
     return f"{quantity(middle, unit)} [{quantity(low, unit)}, {quantity(high, unit)}]"
 
 
-def quoted(session: Session, infos: Sequence[StepInfo]) -> tuple[str, ...]:
+def quoted(session: Session, infos: Sequence[StepInfo], rows: int = SEARCHED) -> tuple[str, ...]:
     """What finding a plan for these steps would take, to be read; see `quote`."""
-    return quote(session, infos).lines(session.catalog.settings.max_profiling_cost)
+    return quote(session, infos, rows).lines(session.catalog.settings.max_profiling_cost)
 
 
-def quote(session: Session, infos: Sequence[StepInfo]) -> Quote:
+def priced(session: Session, script: Iterable[ast.Statement]) -> list[tuple[str, tuple[str, ...]]]:
+    """For every ANALYZE its text and what can be said of its price before it runs.
+
+    Raises:
+        BindError: the statement does not bind.
+        PlanError: OC0331, a model has no variant.
+    """
+    found = (statement for statement in script if isinstance(statement, ast.Analyze))
+    return [(to_text(statement), _priced(session, statement)) for statement in found]
+
+
+def _priced(session: Session, statement: ast.Analyze) -> tuple[str, ...]:
+    """What it would take, where it searches, and what bounds it."""
+    bound = bind_analyze(statement, session.catalog)
+    sample = DEFAULT_SAMPLE if bound.sample is None else bound.sample
+    if bound.search:
+        rows = max(1, round(sample * (1.0 - HELD_BACK_SHARE)))
+        found = quoted(session, steps(bound.body(SEARCH_ROWS)), rows)
+    else:
+        found = ("what measuring every choice would take is not estimated",)
+    bounds = [f"{bound.budget_seconds:g} s"] if bound.budget_seconds is not None else []
+    bounds += [f"{bound.budget_usd:g} USD"] if bound.budget_usd is not None else []
+    return (*found, f"its BUDGET ends it after {' or '.join(bounds)}") if bounds else found
+
+
+def quote(session: Session, infos: Sequence[StepInfo], rows: int = SEARCHED) -> Quote:
     """What finding a plan for these steps would take.
 
     A row's seconds at a step are the mean over its choices: measured, declared as PRIOR (trusted
-    within a factor of ten), or seen by searches of other pipelines (likewise: other rows). Rows are
-    `SEARCHED`, and a search takes `PLANS` times what a plan does. Loading every choice once is
+    within a factor of ten), or seen by searches of other pipelines (likewise: other rows). `rows`
+    are searched, and a search takes `PLANS` times what a plan does. Loading every choice once is
     the high end, loading one of each step the low one.
 
     Raises:
@@ -109,15 +137,15 @@ def quote(session: Session, infos: Sequence[StepInfo]) -> Quote:
     variants = {variant.full_name: variant for variant in session.catalog.variants()}
     costs = CostModel(statistics(session, priors=True), devices, variants)
     options = {info.key: choices(info.model, session) for info in infos}
-    space = space_of(infos, options, Slo(), Pricing(devices, {}), SEARCHED, costs)
+    space = space_of(infos, options, Slo(), Pricing(devices, {}), rows, costs)
     seen = _seen(session.catalog.histories.similar(signature_of(space)))
     sources: Counter[str] = Counter()
     unknown: Counter[str] = Counter()
-    steps: list[list[Price]] = []
+    prices: list[list[Price]] = []
     for info in infos:
         found = []
         for choice in options[info.key]:
-            seconds = _measured(info, choice, costs) or seen.get((choice.variant, choice.device))
+            seconds = _measured(info, choice, costs) or seen.get(_definition(choice))
             if seconds is None:
                 unknown[choice.variant] += 1
                 continue
@@ -127,15 +155,15 @@ def quote(session: Session, infos: Sequence[StepInfo]) -> Quote:
             )
             rate = devices[choice.device].usd_per_hour / 3600.0
             found.append(Price(seconds, rate, 0.0 if load is None else load.value))
-        steps.append(found)
-    if not all(steps):
+        prices.append(found)
+    if not all(prices):
         return Quote(space.size, None, None, sources, unknown)
-    seconds3 = tuple(_total(steps, at, usd=False) for at in range(3))
-    usd3 = tuple(_total(steps, at, usd=True) for at in range(3))
+    seconds3 = tuple(_total(prices, rows, at, usd=False) for at in range(3))
+    usd3 = tuple(_total(prices, rows, at, usd=True) for at in range(3))
     return Quote(space.size, seconds3, usd3, sources, unknown)
 
 
-def _total(steps: Sequence[Sequence[Price]], at: int, *, usd: bool) -> float:
+def _total(steps: Sequence[Sequence[Price]], rows: int, at: int, *, usd: bool) -> float:
     """Low, middle or high (0, 1, 2) of seconds or USD over all steps."""
     found = 0.0
     for prices in steps:
@@ -144,7 +172,7 @@ def _total(steps: Sequence[Sequence[Price]], at: int, *, usd: bool) -> float:
         row = math.fsum(e * r for e, r in zip(ends, paid, strict=True)) / len(prices)
         loads = [p.load * r for p, r in zip(prices, paid, strict=True)]
         all_, one = math.fsum(loads), math.fsum(loads) / len(loads)
-        found += PLANS[at] * SEARCHED * row + (one, (one + all_) / 2, all_)[at]
+        found += PLANS[at] * rows * row + (one, (one + all_) / 2, all_)[at]
     return found
 
 
@@ -158,14 +186,19 @@ def _measured(info: StepInfo, choice: Choice, costs: CostModel) -> Estimate | No
     return best.seconds.scaled(mean_length(lengths) / best.batch)
 
 
-def _seen(histories: Sequence[History]) -> dict[tuple[str, str], Estimate]:
-    """By variant and device, what a row took in searches of other pipelines, latest first."""
-    found: dict[tuple[str, str], Estimate] = {}
+def _definition(choice: Choice) -> tuple[str, int, str]:
+    """A variant as it is defined, on a device."""
+    return choice.variant, choice.version, choice.device
+
+
+def _seen(histories: Sequence[History]) -> dict[tuple[str, int, str], Estimate]:
+    """By definition and device, what a row took in searches of other pipelines, latest first."""
+    found: dict[tuple[str, int, str], Estimate] = {}
     for history in histories:
         for stage in history.options:
             for option in stage:
                 value = option.dims.get(PROFILE)
                 if value is not None:
-                    at = (option.choice.variant, option.choice.device)
+                    at = _definition(option.choice)
                     found.setdefault(at, Estimate(value, value / 10, value * 10, 1, "modelled"))
     return found

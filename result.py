@@ -8,17 +8,14 @@ result was streamed already, OC0493 there is nothing to explain.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from contextlib import redirect_stdout
 from html import escape
 from importlib.util import find_spec
-from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from .errors import RunError
 from .ir.types import Field, Schema
 
 if TYPE_CHECKING:
-    import duckdb
     import pandas
     import polars
     import pyarrow as pa
@@ -98,7 +95,9 @@ class Result:
         """The columns' DuckDB types."""
         if self._schema is not None:
             return [field.type for field in self._schema]
-        return [str(kind) for kind in self._relation().types] if self.has_rows else []
+        from .boxes import relation
+
+        return [str(kind) for kind in relation(self._unique()).types] if self.has_rows else []
 
     @property
     def failed_rows(self) -> int:
@@ -216,11 +215,11 @@ class Result:
             return self.message or ""
         if self.text is not None:
             return self._colored() if color and self._colored is not None else self.text
-        box = StringIO()
-        with redirect_stdout(box):
-            self._relation().show(max_rows=max_rows, max_width=max_width)
+        from .boxes import box
+
         told = [self.message] if self.message else []
-        return "\n".join([box.getvalue().rstrip("\n"), *told, *self._failure_note()])
+        drawn = box(self._unique(), max_rows, max_width)
+        return "\n".join([drawn, *told, *self._failure_note()])
 
     def __repr__(self) -> str:
         return self.to_text()
@@ -278,12 +277,6 @@ class Result:
         """The table with distinct column names, as DuckDB makes them: `a`, `a_1`."""
         table = self.arrow()
         return table.rename_columns(unique_names(table.column_names))
-
-    def _relation(self) -> duckdb.DuckDBPyRelation:
-        """A DuckDB relation over the table, for its types and its printing."""
-        import duckdb
-
-        return duckdb.connect().from_arrow(self._unique())
 
     def _rows(self, start: int, count: int) -> list[tuple[Any, ...]]:
         """Rows as Python values; duplicate names keep their columns apart."""

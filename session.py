@@ -140,6 +140,12 @@ class Session:
             if planned.query is not None:
                 yield planned.bound.text, planned.query.chosen.cost
 
+    def quotes(self, text: str, name: str | None = None) -> list[tuple[str, tuple[str, ...]]]:
+        """For every ANALYZE of a script its text and what can be said of its price."""
+        from .quoting import priced
+
+        return self._located(lambda: priced(self, parse(text)), text, name)
+
     def tables(self) -> tuple[str, ...]:
         """The user's own tables and views."""
         with self.catalog.cursor() as cursor:

@@ -11,6 +11,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
@@ -360,6 +361,10 @@ class Catalog:
     def left_out(self, run: int) -> tuple[str, ...]:
         """See `History.left_out`."""
         return self._history.left_out(run)
+
+    def before_run(self, run: int) -> tuple[datetime, frozenset[str]]:
+        """See `History.before_run`."""
+        return self._history.before_run(run)
 
     def run_text(self, run: int) -> str:
         """The statement of a run."""

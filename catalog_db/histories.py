@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC
 from typing import Any, cast
 
 from ..ir.models import Knobs
@@ -81,11 +83,14 @@ class Histories:
         marks = ", ".join("?" * len(numbers))
         with self._store.cursor() as cursor:
             rows = cursor.execute(
-                f"SELECT id, body FROM octans_internal.histories WHERE id IN ({marks})",
+                "SELECT id, body, recorded_at FROM octans_internal.histories "
+                f"WHERE id IN ({marks})",
                 list(numbers),
             ).fetchall()
-        bodies = dict(rows)
-        return tuple(decoded(bodies[number]) for number in numbers if number in bodies)
+        found = {
+            number: replace(decoded(body), at=at.replace(tzinfo=UTC)) for number, body, at in rows
+        }
+        return tuple(found[number] for number in numbers if number in found)
 
 
 def _jaccard(column: str, place: int) -> str:
@@ -118,6 +123,7 @@ def encoded(history: History) -> bytes:
         "variants": sorted(signature.variants),
         "devices": sorted(signature.devices),
         "slo": history.slo,
+        "subject": history.subject,
         "options": [[_option(option) for option in stage] for stage in history.options],
         "plans": [[*p.options, p.n, p.mean, p.variance] for p in history.plans],
     }
@@ -145,6 +151,7 @@ def decoded(body: bytes) -> History:
         read["slo"],
         tuple(tuple(_read_option(option) for option in stage) for stage in read["options"]),
         tuple(SeenPlan(tuple(plan[:width]), *plan[width:]) for plan in read["plans"]),
+        read.get("subject"),
     )
 
 

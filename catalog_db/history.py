@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC
-from typing import TYPE_CHECKING, Literal
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal, cast
 
 from .store import Store, now
 
@@ -69,6 +69,20 @@ class History:
                 "SELECT text FROM octans_internal.runs WHERE id = ?", [run]
             ).fetchall()
         return str(text)
+
+    def before_run(self, run: int) -> tuple[datetime, frozenset[str]]:
+        """When a run started (UTC, without a zone), and which variants (full names, lower case)
+        were defined then as they are now."""
+        with self._store.cursor() as cursor:
+            ((at,),) = cursor.execute(
+                "SELECT started_at FROM octans_internal.runs WHERE id = ?", [run]
+            ).fetchall()
+            rows = cursor.execute(
+                "SELECT key FROM octans_internal.current "
+                "WHERE kind = 'variant' AND defined_at <= ?",
+                [at],
+            ).fetchall()
+        return cast(datetime, at), frozenset(key for (key,) in rows)
 
     def same_split(self, run: int) -> frozenset[int]:
         """The ANALYZEs that held back what this one did, and the DERIVEs on rows these searched."""

@@ -13,8 +13,9 @@ from typing import TypeVar, assert_never
 
 from ..errors import SyntaxProblem
 from ..ir.models import scalar_text
+from ..ir.types import identifier, quote
 from . import ast, sqlbridge
-from .tokens import is_word, tokenize
+from .tokens import tokenize
 
 T = TypeVar("T")
 
@@ -74,18 +75,8 @@ def name_text(name: ast.Name) -> str:
 
 
 def _part(part: str) -> str:
-    if is_word(part) and part.upper() not in _QUOTED and len(tokenize(part)) == 1:
-        return part
-    return '"' + part.replace('"', '""') + '"'
-
-
-_QUOTED = frozenset(
-    (
-        *("BEGIN", "CASE", "EACH", "END", "FALSE", "FROM", "IF", "NULL", "ON", "PER", "RETURN"),
-        *("SELECT", "SLO", "TABLE", "TRUE", "VALUES", "WITH"),
-    )
-)
-"""Words that mean something else in one of the places where a name may stand."""
+    text = identifier(part)
+    return text if text != part or len(tokenize(part)) == 1 else quote(part)
 
 
 def fragment_text(fragment: ast.Fragment) -> str:

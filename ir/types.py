@@ -55,6 +55,21 @@ def quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+RESERVED = frozenset(
+    (
+        *("BEGIN", "CASE", "EACH", "END", "FALSE", "FROM", "IF", "NULL", "ON", "PER", "RETURN"),
+        *("SELECT", "SLO", "TABLE", "TRUE", "VALUES", "WITH"),
+    )
+)
+"""Words that mean something else in one of the places where a name may stand."""
+
+
+def identifier(name: str) -> str:
+    """A name as it is written in a statement: quoted unless it is a plain word."""
+    word = name[:1] != "$" and name.replace("$", "_").isidentifier()
+    return name if word and name.upper() not in RESERVED else quote(name)
+
+
 def column(field: Field) -> NamedExpr:
     """A column passed through unchanged."""
     return NamedExpr(field.name, SqlExpr(quote(field.name), (field.name,)), field.type)

@@ -16,6 +16,7 @@ from ..ir.models import Device, Knobs, Model, Variant, knobs_text
 from ..ir.physical import Choice
 from ..ir.record import dataclass
 from ..ir.slo import Slo
+from ..ir.types import identifier
 from ..stats.cascades import BOUNDED
 from .cascades import cascades
 from .explain.numbers import quantity, unit_of
@@ -54,30 +55,48 @@ class Missing:
     statement: str
 
 
-SETTINGS_NAMED = 3
-"""Of a variant without statistics; the others are counted."""
+NAMED = 3
+"""Variants, and settings of each, without statistics that are named; the others are counted."""
 
 
-def missing_notes(missing: Iterable[Missing]) -> tuple[str, ...]:
-    """A line for each variant, whatever steps call it, and its settings together.
+def missing_notes(
+    missing: Iterable[Missing], why: Callable[[Missing], str | None] = lambda one: None
+) -> tuple[str, ...]:
+    """A line for each step and reason, so that hundreds of variants fill no screen.
 
-    One with many knobs fills no screen.
+    `why` says of one whether it was left out on purpose.
     """
-    found: dict[tuple[str, str], dict[str, None]] = {}
+    found: dict[tuple[str, str, str | None], dict[str, dict[str, None]]] = {}
     for one in missing:
-        found.setdefault((one.variant, one.statement), {})[knobs_text(one.knobs)] = None
+        variants = found.setdefault((one.key, one.statement, why(one)), {})
+        variants.setdefault(one.variant, {})[knobs_text(one.knobs)] = None
     return tuple(
-        f"{variant}{_settings([*settings])} has no statistics: run {statement}"
-        for (variant, statement), settings in found.items()
+        _missing_note(key, statement, reason, variants)
+        for (key, statement, reason), variants in found.items()
     )
+
+
+def _missing_note(
+    key: str, statement: str, reason: str | None, variants: Mapping[str, Iterable[str]]
+) -> str:
+    """Which variants have no statistics at a step; a model called by itself names its step."""
+    names = [f"{name}{_settings([*settings])}" for name, settings in variants.items()]
+    text = ", ".join(names[:NAMED])
+    if len(names) > NAMED:
+        others = len(names) - NAMED
+        text += f" and {others:,} other{'' if others == 1 else 's'}"
+    step = "" if all(name.startswith(f"{key}.") for name in variants) else f"{key}: "
+    has = "has" if len(names) == 1 else "have"
+    done = "" if reason is None else f"{reason}; "
+    return f"{step}{text} {has} no statistics: {done}run {statement}"
 
 
 def _settings(settings: Sequence[str]) -> str:
     """` (a := 1; a := 2; a := 3 and 37 others)`; nothing where there are no knobs."""
     if settings == [""]:
         return ""
-    named = "; ".join(settings[:SETTINGS_NAMED])
-    others = len(settings) - SETTINGS_NAMED
+    named = "; ".join(settings[:NAMED])
+    others = len(settings) - NAMED
     return f" ({named} and {others} others)" if others > 0 else f" ({named})"
 
 
@@ -284,8 +303,9 @@ def _assured(call: Call, metric: str) -> float | None:
 def analyze_text(info: StepInfo) -> str:
     """The ANALYZE that measures a step."""
     if "." in info.context:
-        return f"ANALYZE PIPELINE {info.context.split('.')[0]} USING (…)"
-    return f"ANALYZE MODEL {info.model} USING (…)"
+        pipeline, _, _ = info.context.partition(".")
+        return f"ANALYZE PIPELINE {identifier(pipeline)} USING (…)"
+    return f"ANALYZE MODEL {identifier(info.model)} USING (…)"
 
 
 def nothing_left(info: StepInfo, gather: Gather) -> PlanError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
+from datetime import datetime
 
 from ..ir.physical import Choice
 from ..ir.record import dataclass
@@ -20,7 +21,7 @@ class Signature:
     Attributes:
         stages: the model of each, in topological order.
         edges: (parent, stage) places; stages that read the query's rows have no parent.
-        variants: full names of all that could have been chosen.
+        variants: full names of all that could have been chosen, told apart by definition.
         devices: likewise.
     """
 
@@ -58,9 +59,16 @@ class SeenPlan:
 
 @dataclass(frozen=True)
 class History:
-    """One search: `options` by stage are those profiled, `slo` its text."""
+    """One search: `options` by stage are those profiled, `slo` its text.
+
+    Attributes:
+        subject: the model or pipeline that was analyzed; None: nobody noted it.
+        at: when it was kept; None: it was not yet.
+    """
 
     signature: Signature
     slo: str
     options: tuple[tuple[Option, ...], ...]
     plans: tuple[SeenPlan, ...]
+    subject: str | None = None
+    at: datetime | None = field(default=None, compare=False)

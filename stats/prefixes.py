@@ -135,6 +135,9 @@ class Recall:
         self._replayed_seconds = 0.0
         self._known = 0
         self._known_seconds = 0.0
+        self._repeated = 0
+        self._repeated_seconds = 0.0
+        self._answered: dict[str, set[bytes]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -210,8 +213,7 @@ class Recall:
             asked = Identity(identity.call, [identity.rows[at] for at in rest.tolist()])
             run = self._evaluate(stage, table.take(pa.array(rest)), through, asked)
         merged = _merged(stage, table, found, rest, run)
-        self._known += merged.recalled
-        self._known_seconds += merged.recalled_seconds
+        self._count(stage, table, identity, found)
         return merged
 
     def unknown(self, stage: Stage, table: pa.Table) -> int:
@@ -224,6 +226,19 @@ class Recall:
         if found is None:
             return elements
         return elements - _elements(stage, table.take(pa.array(found.positions)))
+
+    def _count(self, stage: Stage, table: pa.Table, identity: Identity, found: Found) -> None:
+        """Tell what this statement answered itself from what was known before it."""
+        import pyarrow as pa
+
+        mine = self._answered.get(identity.call, set())
+        repeated = [at for at in found.positions.tolist() if identity.rows[at] in mine]
+        elements = _elements(stage, table.take(pa.array(repeated, pa.int64())))
+        seconds = found.seconds * len(repeated) / len(found.positions)
+        self._repeated += elements
+        self._repeated_seconds += seconds
+        self._known += _elements(stage, table.take(pa.array(found.positions))) - elements
+        self._known_seconds += found.seconds - seconds
 
     # --- between statements -------------------------------------------------------------------
 
@@ -248,8 +263,13 @@ class Recall:
             )
         if self._known:
             found.append(
-                f"{self._known} evaluations were known already: {self._known_seconds:.1f} s "
-                "of model time were saved"
+                f"{self._known} evaluations were known already from earlier statements: "
+                f"{self._known_seconds:.1f} s of model time were saved"
+            )
+        if self._repeated:
+            found.append(
+                f"{self._repeated} evaluations were asked for again within this statement: their "
+                f"answers were kept, {self._repeated_seconds:.1f} s of model time not spent twice"
             )
         return (*found, *self._store.problems())
 
@@ -283,6 +303,7 @@ class Recall:
         index = pa.array(places)
         outputs = tuple(_array(run.table.column(field.name)).take(index) for field in stage.outputs)
         rows = [identity.rows[at] for at in places.tolist()]
+        self._answered.setdefault(identity.call, set()).update(rows)
         seconds = _seconds(run) * len(rows) / table.num_rows
         kept = Block(stage.context, stage.choice, Identity(identity.call, rows), outputs, seconds)
         return run, self._store.keep(kept)
@@ -306,6 +327,8 @@ class Recall:
                 if found is None:
                     continue
                 answered = found
+                well = (row for at, row in enumerate(identity.rows) if at not in fields["failed"])
+                self._answered.setdefault(identity.call, set()).update(well)
             self._replayed += 1
             self._replayed_seconds += body["took"]
             return StageRun(table=answered, **fields)

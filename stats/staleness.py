@@ -78,7 +78,15 @@ def too_old(at: datetime | None, now: datetime, limit_s: float | None) -> str | 
     if at is None or limit_s is None:
         return None
     age = (now - at).total_seconds()
-    return f"measured {round(age / 86400):,} days ago" if age > limit_s else None
+    return f"measured {_span(age)} ago" if age > limit_s else None
+
+
+def _span(seconds: float) -> str:
+    """A time span in the unit that shows two digits or more; as SHOW STATISTICS tells it."""
+    for unit, size in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{int(seconds / size):,} {unit}"
+    return f"{max(int(seconds), 0)} s"
 
 
 def contradicted(

@@ -72,6 +72,11 @@ class FakeSession:
                 usd = Estimate(0.5, 0.4, 0.6, 300)
                 yield statement, Cost(rows=rows, wall=None, total_cost=usd)
 
+    def quotes(self, text, name=None):
+        for statement in filter(None, map(str.strip, text.split(";"))):
+            if statement.startswith("ANALYZE"):
+                yield statement, ("some 3 s",)
+
     def tables(self):
         return ("strips",)
 

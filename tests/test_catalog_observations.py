@@ -14,6 +14,7 @@ from octans.errors import CatalogError, InternalError
 from octans.ir.models import Backend, Device, Model, Pipeline, Variant
 from octans.ir.types import Field
 from octans.stats.observation import Observation
+from octans.stats.staleness import too_old
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 MODEL = Model("m", (Field("x", "INTEGER"),), (Field("y", "INTEGER"),))
@@ -149,6 +150,22 @@ def test_a_redefined_variant_leaves_its_statistics_behind_but_keeps_them(catalog
     assert reasons == [("m.a", True, False), ("m.b", False, True)]
     catalog.record([seconds(0.8, variant_version=2)])
     assert values(catalog) == [0.7, 0.8]
+
+
+@pytest.mark.parametrize(
+    ("age_s", "told"),
+    [(5, "5 s"), (300, "5 min"), (7300, "2 h"), (40 * 3600, "40 h"), (40 * 86400, "40 days")],
+)
+def test_an_old_statistic_says_its_age_in_a_unit_that_fits(catalog, age_s, told):
+    """A limit of seconds must not be told in days; plans and SHOW STATISTICS say the same."""
+    at = datetime.now(UTC) - timedelta(seconds=age_s)
+    catalog.record([seconds(0.5, at=at)])
+    catalog.remember("max_statistics_age", "SET VARIABLE octans_max_age = 1.0")
+    (reason,) = catalog.show("statistics", "m.a").to_arrow_table()["reason"].to_pylist()
+    number, unit = told.split()
+    assert reason.endswith(f"{unit} ago")
+    assert abs(int(reason.split()[1]) - int(number)) <= (60 if unit == "s" else 1)
+    assert too_old(at, at + timedelta(seconds=age_s), 1.0) == f"measured {told} ago"
 
 
 def test_an_end_to_end_result_falls_with_any_variant_it_ran(catalog):

@@ -7,9 +7,11 @@ import subprocess
 import sys
 
 import fake_session
+import pyarrow as pa
 import pytest
 from octans import cli, progress
-from octans.console import Request
+from octans.console import Request, print_result
+from octans.result import Result
 
 
 @pytest.fixture
@@ -33,6 +35,16 @@ def test_csv_carries_rows_alone_and_messages_go_to_stderr(opened, capsys):
     out, err = capsys.readouterr()
     assert out == "n,v\n1,[1.5]\n,[NaN]\n"
     assert err == "created model classify\n1 rows failed\n"
+
+
+@pytest.mark.parametrize("format", ["csv", "json"])
+def test_what_a_result_says_beside_its_rows_goes_to_stderr(capsys, format):
+    """A search that ended early must not look like one that is done."""
+    result = Result(pa.table({"n": [1]}), message="stopped: budget used up")
+    print_result(result, format)
+    out, err = capsys.readouterr()
+    assert "stopped" not in out
+    assert err == "stopped: budget used up\n"
 
 
 def test_json_is_valid_json_with_nulls(opened, capsys):
@@ -86,6 +98,17 @@ def test_a_dry_run_prices_and_runs_nothing(opened, capsys):
     assert "100" in out
     assert "?" in out
     assert opened[0].asked == []
+
+
+def test_a_dry_run_says_what_an_analyze_would_take(opened, capsys):
+    assert cli.main(["--dry-run", "-c", "ANALYZE MODEL m; SELECT 1"]) == 0
+    out = capsys.readouterr().out
+    assert "$0.500" in out
+    assert "ANALYZE MODEL m\n  some 3 s\n" in out
+    assert cli.main(["--dry-run", "-c", "ANALYZE MODEL m"]) == 0
+    assert capsys.readouterr().out == "ANALYZE MODEL m\n  some 3 s\n"
+    assert cli.main(["--dry-run", "-c", "CREATE MODEL x"]) == 0
+    assert "nothing to price" in capsys.readouterr().out
 
 
 def test_the_catalog_comes_from_the_option_or_the_environment(opened, capsys, monkeypatch):

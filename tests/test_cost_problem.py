@@ -297,8 +297,25 @@ def test_settings_of_a_variant_without_statistics_are_one_line(count, named):
     many = [Missing("k", "m.v", (("n", at),), "ANALYZE MODEL m USING (…)") for at in range(count)]
     again = Missing("another", "m.plain", (), "ANALYZE MODEL m USING (…)")
     assert missing_notes([alone, *many, again]) == (
-        "m.plain has no statistics: run ANALYZE MODEL m USING (…)",
-        f"m.v{named} has no statistics: run ANALYZE MODEL m USING (…)",
+        f"k: m.plain, m.v{named} have no statistics: run ANALYZE MODEL m USING (…)",
+        "another: m.plain has no statistics: run ANALYZE MODEL m USING (…)",
+    )
+
+
+def test_hundreds_of_variants_without_statistics_are_one_line_a_step_and_reason():
+    """What a search left out on purpose is told apart from what nobody ever looked at."""
+    statement = "ANALYZE PIPELINE p USING (…)"
+    missing = [
+        Missing(key, f"m.v{at}", (), statement) for at in range(300) for key in ("first", "m")
+    ]
+    assert missing_notes(missing) == (
+        f"first: m.v0, m.v1, m.v2 and 297 others have no statistics: run {statement}",
+        f"m.v0, m.v1, m.v2 and 297 others have no statistics: run {statement}",
+    )
+    here = [one for one in missing if one.key == "first"]
+    assert missing_notes(here, lambda one: None if one.variant == "m.v7" else "left out") == (
+        f"first: m.v0, m.v1, m.v2 and 296 others have no statistics: left out; run {statement}",
+        f"first: m.v7 has no statistics: run {statement}",
     )
 
 

@@ -144,7 +144,7 @@ def test_why_not_of_another_model_says_so(session):
 
 def test_missing_statistics_are_told_with_the_analyze_to_run(session):
     text = " ".join(text_of(session, "FORMAT text").split())
-    assert "digit.unknown has no statistics: run ANALYZE PIPELINE twice USING" in text
+    assert ": digit.unknown has no statistics: run ANALYZE PIPELINE twice USING" in text
 
 
 def test_an_slo_out_of_reach_of_what_was_measured_names_what_was_not(session):

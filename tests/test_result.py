@@ -97,6 +97,54 @@ def test_it_prints_as_duckdb_does():
     assert "NULL" in text
 
 
+WIDE = pa.table(
+    {
+        "subject": [f"a pipeline with a long name.step {i}" for i in range(50)],
+        "unit": ["per element of a list"] * 50,
+        "nothing": pa.nulls(50, pa.string()),
+        "value": [i / 7 for i in range(50)],
+        "low": [i / 7e6 for i in range(50)],
+        "reason": [f"for reasons that take long to tell, the {i}th" for i in range(50)],
+        "n": list(range(50)),
+        "source": [f"a file on a far machine, the {i}th" for i in range(50)],
+        "remark": [f"nothing much to be said of {i}" for i in range(50)],
+    }
+)
+
+
+@pytest.mark.parametrize("columns", [170, 120, 100, 80])
+def test_a_narrow_box_leaves_no_number_out_and_says_what_it_hides(columns):
+    """What has to go are texts; what is the same in all rows is said once."""
+    text = Result(WIDE).to_text(max_width=columns)
+    box = [line for line in text.splitlines() if line.startswith("│")]
+    assert max(map(len, box)) <= columns
+    head = [name.strip() for name in box[0].strip("│").split("│")]
+    assert {"value", "low", "n"} <= set(head)
+    assert "in all 50 rows: unit = per element of a list; nothing = NULL" in text
+    assert "30 rows are hidden (--format csv has all" in text
+    left_out = {"subject", "reason", "source", "remark"} - set(head)
+    assert bool(left_out) == ("columns left out: " in text)
+    assert all(name in text for name in left_out)
+
+
+@pytest.mark.parametrize("rows", [45, 1_500_000])
+def test_hidden_rows_are_counted(rows):
+    """Whatever DuckDB's own account looks like: it wraps texts, and abbreviates large numbers."""
+    table = pa.table({"n": range(rows), "text": pa.repeat("some long text " * 10, rows)})
+    text = Result(table).to_text(max_width=80)
+    assert f"{rows - 20:,} rows are hidden (--format csv has all" in text
+    assert "hidden" not in Result(table.slice(0, 15)).to_text(max_width=80)
+
+
+def test_what_fits_is_drawn_whole():
+    text = Result(WIDE).to_text(max_rows=100, max_width=1000)
+    assert str(6 / 7) in text
+    assert "in all" not in text
+    assert "hidden" not in text
+    assert "left out" not in text
+    assert "hidden" not in Result(WIDE.slice(0, 0)).to_text()
+
+
 def test_failed_rows_are_told():
     result = Result(TABLE, failed=lambda: 2)
     assert "2 rows failed" in result.to_text()

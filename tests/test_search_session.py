@@ -59,6 +59,45 @@ def test_few_choices_are_measured_and_one_of_them_is_good(session):
     assert share >= 0.87, "the truth on all rows, three points of sampling error allowed"
 
 
+def test_explain_says_what_a_search_left_out_on_purpose_and_when(session):
+    """One line for all variants it left out; one declared since was not left out by it."""
+    session.sql("CREATE MODEL many (x BIGINT) RETURNS (y BIGINT) QUALITY exact_match(y)")
+    for at in range(12):
+        session.sql(
+            f"CREATE VARIANT many.v{at} USING python('session_world:guess', accuracy := "
+            f"{0.4 + 0.05 * at}, seconds := 0.001)"
+        )
+    search(session, "MODEL many", "(accuracy >= 0.9)")
+    session.sql("CREATE VARIANT many.late USING python('session_world:guess', accuracy := 0.9)")
+    notes = session.explain("SELECT many(id) FROM numbers WITH SLO (accuracy >= 0.8)").notes
+    told = [note for note in notes if "statistics: " in note]
+    assert len(told) == 2
+    assert any(
+        re.fullmatch(
+            r"many\.v\d+, many\.v\d+, many\.v\d+ and \d+ others have no statistics: left out by "
+            r"the search of \d{4}-\d\d-\d\d \d\d:\d\d UTC \(run \d+\); run ANALYZE MODEL many "
+            r"USING \(…\)",
+            note,
+        )
+        for note in told
+    )
+    assert "many.late has no statistics: run ANALYZE MODEL many USING (…)" in told
+
+
+def test_hints_can_be_run_where_names_need_quotes(session):
+    session.sql(
+        'CREATE PIPELINE "My Pipe" (x BIGINT) RETURNS (y BIGINT) QUALITY exact_match(y) AS BEGIN '
+        "a := guess(x); RETURN a; END"
+    )
+    with pytest.raises(OctansError) as caught:
+        session.sql('EXPLAIN SELECT "My Pipe"(id) FROM numbers')
+    assert caught.value.hint.startswith('ANALYZE PIPELINE "My Pipe" USING (…)')
+    assert "finding one of" in caught.value.notes[0], "the price stands first"
+    (missing,) = [note for note in caught.value.notes if "no statistics" in note]
+    assert missing.startswith("My Pipe.a: guess.")
+    assert 'run ANALYZE PIPELINE "My Pipe" USING (…)' in missing
+
+
 def test_what_was_not_looked_at_is_said_with_the_reason(session):
     many(session)
     message = search(session, "MODEL many", "(accuracy >= 0.97)").message
@@ -135,6 +174,10 @@ def test_searches_leave_histories(session):
         assert "best plan: " in message
         found = session.sql("SELECT count(*) FROM octans_internal.histories").fetchall()
         assert found == [(count,)]
+        told = re.search(r"warmed (?:at first )?by 1 history of similar searches", message)
+        assert bool(told) == (count == 2)
+    slo = r"\(accuracy >= 0.9\) MINIMIZE cost"
+    assert re.search(rf"history of guess, (.* ago|just now), \d+ plans, {slo}: weight", message)
 
 
 def test_a_bound_ends_it_with_the_best_so_far(session, monkeypatch):
@@ -373,6 +416,30 @@ def test_a_pipeline_never_profiled_has_a_price(session):
     assert "max_profiling_cost bounds it at 2 USD" in notes()
 
 
+def test_a_search_can_be_priced_without_running(session):
+    """A dry run says of ANALYZE … SEARCH what OC0310 does, for its own SAMPLE and BUDGET."""
+    analyze = f"ANALYZE MODEL guess USING ({ROWS}) LABELS (y := truth) SAMPLE {{}}{{}}"
+    goal = " SEARCH WITH SLO (accuracy >= 0.9)"
+    session.sql(
+        "CREATE OR REPLACE VARIANT guess.best USING "
+        "python('session_world:guess', accuracy := 0.9) BASE PRIOR (latency 3 ms)"
+    )
+    few, many, plain = session.quotes(
+        "; ".join(
+            [
+                analyze.format(40, goal),
+                analyze.format(4000, " BUDGET 5 s, 2 USD" + goal),
+                analyze.format(40, ""),
+            ]
+        )
+    )
+    assert "would take some 180 ms [" in few[1][0]
+    assert "would take some 18.0 s [" in many[1][0]
+    assert many[1][1] == "its BUDGET ends it after 5 s or 2 USD"
+    assert plain[1] == ("what measuring every choice would take is not estimated",)
+    assert session.sql("SELECT count(*) FROM octans.runs WHERE kind = 'analyze'").fetchone() == (0,)
+
+
 def test_a_search_prices_other_pipelines(session):
     """What a search saw of a model is what the next pipeline of it is priced by."""
     search(session, "MODEL guess", "(accuracy >= 0.9)")
@@ -384,6 +451,22 @@ def test_a_search_prices_other_pipelines(session):
         session.sql("EXPLAIN SELECT twice(id) FROM numbers WITH SLO (accuracy >= 0.9)")
     (line,) = [note for note in caught.value.notes if "finding" in note]
     assert "picky.only" in line
+
+
+def test_what_was_replaced_has_no_price(session):
+    """The times of an earlier definition are those of something else."""
+    query = "EXPLAIN SELECT guess(id) FROM numbers WITH SLO (accuracy >= 0.9)"
+    search(session, "MODEL guess", "(accuracy >= 0.9)")
+    for variant in session.catalog.variants("guess"):
+        base = "BASE" if variant.base else ""
+        session.sql(
+            f"CREATE OR REPLACE VARIANT {variant.full_name} USING "
+            f"python('session_world:guess', accuracy := 0.9) {base}"
+        )
+    with pytest.raises(OctansError) as caught:
+        session.sql(query)
+    (line,) = [note for note in caught.value.notes if "finding" in note]
+    assert "is unknown: nothing says how long guess." in line
 
 
 def test_a_step_that_nothing_judges_is_refused_before_anything_is_spent(session):

@@ -1,6 +1,9 @@
 """Warm start: histories that rank well lead, those that do not are left out, names decide."""
 
 import itertools
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from octans.catalog_db.catalog import Catalog
 from octans.ir.physical import Choice
+from octans.planner.explain.warmed import warming
 from octans.planner.search.protocol import SOURCE, Evaluation, Space, StageOptions
 from octans.planner.search.similarity.history_model import HistoryModel
 from octans.planner.search.similarity.warm_start import (
@@ -22,11 +26,16 @@ MODELS = ("detect", "classify", "describe")
 VARIANTS = 6
 
 
-def space(order=range(VARIANTS), models=MODELS):
+def space(order=range(VARIANTS), models=MODELS, versions=()):
+    """`versions` are those of variants that were defined anew, by number."""
+    anew = dict(versions)
     stages = tuple(
         StageOptions(
             model,
-            tuple(Choice(f"{model}.v{v}", (("k", v % 2),), 8, "cpu") for v in order),
+            tuple(
+                Choice(f"{model}.v{v}", (("k", v % 2),), 8, "cpu", version=anew.get(v, 1))
+                for v in order
+            ),
             (place - 1 if place else SOURCE,),
         )
         for place, model in enumerate(models)
@@ -131,6 +140,55 @@ def test_dims_come_by_the_very_option():
     assert np.isnan(warm.dims(1)["cost"][2])
 
 
+def test_it_accounts_for_each_history():
+    """Its weight in the end, and how many pairs of plans it ranks as they were seen."""
+    warm = WarmStart(space(), [history(sign=-1.0), history()])
+    assert [(one.weight, one.agreement) for one in warm.account()] == [(0.5, None)] * 2
+    warm.update(*seen(8, 0))
+    good, inverted = warm.account()
+    assert (good.history, inverted.history) == (history(), history(sign=-1.0))
+    assert good.agreement > 0.9
+    assert inverted.agreement < 0.5
+    assert inverted.weight == 0.0
+    assert good.weight + warm.own_weight == pytest.approx(1.0)
+    assert WarmStart(space(models=("a", "b", "c")), [history()]).account() == ()
+
+
+def test_what_histories_did_is_told():
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    mine = replace(history(), subject="shop", at=at)
+    now = at + timedelta(hours=3)
+    warm = WarmStart(space(), [mine, history(sign=-1.0)])
+    first, *others = warming(warm, now)
+    assert first == "warmed by 2 histories of similar searches, by likeness: too few plans to " \
+        "compare ranks"  # fmt: skip
+    assert others[0] == "history of shop, 3 h ago, 60 plans, MINIMIZE cost: weight 0.50"
+    warm.update(*seen(8, 0))
+    first, *others = warming(warm, now)
+    assert "2 histories of similar searches: 1 with a weight in the end" in first
+    assert len(others) == 1
+    assert re.fullmatch(
+        r"history of shop, .*: weight [\d.]+, ranks \d+% of the pairs as seen", *others
+    )
+    alone = WarmStart(space(), [history(sign=-1.0)])
+    alone.update(*seen(8, 0))
+    assert next(warming(alone, now)).endswith("in the end none ranks as was seen")
+    assert list(warming(WarmStart(space(models=("a",)), [mine]), now)) == []
+
+
+def test_what_was_replaced_is_not_what_a_history_saw():
+    """The same name with another definition: its quality and times are those of something else."""
+    known = WarmStart(space(), [history()])
+    partly = WarmStart(space(versions={3: 2}), [history()])
+    assert [m.weight for m in partly.members] == [1.0]
+    for stage, before in zip(partly.losses()[1:], known.losses()[1:], strict=True):
+        assert stage[3] == 0.0
+        assert np.delete(stage, 3) == pytest.approx(np.delete(before, 3))
+    assert np.isnan(partly.dims(0)["cost"][3])
+    wholly = WarmStart(space(versions=dict.fromkeys(range(VARIANTS), 2)), [history()])
+    assert (wholly.members, wholly.losses()) == ((), None)
+
+
 def test_nothing_in_common_is_nothing_to_say():
     warm = WarmStart(space(models=("a", "b", "c")), [history()])
     assert warm.members == ()
@@ -185,5 +243,12 @@ def test_the_catalog_keeps_histories_and_finds_those_that_share_most(tmp_path):
         found = catalog.histories.similar(signature_of(space()))
         assert found == (near, partly)
         assert catalog.histories.similar(signature_of(space()), most=1) == (near,)
+        anew = space(versions=dict.fromkeys(range(VARIANTS), 2))
+        later = history_of(anew, "", evaluations(plans(5, 0)))
+        catalog.histories.add([later, near])
+        assert catalog.histories.similar(signature_of(anew), most=1) == (later,)
         assert catalog.histories.load([3, 1, 99]) == (near, apart)
-        assert catalog.histories.add([near]) == (4,)
+        assert found[0].at is not None
+        (number,) = catalog.histories.add([replace(near, subject="shop")])
+        assert catalog.histories.load([number])[0].subject == "shop"
+        assert catalog.histories.add([near]) == (7,)

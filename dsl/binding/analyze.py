@@ -11,7 +11,7 @@ from ...ir.logical import LogicalNode, Project, Source
 from ...ir.models import Model, Pipeline
 from ...ir.record import dataclass
 from ...ir.slo import Slo
-from ...ir.types import Field, NamedExpr, Schema, SqlExpr, column, names, quote
+from ...ir.types import Field, NamedExpr, Schema, SqlExpr, column, identifier, names, quote
 from .. import ast
 from ..diagnostics import nearest
 from .budgets import bind_budget
@@ -224,7 +224,7 @@ def _target(stmt: ast.Analyze, catalog: CatalogView) -> Model | Pipeline:
             "OC0205",
             f"{stmt.name.text} is a {kind}",
             stmt.name.span,
-            hint=f"write ANALYZE {kind.upper()} {stmt.name.text}",
+            hint=f"write ANALYZE {kind.upper()} {identifier(stmt.name.text)}",
         )
     known = catalog.models() if stmt.kind == "model" else catalog.pipelines()
     raise problem(

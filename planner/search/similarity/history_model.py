@@ -1,8 +1,8 @@
 """A Gaussian process over one-hot options: what one search has seen of quality, by name.
 
 A plan is a set of *features*: of each stage its variant, and its variant with its knobs; so plans
-of two spaces share what they share, whatever place an option has in either. (Device and batch
-change no answer.) The covariance of two plans' losses is
+of two spaces share what they share, whatever place an option has in either. (A variant defined anew
+is another one; device and batch change no answer.) The covariance of two plans' losses is
 
     k(x, x') = s² · features shared ÷ features
 
@@ -51,7 +51,7 @@ class Vocabulary:
     """Numbers of features, shared by all models of one query."""
 
     def __init__(self) -> None:
-        self._numbers: dict[tuple[str, str, str | None], int] = {}
+        self._numbers: dict[tuple[str, str, int, str | None], int] = {}
 
     def table(self, slot: str, choices: Sequence[Choice]) -> np.ndarray:
         """`options x 2` feature numbers of a stage."""
@@ -60,7 +60,8 @@ class Vocabulary:
         numbers = self._numbers
         found = []
         for choice in choices:
-            names = ((slot, choice.variant, None), (slot, choice.variant, knobs_text(choice.knobs)))
+            variant = (slot, choice.variant, choice.version)
+            names = ((*variant, None), (*variant, knobs_text(choice.knobs)))
             found.append([numbers.setdefault(name, len(numbers)) for name in names])
         return np.array(found, dtype=np.int64).reshape(len(choices), FEATURES)
 

@@ -27,6 +27,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+from ....ir.physical import Choice
 from ....ir.record import dataclass
 from ....stats.histories import History, Option, SeenPlan, Signature
 from ..protocol import SOURCE, Evaluation, Space
@@ -60,13 +61,26 @@ def signature_of(space: Space) -> Signature:
             for parent in stage.parents
             if parent != SOURCE
         ),
-        frozenset(choice.variant for stage in space.stages for choice in stage.options),
+        frozenset(_defined(choice) for stage in space.stages for choice in stage.options),
         frozenset(choice.device for stage in space.stages for choice in stage.options),
     )
 
 
 def _model(variant: str) -> str:
     return variant.partition(".")[0]
+
+
+def _defined(choice: Choice) -> str:
+    """Name of a variant as it is defined: one that was replaced shares nothing with what it was."""
+    return choice.variant if choice.version == 1 else f"{choice.variant}#{choice.version}"
+
+
+def _replaced(space: Space, history: History) -> bool:
+    """Is every variant that it profiled and the space has by name defined anew since?"""
+    own = {(c.variant, c.version) for stage in space.stages for c in stage.options}
+    seen = {(o.choice.variant, o.choice.version) for stage in history.options for o in stage}
+    names = {variant for variant, _ in own} & {variant for variant, _ in seen}
+    return bool(names) and not own & seen
 
 
 def history_of(space: Space, slo: str, evaluations: Sequence[Evaluation]) -> History:
@@ -172,6 +186,22 @@ class Member:
     weight: float
 
 
+@dataclass(frozen=True)
+class Warmed:
+    """What a history was worth to the search in the end.
+
+    Attributes:
+        history: the one.
+        weight: its share; all histories' and the own model's add to 1.
+        agreement: share of pairs of plans, each weighed by how surely they differ, that it ranks
+            as they were seen, in [0, 1]; None: too few plans were profiled to compare.
+    """
+
+    history: History
+    weight: float
+    agreement: float | None
+
+
 class _Known:
     """A history with its model, made when it is first asked."""
 
@@ -204,7 +234,10 @@ class WarmStart:
     """What a search takes as its prior; the same seed gives the same weights."""
 
     def __init__(self, space: Space, histories: Sequence[History], seed: int = 0) -> None:
-        """Take those histories that share a model with the space and saw two plans or more."""
+        """Take those histories that share a model with the space and saw two plans or more.
+
+        Not those of which all variants that the space has by name were replaced since.
+        """
         import scipy.linalg  # noqa: F401  so that its threads are seen
         from threadpoolctl import ThreadpoolController
 
@@ -220,8 +253,11 @@ class WarmStart:
         self._known = {
             place: _Known(history, similarity(own, history.signature), vocabulary)
             for place, history in enumerate(histories)
-            if own.models & history.signature.models and len(history.plans) > 1
+            if own.models & history.signature.models
+            and len(history.plans) > 1
+            and not _replaced(space, history)
         }
+        self._agreements: dict[int, float] = {}
         self._seed = seed
         self._own = 0.0
         self._weighed = 0.0
@@ -237,6 +273,15 @@ class WarmStart:
     def members(self) -> tuple[Member, ...]:
         """The ensemble; weights and the own model's add to 1."""
         return self._members
+
+    def account(self) -> tuple[Warmed, ...]:
+        """What each history that was considered is worth by now, the weightiest first."""
+        weights = {member.place: member.weight for member in self._members}
+        found = [
+            Warmed(known.history, weights.get(place, 0.0), self._agreements.get(place))
+            for place, known in self._known.items()
+        ]
+        return tuple(sorted(found, key=lambda one: (-one.weight, -(one.agreement or 0.0))))
 
     @property
     def own_weight(self) -> float:
@@ -266,6 +311,7 @@ class WarmStart:
         passed = []
         for place, known in self._known.items():
             mean, covariance = known.model(self._slots).joint(plans)
+            self._agreements[place] = 1.0 - judge.expected(mean)
             if judge.beats_chance(mean):
                 passed.append((judge.expected(mean), -known.near, place, mean, covariance))
         passed.sort(key=lambda one: one[:3])
