@@ -1,7 +1,8 @@
 """SLOs as limits and a goal over dims: what is better when larger is turned around.
 
 accuracy >= a is loss <= -log a; throughput >= t is busy seconds per row <= 1/t on every device and
-stage; wall is load plus rows × busy seconds, again the largest; memory is each device's sum.
+stage; wall is load plus rows × busy seconds, again the largest, or the way of the first calls
+through the plan; memory is each device's sum.
 Device capacities are limits of their own.
 """
 
@@ -24,6 +25,8 @@ PLANNED = frozenset(
         "wall", *LATENCY_LEVELS,
     }
 )  # fmt: skip
+FIRST = "wall@first"
+"""The path dim of wall: every stage's first call, one after the other along the plan."""
 ROUNDING = 1e-9
 """Limits get this relative room: sums in another order differ in their last bits."""
 
@@ -122,6 +125,8 @@ def dims_of(
     found = [f"{prefix}:{device.name}" for device in devices]
     if prefix != "memory":
         found += [f"{prefix}@{place}" for place in range(len(tables))]
+    if prefix == "wall":
+        found.append(FIRST)
     return tuple(dim for dim in found if dim in known) or (found[0],)
 
 

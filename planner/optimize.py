@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 
-from ..cost.model import StageCost
 from ..cost.provider import StatsProvider
+from ..cost.stages import StageCost
 from ..errors import PlanError
 from ..ir.estimates import Cost, Estimate
 from ..ir.logical import Apply, LogicalNode, Source

@@ -13,15 +13,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from ..cost.model import CostModel, StageCost
+from ..cost.model import CostModel
 from ..cost.provider import StatsProvider
+from ..cost.stages import StageCost
 from ..ir.estimates import Cost, Estimate
 from ..ir.logical import LogicalNode
 from ..ir.models import Device, Model, Variant
 from ..ir.physical import Choice
 from ..ir.record import dataclass, field
 from ..ir.slo import Slo
-from .objectives import goal_of, limits_of, needs_of
+from .objectives import FIRST, goal_of, limits_of, needs_of
 from .options import Allow, Excluded, Gather, Missing, analyze_text, nothing_left, settings_of
 from .search.table import Assignment, Measured, Problem, StageTable
 from .stage_plan import StagePlan
@@ -156,7 +157,7 @@ def build_problem(
     infos = conditioned(infos, answers_of(infos, variants))
     notes: list[str] = list(gather.notes)
     stages = tabulate(infos, calls, stats, models, devices, needs, rows, notes)
-    kept = gather.limited(stages, models)
+    kept = gather.limited(stages, models, None if rows is None else rows.value)
     if kept is not None:
         for info, found in zip(infos, kept, strict=True):
             if not found:
@@ -175,7 +176,7 @@ def build_problem(
         tuple(device.count for device in devices),
         limits_of(slo, devices, tables),
         goal_of(slo, devices, tables),
-        tuple(needs.levels),
+        (*needs.levels, *((FIRST,) if needs.wall else ())),
         losses,
     )
     return PlanProblem(

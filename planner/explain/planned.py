@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from ...cost.model import StageCost
+from ...cost.stages import StageCost
 from ...ir.estimates import Cost, Estimate
 from ...ir.models import knobs_text
 from ...ir.physical import Cascade, Choice, PhysicalPlan
