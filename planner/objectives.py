@@ -4,6 +4,11 @@ accuracy >= a is loss <= -log a; throughput >= t is busy seconds per row <= 1/t 
 stage; wall is load plus rows × busy seconds, again the largest, or the way of the first calls
 through the plan; memory is each device's sum.
 Device capacities are limits of their own.
+
+The order of plans is said here once, for every search and for all that EXPLAIN lists: by the
+objective; of equally good ones the cheapest (`cost`); of equally cheap ones the one with the fewest
+slot-seconds (`busy`), which is what a price would count, and tells plans apart where no device has
+one (our choice).
 """
 
 from __future__ import annotations
@@ -25,6 +30,8 @@ PLANNED = frozenset(
         "wall", *LATENCY_LEVELS,
     }
 )  # fmt: skip
+TIES = ("cost", "busy")
+"""Dims that decide, one after the other, between plans equally good by the objective."""
 FIRST = "wall@first"
 """The path dim of wall: every stage's first call, one after the other along the plan."""
 ROUNDING = 1e-9
@@ -128,6 +135,11 @@ def dims_of(
     if prefix == "wall":
         found.append(FIRST)
     return tuple(dim for dim in found if dim in known) or (found[0],)
+
+
+def costless(tables: Sequence[StageTable]) -> bool:
+    """Does every choice cost nothing? Then `cost` tells no plans apart."""
+    return not any(any(map(any, table.rows["cost"])) for table in tables)
 
 
 def limits_of(

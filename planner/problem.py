@@ -22,13 +22,19 @@ from ..ir.models import Device, Model, Variant
 from ..ir.physical import Choice
 from ..ir.record import dataclass, field
 from ..ir.slo import Slo
-from .objectives import FIRST, goal_of, limits_of, needs_of
+from .objectives import FIRST, TIES, costless, goal_of, limits_of, needs_of
 from .options import Allow, Excluded, Gather, Missing, analyze_text, nothing_left, settings_of
 from .search.table import Assignment, Measured, Problem, StageTable
 from .stage_plan import StagePlan
 from .steps import StepInfo, conditioned, steps
 from .tabulate import tabulate
 from .totals import Parts, plan_cost
+
+FREE = (
+    "no device that these calls can run on has a PRICE, so every plan costs $0 and cost cannot "
+    "tell them apart: the fewest slot-seconds decide"
+)
+"""Said where the objective is cost and nothing costs anything."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +184,10 @@ def build_problem(
         goal_of(slo, devices, tables),
         (*needs.levels, *((FIRST,) if needs.wall else ())),
         losses,
+        TIES,
     )
+    if slo.objective.metric in {"cost", "total_cost"} and costless(tables):
+        notes.append(FREE)
     return PlanProblem(
         problem,
         infos,

@@ -361,7 +361,10 @@ class _Tabulator:
         def each(value: Callable[[Call, Taken], float]) -> tuple[tuple[float, ...], ...]:
             return tuple(tuple(map(value, calls, entries)) for entries in takes)
 
-        rows = {"cost": each(lambda _, took: _known(took.usd))}
+        rows = {
+            "cost": each(lambda _, took: _known(took.usd)),
+            "busy": each(lambda _, took: took.busy),
+        }
         if any(call.tokens_usd is None for call in calls):
             self.notes.append(f"{self.infos[place].key}: tokens unknown, not in comparisons")
         rows["loss"] = tuple(

@@ -13,7 +13,7 @@ from octans.ir.slo import Constraint, Objective, Slo
 from octans.ir.types import Field, NamedExpr, SqlExpr
 from octans.planner.objectives import FIRST
 from octans.planner.options import Missing, missing_notes
-from octans.planner.problem import build_problem
+from octans.planner.problem import FREE, build_problem
 from octans.planner.search.exact import Infeasible, Solution, solve
 from octans.planner.steps import filter_subject
 
@@ -418,6 +418,23 @@ def test_one_row_goes_through_all_stages_one_after_the_other():
 
     assert wall(1.0) == pytest.approx(0.3)
     assert wall(8000.0) == pytest.approx(1000 * 0.2), "the other slot keeps up with the slower one"
+
+
+def test_where_nothing_costs_anything_slot_seconds_decide_and_it_is_said():
+    """MINIMIZE cost is a tie between all plans of the SLO; the first of them is not as good."""
+    free = build(cascade(), cascade_stats(), devices=(CPU.replace(usd_per_hour=0.0),))
+    priced = build(cascade(), cascade_stats())
+    assert FREE in free.notes
+    assert FREE not in priced.notes
+    found = solve(free.problem)
+    assert found.key == 0.0
+    assert found.assignment == solve(priced.problem).assignment
+    assert {choice.batch for choice in free.choices(found.assignment).values()} == {8}
+    fastest = build(
+        cascade(), cascade_stats(), Slo((), Objective("latency_p95")),
+        devices=(CPU.replace(usd_per_hour=0.0),),
+    )  # fmt: skip
+    assert FREE not in fastest.notes, "latency tells the plans apart"
 
 
 def test_a_limit_on_one_model_is_held_against_the_calls_that_few_rows_make():

@@ -230,6 +230,30 @@ def test_a_better_plan_that_was_not_proved_did_not_lose():
     assert note == "not proved, though it has cost $0.000002 against $0.000003, −33 %"
 
 
+def test_equally_good_plans_lose_by_what_told_them_apart():
+    """Nothing costs anything; fewer slot-seconds decide, in every list of plans."""
+    chosen = plan(0.0, 0.0, latency=0.03)
+    slower = plan(0.0, 0.0, b="m.slow")
+    slower.steps = {key: replace(one, busy=about(3e-3)) for key, one in slower.steps.items()}
+    planned = Planned(physical(), chosen, Slo(), (slower, chosen), 0.0, slower)
+    explanation = explain(planned, Context("q", NOW, alternatives=5))
+    assert explanation.runner_up.note == (
+        "lost by slot-seconds of a row 6.00 ms against 2.00 ms, +200 %, being equal in cost"
+    )
+    ends = {end.label: end for end in explanation.ends}
+    assert ends["cheapest"].note == ends["most accurate"].note == "this plan"
+    assert ends["fastest"].cost == slower.cost
+
+
+def test_a_dearer_plan_that_is_as_accurate_lost_by_its_cost():
+    slo = Slo((), Objective("accuracy", maximize=True))
+    chosen, dearer = plan(1e-6, 2e-6), plan(1e-6, 5e-6, b="m.big")
+    note = explain(Planned(physical(), chosen, slo, (), 0.0, dearer), Context("q", NOW)).runner_up
+    assert note.note == (
+        "lost by cost $0.000006 against $0.000003, +100 %, being equal in accuracy"
+    )
+
+
 def test_flips_are_exact_in_one_number():
     """b may rise by (9 - 3) / 2 = 300 %; big must fall by 6 / 8 = 75 %."""
     slo = Slo((Constraint("accuracy", ">=", 0.95),))
