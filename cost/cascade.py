@@ -2,11 +2,11 @@
 
 Per element a cascade takes sum over members i of reach_i · (what one element of member i takes):
 slot-seconds, tokens, joules. As one `Call` it has the first member's batch size b, and as seconds
-and joules of "one call" those of b elements, so that every formula in `compose` that is linear in
-elements holds as it stands. Only a row's service time is not: it is the sum over the members' at
-1 - (1 - p)/m (union bound), where without EACH a member runs on reach_i of the rows, and under EACH
-on lists thinned by reach_i (elements are unsure independently of each other: our choice, as E[q^L]
-composes their answers).
+and joules of "one call" those of b elements; what a query's elements take is the sum over its
+`singles`, each pooling its own share of them into calls of its own batch size. A row's service time
+is the sum over the members' at 1 - (1 - p)/m (union bound), where without EACH a member runs on
+reach_i of the rows, and under EACH on lists thinned by reach_i (elements are unsure independently
+of each other: our choice, as E[q^L] composes their answers).
 
 Its members' memory and loading times add up: all are loaded. A failing element of an earlier member
 fails; of a later one, where it is reached.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from statistics import NormalDist
 
@@ -37,9 +38,20 @@ class CascadeCall(Call):
     members: tuple[Call, ...] = ()
 
     @property
+    def singles(self) -> tuple[Call, ...]:
+        """Its members."""
+        return self.members
+
+    @property
     def reach(self) -> tuple[Estimate, ...]:
         """The share of elements that reaches each member after the first."""
         return () if self.cascade is None else self.cascade.reach
+
+    def sized(self, elements: float) -> Call:
+        """Its members, each as large as its share of the elements lets it be."""
+        shares = (1.0, *(reach.value for reach in self.reach))
+        members = zip(self.members, shares, strict=True)
+        return replace(self, members=tuple(m.sized(elements * share) for m, share in members))
 
     def service_seconds(self, lengths: Lengths | None, level: float, run: float) -> float:
         """The members' one after the other."""

@@ -3,7 +3,8 @@
 Every formula exists once, over floats; the search tabulates it, and estimates of a chosen plan put
 the same formula through `propagate`. Formulas are language.md's "What the words measure":
 
-- slot-seconds per source row: share of rows that run × elements × T(b) / b; J likewise;
+- what n elements take at batch size b: floor(n / b) calls of b and one of the rest (`work`); per
+  source row that is spread over the rows, T(b) / b an element where nobody says how many there are;
 - service time of a row: ceil(elements / b) · T(b) with EACH, T(b) without, at a quantile level;
 - a plan's p-quantile: the critical path over its k stages' quantiles at 1 - (1 - p)/k, scheduled
   in plan order on the devices' slots (`schedule`). Valid by the union bound when stages wait for
@@ -80,19 +81,53 @@ def length_quantile(lengths: Lengths, level: float) -> int:
     return max(length for length, _ in lengths)
 
 
-def busy_seconds(run: float, elements: float, seconds: float, batch: int) -> float:
-    """Slot-seconds per source row."""
-    return run * elements * seconds / batch
+def work(elements: float, batch: int, one: Callable[[float], float]) -> float:
+    """What elements take, pooled into calls of `batch` as the executor pools them.
+
+    floor(n / b) full calls, and one of what is left. `elements` is an expectation: of less than one
+    element there is a call of one, as often (no more often, by Markov's inequality). So what is
+    expected is never less than one call where an element is, rises with n wherever `one` does, and
+    has no jumps.
+
+    Args:
+        elements: `n`, 0 or more.
+        batch: `b`.
+        one: what a call of a size in [1, b] takes.
+    """
+    full, rest = divmod(elements, batch)
+    part = min(rest, 1.0) * one(max(rest, 1.0)) if rest else 0.0
+    return full * one(batch) + part
+
+
+def per_row(
+    run: float, elements: float, batch: int, one: Callable[[float], float], rows: float | None
+) -> float:
+    """What a source row takes of the calls of all `rows`.
+
+    Where nobody says how many rows there are, all calls are full: run × elements × one(b) / b.
+    """
+    mine = run * elements
+    if rows is None:
+        return mine * one(batch) / batch
+    if rows * mine <= 1.0:
+        return mine * one(1.0)
+    return work(rows * mine, batch, one) / rows
+
+
+def first_call(
+    run: float, elements: float, batch: int, one: Callable[[float], float], rows: float
+) -> float:
+    """What the first call takes of those that all rows make: none of them ends before it.
+
+    As often as there is one, where fewer than one element is expected.
+    """
+    whole = rows * run * elements if run and elements else 0.0
+    return min(whole, 1.0) * one(min(max(whole, 1.0), batch))
 
 
 def price_usd(busy: float, usd_per_hour: float, run: float, elements: float, token: float) -> float:
     """USD per source row: slots by the hour plus tokens by the element."""
     return busy * usd_per_hour / 3600.0 + run * elements * token
-
-
-def energy_joules(run: float, elements: float, joules: float, batch: int) -> float:
-    """J per source row; `joules` are those of one call."""
-    return run * elements * joules / batch
 
 
 def co2_grams(joules: float, grams_per_kwh: float) -> float:

@@ -10,6 +10,7 @@ smallest it is flat (a smaller call takes no longer); beyond the largest it is n
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from ..ir.estimates import Estimate, weakest
@@ -31,27 +32,35 @@ class BatchCurve:
         """The largest measured batch: beyond it nothing is known."""
         return self.batches[-1]
 
-    def at(self, batch: int) -> Estimate | None:
-        """Seconds of a call of `batch` elements; None beyond the largest measured one."""
-        if batch > self.largest:
+    def at(self, size: float) -> Estimate | None:
+        """Seconds of a call of `size` elements; None beyond the largest measured one."""
+        if size > self.largest:
             return None
-        for place, size in enumerate(self.batches):
-            if size == batch or (batch < size and place == 0):
-                return self.seconds[place]
-            if batch < size:
-                return _between(
-                    self.batches[place - 1],
-                    self.seconds[place - 1],
-                    size,
-                    self.seconds[place],
-                    batch,
-                )
-        return None
+        place, share = self._place(size)
+        if share == 1.0:
+            return self.seconds[place]
+        return _between(self.seconds[place - 1], self.seconds[place], share)
+
+    def value(self, size: float) -> float:
+        """`at` as a float, of a size up to the largest."""
+        place, share = self._place(size)
+        high = self.seconds[place].value
+        if share == 1.0:
+            return high
+        low = self.seconds[place - 1].value
+        return low + share * (high - low)
+
+    def _place(self, size: float) -> tuple[int, float]:
+        """The measured size at or above this one, and how far on the way to it from the last."""
+        place = bisect_left(self.batches, size)
+        if place == 0 or self.batches[place] == size:
+            return place, 1.0
+        left = self.batches[place - 1]
+        return place, (size - left) / (self.batches[place] - left)
 
 
-def _between(left: int, low: Estimate, right: int, high: Estimate, batch: int) -> Estimate:
+def _between(low: Estimate, high: Estimate, share: float) -> Estimate:
     """Linear between two measured points."""
-    share = (batch - left) / (right - left)
     n, source, at = weakest([low, high])
     return Estimate(
         low.value + share * (high.value - low.value),

@@ -1,8 +1,8 @@
 """`CostModel`: what one call costs under one choice, from measured statistics.
 
-`CostModel.calls` gives a `Call` per measured batch size; `stage_cost` puts a call into its place in
-a plan (`Flow`: which share of rows runs it, how many elements) and gives its `StageCost`;
-`plan_cost` composes stages into the plan's `Cost`. Formulas are `compose`'s.
+`CostModel.calls` gives a `Call` per measured batch size; what it costs in its place in a plan
+(`Flow`: which share of rows runs it, how many elements) is said in `stages`. Formulas are
+`compose`'s.
 
 Unknown stays None: a call without POWER and without measured energy has none, one with a token
 price but no token counts has no cost. Reasons why a call cannot be planned are in `Unplannable`.
@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
-from ..ir.estimates import Cost, Estimate
+from ..ir.estimates import Estimate
 from ..ir.models import Device, Variant
 from ..ir.record import dataclass
 from ..stats.cascades import CascadeStatistics
 from . import compose as formula
-from .compose import Lengths, positive, propagate, share
+from .compose import Lengths, positive, propagate
 from .curves import LEVELS, BatchCurve, batch_curve, quantile_at
 from .provider import StatsProvider
 
@@ -35,7 +36,8 @@ class Call:
     element, None where a price is declared but token counts are unknown; `energy` J of one call,
     `energy_source` the counter that told it, or POWER; `failure` the share of elements that fail;
     `precision` and `recall` of answers that are TRUE or FALSE; `cascade` what is known of the
-    members together, of a `CascadeCall`.
+    members together, of a `CascadeCall`; `smaller` the same choice at smaller measured sizes,
+    ascending: what a call takes that fills no batch.
     """
 
     variant: str
@@ -54,6 +56,60 @@ class Call:
     precision: Estimate | None = None
     recall: Estimate | None = None
     cascade: CascadeStatistics | None = None
+    smaller: tuple[Call, ...] = ()
+
+    @property
+    def singles(self) -> tuple[Call, ...]:
+        """The calls it is made of: itself, or a cascade's members."""
+        return (self,)
+
+    @property
+    def reach(self) -> tuple[Estimate, ...]:
+        """The share of elements that reaches each of them after the first."""
+        return ()
+
+    @cached_property
+    def times(self) -> BatchCurve:
+        """Mean seconds of one call, up to its batch size."""
+        ladder = (*self.smaller, self)
+        return BatchCurve(tuple(c.batch for c in ladder), tuple(c.seconds for c in ladder))
+
+    @cached_property
+    def joules(self) -> BatchCurve | None:
+        """J of one call, up to its batch size; None where its own are unknown."""
+        known = [(c.batch, c.energy) for c in (*self.smaller, self) if c.energy is not None]
+        if self.energy is None:
+            return None
+        return BatchCurve(tuple(size for size, _ in known), tuple(energy for _, energy in known))
+
+    def sized(self, elements: float) -> Call:
+        """The call that so few elements make together; itself where they fill a batch."""
+        if elements >= self.batch or not self.smaller:
+            return self
+        size = max(elements, 1.0)
+        ladder = (*self.smaller, self)
+        above = next(call for call in ladder if call.batch >= size)
+        return replace(
+            self,
+            seconds=self.times.at(size) or self.seconds,
+            quantiles=tuple(
+                (level, curve.at(size) or own)
+                for (level, own), curve in zip(self.quantiles, self._quantile_curves, strict=True)
+            ),
+            energy=None if self.joules is None else self.joules.at(size),
+            energy_source=above.energy_source,
+            smaller=(),
+        )
+
+    @cached_property
+    def _quantile_curves(self) -> tuple[BatchCurve, ...]:
+        """Of each of `quantiles`, up to its batch size."""
+        ladder = [(call.batch, dict(call.quantiles)) for call in (*self.smaller, self)]
+        found = []
+        for level, _ in self.quantiles:
+            points = [(size, known[level]) for size, known in ladder if level in known]
+            found.append(BatchCurve(tuple(s for s, _ in points), tuple(e for _, e in points)))
+        return tuple(found)
 
     @property
     def fails(self) -> float:
@@ -134,28 +190,24 @@ class Flow:
         """The share as a float."""
         return math.prod(part.value for part in self.run)
 
+    @property
+    def called(self) -> tuple[Estimate, ...]:
+        """The factors of the share that is called at all."""
+        return self.run if self.distinct is None else (*self.run, self.distinct)
 
-@dataclass(frozen=True, slots=True)
-class StageCost:
-    """A call in its place. `cost` is per source row; `busy` slot-seconds per source row.
+    @property
+    def called_share(self) -> float:
+        """The share that is called at all, as a float."""
+        return math.prod(part.value for part in self.called)
 
-    `service` is the row's time at the stage for each latency metric, at the composed level;
-    `factor` what it multiplies the plan's accuracy by, were it alone. A
-    cascade's has the `members`, in their places.
-    """
+    def elements(self, rows: float | None) -> float:
+        """How many it is called with of so many source rows; endless where nobody says how many.
 
-    cost: Cost
-    busy: Estimate
-    service: Mapping[str, Estimate]
-    seconds: Estimate
-    load: Estimate | None
-    run: Estimate | None
-    quality: Estimate | None
-    energy_source: str = ""
-    precision: Estimate | None = None
-    recall: Estimate | None = None
-    cascade: CascadeStatistics | None = None
-    members: tuple[StageCost, ...] = ()
+        An expectation, as selectivities, rates and lengths are.
+        """
+        if rows is None:
+            return math.inf
+        return rows * self.called_share * formula.mean_length(self.lengths)
 
 
 class CostModel:
@@ -203,7 +255,7 @@ class CostModel:
         energies = self._energies(context, variant, knobs, where, means)
         precision = stats.detection(context, variant, knobs, "precision")
         recall = stats.detection(context, variant, knobs, "recall")
-        found = []
+        found: list[Call] = []
         for size, seconds in zip(means.batches, means.seconds, strict=True):
             points = tuple(
                 (level, estimate)
@@ -215,7 +267,7 @@ class CostModel:
                     variant, knobs, size, where, seconds, points, tokens, memory, load, quality,
                     *energies[size],
                     stats.failure(context, variant, knobs, device, size),
-                    precision, recall,
+                    precision, recall, None, tuple(found),
                 )
             )  # fmt: skip
         return tuple(found)
@@ -286,94 +338,6 @@ class CostModel:
 _ZERO = Estimate(0.0, 0.0, 0.0, 0)
 
 
-def run_floats(call: Call, run: float, lengths: Lengths | None) -> tuple[float, float]:
-    """(USD or NaN where unknown, slot-seconds) per source row: what the search tabulates."""
-    elements = formula.mean_length(lengths)
-    busy = formula.busy_seconds(run, elements, call.seconds.value, call.batch)
-    token = math.nan if call.tokens_usd is None else call.tokens_usd.value
-    return formula.price_usd(busy, call.device.usd_per_hour, run, elements, token), busy
-
-
-def stage_cost(
-    call: Call, flow: Flow, levels: Mapping[str, float], quality: Estimate | None = None
-) -> StageCost:
-    """A call in its place; `levels` maps latency metrics to the level each stage is taken at.
-
-    `quality` overrides the call's own (where it is measured given another step's choice).
-    """
-    device, batch = call.device, call.batch
-    elements = formula.mean_length(flow.lengths)
-    called = flow.run if flow.distinct is None else (*flow.run, flow.distinct)
-    count = len(called)
-    quality = quality if quality is not None else call.quality
-
-    def busy_of(v: Sequence[float]) -> float:
-        return formula.busy_seconds(math.prod(v[:count]), elements, v[count], batch)
-
-    parts = [*called, call.seconds]
-    busy = positive(propagate(busy_of, parts))
-    cost = None
-    if call.tokens_usd is not None:
-        paid = [*parts, *([call.tokens_usd] if call.tokens_usd.value else [])]
-        cost = positive(
-            propagate(
-                lambda v: formula.price_usd(
-                    busy_of(v),
-                    device.usd_per_hour,
-                    math.prod(v[:count]),
-                    elements,
-                    v[count + 1] if len(v) > count + 1 else 0.0,
-                ),
-                paid,
-            )
-        )
-    energy = co2 = None
-    if call.energy is not None:
-        energy = positive(
-            propagate(
-                lambda v: formula.energy_joules(math.prod(v[:count]), elements, v[count], batch),
-                [*called, call.energy],
-            )
-        )
-        if device.grid_g_co2_per_kwh is not None:
-            co2 = energy.scaled(device.grid_g_co2_per_kwh / 3.6e6)
-    service = {
-        name: estimate
-        for name, level in levels.items()
-        if call.points and (estimate := call.service(flow, level)) is not None
-    }
-    run = share(propagate(math.prod, flow.run)) if flow.run else None
-    accuracy = None
-    if quality is not None:
-        lengths = flow.lengths
-        accuracy = share(propagate(lambda v: formula.each_factor(v[0], lengths), [quality]))
-    return StageCost(
-        Cost(
-            cost=cost,
-            latency_p50=service.get("latency_p50"),
-            latency_p95=service.get("latency_p95"),
-            latency_p99=service.get("latency_p99"),
-            accuracy=accuracy,
-            energy=energy,
-            co2=co2,
-            memory=call.memory,
-            throughput=_inverse(busy),
-            rows=run,
-        ),
-        busy,
-        service,
-        call.seconds,
-        call.load,
-        run,
-        quality,
-        call.energy_source,
-        call.precision,
-        call.recall,
-        call.cascade,
-        tuple(stage_cost(member, place, levels) for member, place in call.parts(flow)),
-    )
-
-
 def _modelled(estimate: Estimate) -> Estimate:
     """The same number, marked as computed from a declared constant."""
     source = "prior" if estimate.source == "prior" else "modelled"
@@ -385,11 +349,3 @@ def _modelled(estimate: Estimate) -> Estimate:
         "prior" if source == "prior" else "modelled",
         estimate.at,
     )
-
-
-def _inverse(busy: Estimate) -> Estimate | None:
-    """Rows per second of one slot; None where nothing is ever busy."""
-    if busy.value <= 0.0:
-        return None
-    high = math.inf if busy.low <= 0.0 else 1.0 / busy.low
-    return Estimate(1.0 / busy.value, 1.0 / busy.high, high, busy.n, "modelled", busy.at)

@@ -1,8 +1,14 @@
 """SLOs as limits and a goal over dims: what is better when larger is turned around.
 
 accuracy >= a is loss <= -log a; throughput >= t is busy seconds per row <= 1/t on every device and
-stage; wall is load plus rows × busy seconds, again the largest; memory is each device's sum.
+stage; wall is load plus rows × busy seconds, again the largest, or the way of the first calls
+through the plan; memory is each device's sum.
 Device capacities are limits of their own.
+
+The order of plans is said here once, for every search and for all that EXPLAIN lists: by the
+objective; of equally good ones the cheapest (`cost`); of equally cheap ones the one with the fewest
+slot-seconds (`busy`), which is what a price would count, and tells plans apart where no device has
+one (our choice).
 """
 
 from __future__ import annotations
@@ -24,6 +30,10 @@ PLANNED = frozenset(
         "wall", *LATENCY_LEVELS,
     }
 )  # fmt: skip
+TIES = ("cost", "busy")
+"""Dims that decide, one after the other, between plans equally good by the objective."""
+FIRST = "wall@first"
+"""The path dim of wall: every stage's first call, one after the other along the plan."""
 ROUNDING = 1e-9
 """Limits get this relative room: sums in another order differ in their last bits."""
 
@@ -122,7 +132,14 @@ def dims_of(
     found = [f"{prefix}:{device.name}" for device in devices]
     if prefix != "memory":
         found += [f"{prefix}@{place}" for place in range(len(tables))]
+    if prefix == "wall":
+        found.append(FIRST)
     return tuple(dim for dim in found if dim in known) or (found[0],)
+
+
+def costless(tables: Sequence[StageTable]) -> bool:
+    """Does every choice cost nothing? Then `cost` tells no plans apart."""
+    return not any(any(map(any, table.rows["cost"])) for table in tables)
 
 
 def limits_of(

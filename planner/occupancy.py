@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..cost.model import Call
+from ..cost.stages import Taken
 from ..ir.estimates import Estimate
 from ..ir.models import Device
-from .objectives import Needs
+from .objectives import FIRST, Needs
 
 
 def memory(
@@ -39,16 +40,18 @@ def pace(
     stages: int,
     calls: Sequence[Call],
     devices: Sequence[Device],
-    busy: Sequence[Sequence[float]],
+    taken: Sequence[Sequence[Taken]],
     needs: Needs,
     rows: Estimate | None,
 ) -> dict[str, tuple[tuple[float, ...], ...]]:
     """Slot-seconds per row by device (÷ slots) and of each stage alone; wall from them.
 
     A stage calls one batch at a time, so it is no faster than its own slot-seconds; a device
-    is no faster than the sum on it over its slots. Wall = loading + rows × the slowest.
+    is no faster than the sum on it over its slots. Wall = loading + rows × the slowest, and no less
+    than the way of the first call of every stage through the plan, loading on it (`FIRST`).
     """
     found: dict[str, tuple[tuple[float, ...], ...]] = {}
+    busy = [[took.busy for took in entries] for entries in taken]
     shares: dict[str, list[list[float]]] = {}
     for device in devices:
         shares[device.name] = [
@@ -77,6 +80,10 @@ def pace(
         idle = [[0.0] * len(calls)] * len(busy)
         for name, blocks in shares.items():
             found[f"wall:{name}"] = wall(blocks)
+        found[FIRST] = tuple(
+            tuple([took.first + load for took, load in zip(entries, loads, strict=True)])
+            for entries in taken
+        )
         for other in alone:
             found[f"wall@{other}"] = wall(busy if other == place else idle)
     return found

@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 
-from ..cost.model import StageCost
 from ..cost.provider import StatsProvider
+from ..cost.stages import StageCost
 from ..errors import PlanError
 from ..ir.estimates import Cost, Estimate
 from ..ir.logical import Apply, LogicalNode, Source
@@ -31,13 +31,13 @@ from .advice import Item, Report, restrict
 from .explain.planned import constraint_text
 from .infeasible import InfeasibleSlo, infeasible
 from .lower import lower
-from .objectives import ROUNDING, limits_of
+from .objectives import costless, limits_of
 from .problem import Allow, Excluded, Missing, PlanProblem, build_problem
 from .rewrite import TraceEntry, rewrite
 from .rules import RuleContext
 from .search.exact import Solution, solve
-from .search.frontier import Frontier, frontier
-from .search.table import Assignment, Goal, Limit, Problem
+from .search.frontier import OBJECTIVES, Frontier, frontier
+from .search.table import Assignment, Problem
 from .sql import source_sql
 from .steps import StepInfo
 from .weights import Weights
@@ -166,7 +166,7 @@ def optimize(
         chosen, proof = _proved(problem, promises(promised, problem.steps))
     else:
         chosen = _best(problem)
-    ends = frontier(problem.problem, epsilon=EPSILON)
+    ends = _frontier(problem.problem)
     return PlannedQuery(
         logical=logical,
         physical=lower(logical, chosen.choices, known.models, on_error),
@@ -278,25 +278,15 @@ def _best(problem: PlanProblem) -> Candidate:
     """
     solution = solve(problem.problem)
     if isinstance(solution, Solution):
-        return _candidate(problem, _cheapest_of_best(problem.problem, solution))
+        return _candidate(problem, solution.assignment)
     raise infeasible(problem, solution)
 
 
-def _cheapest_of_best(
-    problem: Problem, best: Solution, tried: Sequence[Assignment] = ()
-) -> Assignment:
-    """Among the plans that are as good by the objective, the cheapest.
-
-    Many plans are equally accurate: batch sizes and devices change no answer.
-    """
-    goal = problem.goal
-    if goal.terms == ("cost",):
-        return best.assignment
-    reached = max(problem.value(term, best.assignment) for term in goal.terms)
-    as_good = Limit(goal.terms, reached + ROUNDING * max(abs(reached), ROUNDING))
-    tied = replace(problem, limits=(*problem.limits, as_good), goal=Goal(("cost",)))
-    found = solve(tied, forbidden=tried, explain=False)
-    return found.assignment if isinstance(found, Solution) else best.assignment
+def _frontier(problem: Problem) -> Frontier:
+    """The frontier; of slot-seconds where nothing costs anything."""
+    cost, *others = OBJECTIVES
+    first = "busy" if costless(problem.stages) else cost
+    return frontier(problem, EPSILON, (first, *others))
 
 
 def _runner_up(problem: PlanProblem, chosen: Candidate) -> Candidate | None:
@@ -370,9 +360,9 @@ def _with_accuracy(
 
 
 def _best_untried(problem: Problem, tried: Sequence[Assignment]) -> Assignment | None:
-    """The best plan that was not tested yet, the cheapest of those equally good."""
+    """The best plan that was not tested yet."""
     found = solve(problem, forbidden=tried, explain=False)
-    return _cheapest_of_best(problem, found, tried) if isinstance(found, Solution) else None
+    return found.assignment if isinstance(found, Solution) else None
 
 
 def _most_accurate(problem: PlanProblem, tried: Sequence[Assignment]) -> Assignment | None:

@@ -210,15 +210,18 @@ class Gather:
         return "", ""
 
     def limited(
-        self, stages: Sequence[StagePlan], models: Mapping[str, Model]
+        self, stages: Sequence[StagePlan], models: Mapping[str, Model], rows: float | None
     ) -> list[list[tuple[Choice, Call]]] | None:
-        """Options left by constraints on one model and by unknown quality; None: all."""
+        """Options left by constraints on one model and by unknown quality; None: all.
+
+        `rows` are the source rows of the query, if known.
+        """
         changed = False
         kept: list[list[tuple[Choice, Call]]] = []
         for stage in stages:
             mine: list[tuple[Choice, Call]] = []
             for option, (choice, call) in enumerate(zip(stage.choices, stage.calls, strict=True)):
-                code, reason = self._over(stages, stage, option, models)
+                code, reason = self._over(stages, stage, option, models, rows)
                 if code:
                     changed = True
                     self._exclude(
@@ -236,6 +239,7 @@ class Gather:
         stage: StagePlan,
         option: int,
         models: Mapping[str, Model],
+        rows: float | None,
     ) -> tuple[str, str]:
         """Does it miss a constraint on its model alone, lack its quality, or fail too often?"""
         choice, call = stage.choices[option], stage.calls[option]
@@ -258,7 +262,8 @@ class Gather:
                 value = _assured(call, constraint.metric)
             elif constraint.metric in LATENCY_LEVELS:
                 level = LATENCY_LEVELS[constraint.metric]
-                value = call.service_seconds(stage.lengths, level, 1.0)
+                most = max(flow.elements(rows) for flow in stage.flows)
+                value = call.sized(most).service_seconds(stage.lengths, level, 1.0)
             else:
                 continue
             soft = (constraint.soft or 0.0) * constraint.limit

@@ -13,21 +13,28 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from ..cost.model import CostModel, StageCost
+from ..cost.model import CostModel
 from ..cost.provider import StatsProvider
+from ..cost.stages import StageCost
 from ..ir.estimates import Cost, Estimate
 from ..ir.logical import LogicalNode
 from ..ir.models import Device, Model, Variant
 from ..ir.physical import Choice
 from ..ir.record import dataclass, field
 from ..ir.slo import Slo
-from .objectives import goal_of, limits_of, needs_of
+from .objectives import FIRST, TIES, costless, goal_of, limits_of, needs_of
 from .options import Allow, Excluded, Gather, Missing, analyze_text, nothing_left, settings_of
 from .search.table import Assignment, Measured, Problem, StageTable
 from .stage_plan import StagePlan
 from .steps import StepInfo, conditioned, steps
 from .tabulate import tabulate
 from .totals import Parts, plan_cost
+
+FREE = (
+    "no device that these calls can run on has a PRICE, so every plan costs $0 and cost cannot "
+    "tell them apart: the fewest slot-seconds decide"
+)
+"""Said where the objective is cost and nothing costs anything."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +163,7 @@ def build_problem(
     infos = conditioned(infos, answers_of(infos, variants))
     notes: list[str] = list(gather.notes)
     stages = tabulate(infos, calls, stats, models, devices, needs, rows, notes)
-    kept = gather.limited(stages, models)
+    kept = gather.limited(stages, models, None if rows is None else rows.value)
     if kept is not None:
         for info, found in zip(infos, kept, strict=True):
             if not found:
@@ -175,9 +182,12 @@ def build_problem(
         tuple(device.count for device in devices),
         limits_of(slo, devices, tables),
         goal_of(slo, devices, tables),
-        tuple(needs.levels),
+        (*needs.levels, *((FIRST,) if needs.wall else ())),
         losses,
+        TIES,
     )
+    if slo.objective.metric in {"cost", "total_cost"} and costless(tables):
+        notes.append(FREE)
     return PlanProblem(
         problem,
         infos,

@@ -10,21 +10,21 @@ together, the later one's factor is its quality where the earlier one is right (
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ..cost.cascade import between
 from ..cost.compose import (
     Lengths,
     co2_grams,
     each_factor,
-    energy_joules,
     instead_factor,
     mean_length,
     stage_level,
     when_factor,
 )
-from ..cost.model import Call, Flow, run_floats
+from ..cost.model import Call, Flow
 from ..cost.provider import Given, StatsProvider
+from ..cost.stages import Taken
 from ..ir.estimates import Estimate
 from ..ir.models import Device, Model
 from ..ir.physical import Cascade, Choice
@@ -355,18 +355,16 @@ class _Tabulator:
         """All dims of one stage."""
         lengths, _ = self.lengths[place]
         needs, model = self.needs, self.infos[place].model
-        units = [run_floats(call, 1.0, lengths) for call in calls]
-        prices = [0.0 if math.isnan(usd) else usd for usd, _ in units]
-        busy = [seconds for _, seconds in units]
-        shares = [
-            flow.share * (flow.distinct.value if flow.distinct is not None else 1.0)
-            for flow in flows
-        ]
+        count = None if self.rows is None else self.rows.value
+        takes = [[Taken(c, flow.called_share, lengths, count) for c in calls] for flow in flows]
 
-        def by_share(unit: Sequence[float]) -> tuple[tuple[float, ...], ...]:
-            return tuple(tuple([share * u for u in unit]) for share in shares)
+        def each(value: Callable[[Call, Taken], float]) -> tuple[tuple[float, ...], ...]:
+            return tuple(tuple(map(value, calls, entries)) for entries in takes)
 
-        rows = {"cost": by_share(prices)}
+        rows = {
+            "cost": each(lambda _, took: _known(took.usd)),
+            "busy": each(lambda _, took: took.busy),
+        }
         if any(call.tokens_usd is None for call in calls):
             self.notes.append(f"{self.infos[place].key}: tokens unknown, not in comparisons")
         rows["loss"] = tuple(
@@ -374,39 +372,31 @@ class _Tabulator:
             for loss in ([_loss(factor) for factor in of_class] for of_class in factors)
         )
         stages = len(self.infos)
+        made = [[call.sized(flow.elements(count)) for call in calls] for flow in flows]
         for name, level in needs.levels.items():
             at = stage_level(level, stages)
             rows[name] = tuple(
-                tuple([_service(call, lengths, at, flow.share) for call in calls]) for flow in flows
+                tuple([_service(call, lengths, at, flow.share) for call in mine])
+                for flow, mine in zip(flows, made, strict=True)
             )
         if needs.energy:
-            elements = mean_length(lengths)
-            joules = [
-                energy_joules(1.0, elements, call.energy.value if call.energy else 0.0, call.batch)
-                for call in calls
-            ]
-            rows["energy"] = by_share(joules)
+            rows["energy"] = each(lambda _, took: _known(took.joules))
             if needs.co2:
-                rows["co2"] = by_share(
-                    [
-                        co2_grams(j, call.device.grid_g_co2_per_kwh or 0.0)
-                        for j, call in zip(joules, calls, strict=True)
-                    ]
+                rows["co2"] = each(
+                    lambda call, took: co2_grams(
+                        _known(took.joules), call.device.grid_g_co2_per_kwh or 0.0
+                    )
                 )
         for dim in ("cost", "energy", "co2"):
             if dim in rows:
                 rows[f"{dim}({model})"] = rows[dim]
-                if self.rows is not None:
-                    count = self.rows.value
+                if count is not None:
                     rows[f"total_{dim}"] = tuple(
                         tuple([count * x for x in entries]) for entries in rows[dim]
                     )
         rows |= memory(calls, self.devices, len(flows), asked=needs.memory)
         if needs.pace or needs.wall:
-            busy_by_flow = by_share(busy)
-            rows |= pace(
-                place, len(self.infos), calls, self.devices, busy_by_flow, needs, self.rows
-            )
+            rows |= pace(place, len(self.infos), calls, self.devices, takes, needs, self.rows)
         return rows
 
 
@@ -421,6 +411,11 @@ def _ends(cascade: Cascade) -> tuple[Choice, Choice]:
 def _loss(factor: Factor) -> float:
     """-log of a factor."""
     return -math.log(max(factor.value, math.exp(-UNKNOWN_LOSS)))
+
+
+def _known(value: float) -> float:
+    """In tables 0 where it is unknown: then it is not asked for, and the plan's cost says None."""
+    return 0.0 if math.isnan(value) else value
 
 
 def _service(call: Call, lengths: Lengths | None, level: float, run: float) -> float:

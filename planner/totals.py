@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from ..cost.compose import positive, propagate, schedule, share, stage_level
-from ..cost.model import LATENCY_LEVELS, Call, StageCost, stage_cost
+from ..cost.model import LATENCY_LEVELS
+from ..cost.stages import Growth, StageCost, Taken, growth, stage_cost
 from ..ir.estimates import Cost, Estimate
 from ..ir.models import Device
 from .search.table import Assignment, Problem
@@ -35,14 +36,16 @@ def plan_cost(
     levels = {name: stage_level(level, count) for name, level in LATENCY_LEVELS.items()}
     parts: list[StageCost] = []
     factors: list[Factor] = []
-    calls: list[Call] = []
+    growths: list[Growth] = []
     for place, (stage, option) in enumerate(zip(stages, assignment, strict=True)):
         g = problem.given_index(place, classes)
-        calls.append(stage.calls[option])
+        call, flow = stage.calls[option], stage.flows[g]
+        if rows is not None:
+            growths.append(growth(call, flow, rows.value))
         key = (place, option, g, classes[place])
         if key not in known:
             quality = stage.qualities[g][classes[place]]
-            known[key] = stage_cost(stage.calls[option], stage.flows[g], levels, quality)
+            known[key] = stage_cost(call, flow, levels, quality, rows)
         parts.append(known[key])
         factors.append(stage.factors[g][classes[place]])
     placed = [stage.table.option_device[o] for stage, o in zip(stages, assignment, strict=True)]
@@ -60,9 +63,11 @@ def plan_cost(
         co2=_sum([part.cost.co2 for part in parts]),
         memory=_memory(parts, placed, devices),
         throughput=_inverse(busiest),
-        wall=_wall(parts, busiest, rows),
-        total_cost=_times(cost, rows),
-        total_energy=_times(energy, rows),
+        wall=_wall(problem, parts, placed, devices, rows, growths),
+        total_cost=_total([part.cost.cost for part in parts], rows, growths, lambda t: t.usd),
+        total_energy=_total(
+            [part.cost.energy for part in parts], rows, growths, lambda t: t.joules
+        ),
         rows=rows,
     )
     return totals, {stage.step.key: part for stage, part in zip(stages, parts, strict=True)}
@@ -140,13 +145,32 @@ def _inverse(seconds: Estimate | None) -> Estimate | None:
 
 
 def _wall(
-    parts: Sequence[StageCost], busiest: Estimate | None, rows: Estimate | None
+    problem: Problem,
+    parts: Sequence[StageCost],
+    placed: Sequence[int],
+    devices: Sequence[Device],
+    rows: Estimate | None,
+    growths: Sequence[Growth],
 ) -> Estimate | None:
-    """Loading, then rows at the pace of what is slowest."""
-    if busiest is None or rows is None:
+    """Loading, then rows at the pace of what is slowest; at least the way of the first calls."""
+    firsts = [part.first for part in parts if part.first is not None]
+    if not firsts or rows is None:
         return None
+    count, pace = len(parts), _pace_of(placed, devices)
+    parents = [stage.parents for stage in problem.stages]
+    loading = [place for place, part in enumerate(parts) if part.load is not None]
     loads = [part.load for part in parts if part.load is not None]
-    return positive(propagate(lambda v: v[0] * v[1] + sum(v[2:]), [rows, busiest, *loads]))
+
+    def seconds(v: Sequence[float]) -> float:
+        busy, first, load = v[1 : count + 1], v[count + 1 : 2 * count + 1], v[2 * count + 1 :]
+        busy = [b * grow(v[0], lambda t: t.busy) for b, grow in zip(busy, growths, strict=True)]
+        first = [f * grow(v[0], lambda t: t.first) for f, grow in zip(first, growths, strict=True)]
+        for place, more in zip(loading, load, strict=True):
+            first[place] += more
+        through = schedule(parents, first, placed, problem.slots)
+        return max(v[0] * pace(busy) + sum(load), through)
+
+    return positive(propagate(seconds, [rows, *(part.busy for part in parts), *firsts, *loads]))
 
 
 def _memory(
@@ -166,8 +190,18 @@ def _memory(
     return positive(propagate(largest, known))
 
 
-def _times(part: Estimate | None, rows: Estimate | None) -> Estimate | None:
-    """A per-row number for all rows."""
-    if part is None or rows is None:
+def _total(
+    parts: Sequence[Estimate | None],
+    rows: Estimate | None,
+    growths: Sequence[Growth],
+    of: Callable[[Taken], float],
+) -> Estimate | None:
+    """The stages' per-row numbers for all rows; None if one is unknown."""
+    known = [part for part in parts if part is not None]
+    if rows is None or not known or len(known) < len(parts):
         return None
-    return positive(propagate(math.prod, [part, rows]))
+
+    def total(v: Sequence[float]) -> float:
+        return v[0] * sum(part * grow(v[0], of) for part, grow in zip(v[1:], growths, strict=True))
+
+    return positive(propagate(total, [rows, *known]))

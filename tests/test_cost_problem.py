@@ -11,8 +11,9 @@ from octans.ir.logical import Apply, Each, Filter, ModelCall, Source, When
 from octans.ir.models import Device, KnobDomain, Metric, Model, Variant
 from octans.ir.slo import Constraint, Objective, Slo
 from octans.ir.types import Field, NamedExpr, SqlExpr
+from octans.planner.objectives import FIRST
 from octans.planner.options import Missing, missing_notes
-from octans.planner.problem import build_problem
+from octans.planner.problem import FREE, build_problem
 from octans.planner.search.exact import Infeasible, Solution, solve
 from octans.planner.steps import filter_subject
 
@@ -169,6 +170,14 @@ def build(plan, stats, slo=None, **kwargs):
     return build_problem(plan, slo=slo, stats=stats, models=MODELS, variants=VARIANTS, **kwargs)
 
 
+def in_calls(elements, batch, one, full):
+    """Seconds of full calls of `batch`, and of one of the rest on the line from 1 to `batch`."""
+    calls = math.floor(elements / batch)
+    rest = elements - calls * batch
+    last = one if batch == 1 else one + (max(rest, 1) - 1) / (batch - 1) * (full - one)
+    return calls * full + min(rest, 1) * last
+
+
 def test_cascade_composes_as_the_language_says():
     stats = cascade_stats()
     built = build(cascade(), stats)
@@ -181,7 +190,10 @@ def test_cascade_composes_as_the_language_says():
         rate = stats.rates[("p.again", given)]
         t1 = stats.seconds[(first.variant, knobs, "cpu", first.batch)]
         t2 = stats.seconds[(second.variant, "", "cpu", second.batch)]
-        cost = 2.5 * t1 / first.batch + rate * 2.5 * t2 / second.batch
+        s1 = stats.seconds[(first.variant, knobs, "cpu", 1)]
+        s2 = stats.seconds[(second.variant, "", "cpu", 1)]
+        cost = in_calls(2500, first.batch, s1, t1) + in_calls(rate * 2500, second.batch, s2, t2)
+        cost /= 1000
         assert built.problem.value("cost", assignment) == pytest.approx(cost)
         q1 = stats.qualities[(first.variant, knobs, given)]
         q2 = stats.qualities.get((second.variant, "", given), stats.qualities[(second.variant, "")])
@@ -189,7 +201,8 @@ def test_cascade_composes_as_the_language_says():
         assert math.exp(-built.problem.value("loss", assignment)) == pytest.approx(accuracy)
 
 
-def test_estimates_agree_with_the_tables_the_search_ran_on():
+@pytest.mark.parametrize("rows", [1.0, 3.0, 1000.0])
+def test_estimates_agree_with_the_tables_the_search_ran_on(rows):
     built = build(
         cascade(),
         cascade_stats(),
@@ -201,6 +214,7 @@ def test_estimates_agree_with_the_tables_the_search_ran_on():
                 Constraint("wall", "<=", 1e9),
             )
         ),
+        rows=exact(rows),
     )
     for assignment in itertools.product(*(range(s.size) for s in built.problem.stages)):
         cost, steps = built.cost(assignment)
@@ -212,7 +226,7 @@ def test_estimates_agree_with_the_tables_the_search_ran_on():
         assert cost.accuracy.value == pytest.approx(math.exp(-value("loss", assignment)))
         pace = max(value(dim, assignment) for dim in ("busy:cpu", "busy@0", "busy@1"))
         assert 1.0 / cost.throughput.value == pytest.approx(pace)
-        wall = max(value(dim, assignment) for dim in ("wall:cpu", "wall@0", "wall@1"))
+        wall = max(value(dim, assignment) for dim in ("wall:cpu", "wall@0", "wall@1", FIRST))
         assert cost.wall.value == pytest.approx(wall)
         assert set(steps) == {"p.digits", "p.again"}
         for estimate in (cost.cost, cost.accuracy, cost.latency_p95):
@@ -373,3 +387,80 @@ def test_costs_scale_with_prices():
         found = solve(built.problem)
         keys.append(found.key)
     assert keys[1] == pytest.approx(7.0 * keys[0])
+
+
+def test_one_row_is_not_part_of_a_batch():
+    """A variant that takes 0.2 s a call, whatever the batch, does not answer one row in 1.6 ms."""
+    stats = FakeStats()
+    for batch in (1, 8, 128):
+        stats.seconds[("easy.a", "", "cpu", batch)] = 0.2
+        stats.seconds[("easy.b", "trees := 10", "cpu", batch)] = 0.003 * batch
+    call = ModelCall("easy", (column("x"),), "easy")
+    plan = Apply(source("x"), call, (Field("digit", "INT"),))
+
+    def best(rows, *limits):
+        built = build(plan, stats, Slo(limits), rows=exact(rows))
+        found = solve(built.problem)
+        if isinstance(found, Infeasible):
+            return None, None
+        return built.choices(found.assignment)["easy"], built.cost(found.assignment)[0]
+
+    wall = Constraint("wall", "<=", 0.05)
+    choice, cost = best(1.0, wall)
+    assert choice.variant == "easy.b"
+    assert cost.wall.value == pytest.approx(0.003)
+    choice, cost = best(10_000.0)
+    assert (choice.variant, choice.batch) == ("easy.a", 128)
+    assert cost.total_cost.value == pytest.approx(0.2 * math.ceil(10_000 / 128))
+    stats.seconds = {key: t for key, t in stats.seconds.items() if key[0] == "easy.a"}
+    assert best(1.0, wall) == (None, None)
+    assert best(1.0)[1].wall.value == pytest.approx(0.2)
+
+
+def test_one_row_goes_through_all_stages_one_after_the_other():
+    """Two slots are no use to it: the second stage has nothing to call before the first is done."""
+    stats = FakeStats()
+    for variant, seconds in (("easy.a", 0.2), ("hard.c", 0.1)):
+        for batch in (1, 8):
+            stats.seconds[(variant, "", "cpu", batch)] = seconds
+    low = Apply(source("x"), ModelCall("easy", (column("x"),), "easy"), (Field("digit", "INT"),))
+    plan = Apply(low, ModelCall("hard", (column("digit"),), "hard"), (Field("again", "INT"),))
+
+    def wall(rows):
+        built = build(plan, stats, Slo((), Objective("wall")), rows=exact(rows))
+        found = solve(built.problem)
+        cost = built.cost(found.assignment)[0]
+        assert cost.wall.value == pytest.approx(found.key)
+        return cost.wall.value
+
+    assert wall(1.0) == pytest.approx(0.3)
+    assert wall(8000.0) == pytest.approx(1000 * 0.2), "the other slot keeps up with the slower one"
+
+
+def test_where_nothing_costs_anything_slot_seconds_decide_and_it_is_said():
+    """MINIMIZE cost is a tie between all plans of the SLO; the first of them is not as good."""
+    free = build(cascade(), cascade_stats(), devices=(CPU.replace(usd_per_hour=0.0),))
+    priced = build(cascade(), cascade_stats())
+    assert FREE in free.notes
+    assert FREE not in priced.notes
+    found = solve(free.problem)
+    assert found.key == 0.0
+    assert found.assignment == solve(priced.problem).assignment
+    assert {choice.batch for choice in free.choices(found.assignment).values()} == {8}
+    fastest = build(
+        cascade(), cascade_stats(), Slo((), Objective("latency_p95")),
+        devices=(CPU.replace(usd_per_hour=0.0),),
+    )  # fmt: skip
+    assert FREE not in fastest.notes, "latency tells the plans apart"
+
+
+def test_a_limit_on_one_model_is_held_against_the_calls_that_few_rows_make():
+    slo = Slo((Constraint("latency_p95", "<=", 0.02, model="easy"),))
+    stats = FakeStats()
+    for batch in (1, 8):
+        stats.seconds[("easy.a", "", "cpu", batch)] = 0.01 * batch
+    call = ModelCall("easy", (column("x"),), "easy")
+    plan = Apply(source("x"), call, (Field("digit", "INT"),))
+    few, many = (build(plan, stats, slo, rows=exact(rows)) for rows in (1.0, 1000.0))
+    assert [choice.batch for choice in few.stages[0].choices] == [1, 8]
+    assert [choice.batch for choice in many.stages[0].choices] == [1]

@@ -1,10 +1,10 @@
 """Explanations of plans: whose numbers stand where, q-errors, flips, verdicts, the runner-up."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import pytest
-from octans.cost.model import StageCost
+from octans.cost.stages import StageCost
 from octans.ir.estimates import Cost, Estimate
 from octans.ir.explain import NodeActuals
 from octans.ir.physical import Choice, PhysicalPlan, SqlResidual, SqlScan, SqlStep, Stage, StopAfter
@@ -17,6 +17,8 @@ from octans.planner.explain.text import to_text
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 X = Field("x", "BIGINT")
+ROWS = 1000
+"""Source rows of the plans below."""
 
 
 def about(value, n=100):
@@ -47,8 +49,9 @@ class Planned:
 
 def step(usd, seconds=1e-3, quality=None, run=None):
     quality = None if quality is None else about(quality)
-    cost = Cost(cost=about(usd), accuracy=quality, rows=run)
-    return StageCost(cost, about(seconds), {}, about(seconds), None, run, quality)
+    cost = Cost(cost=about(usd), accuracy=quality, rows=run, total_cost=about(usd * ROWS))
+    each, whole = about(seconds), about(seconds * ROWS)
+    return StageCost(cost, each, {}, each, None, run, quality, total_busy=whole)
 
 
 def plan(usd_a, usd_b, accuracy=0.96, latency=0.01, a="m.one", b="m.two", batch=8):
@@ -56,7 +59,7 @@ def plan(usd_a, usd_b, accuracy=0.96, latency=0.01, a="m.one", b="m.two", batch=
     choices = {"p.a": Choice(a, (), batch), "p.b": Choice(b, (), batch)}
     cost = Cost(
         cost=about(usd_a + usd_b), accuracy=about(accuracy), latency_p95=about(latency),
-        rows=exact(1000),
+        rows=exact(ROWS),
     )  # fmt: skip
     return Plan(choices, cost, {"p.a": step(usd_a, quality=0.97), "p.b": step(usd_b)})
 
@@ -105,7 +108,7 @@ def test_a_measured_selectivity_tells_the_filter_s_rows():
     assert nodes["filter"].rows.value == pytest.approx(300)
 
 
-def test_steps_cost_what_they_take_per_row_times_the_rows():
+def test_steps_cost_what_they_take_of_all_rows():
     node = by_title(explained())["p.a"]
     assert node.usd.value == pytest.approx(1e-3)
     assert node.seconds.value == pytest.approx(1.0)
@@ -115,6 +118,10 @@ def test_steps_cost_what_they_take_per_row_times_the_rows():
 def test_unknown_rows_leave_seconds_and_price_unknown():
     chosen = plan(1e-6, 2e-6)
     chosen.cost = Cost(cost=about(3e-6))
+    chosen.steps = {
+        key: replace(step, total_busy=None, cost=replace(step.cost, total_cost=None))
+        for key, step in chosen.steps.items()
+    }
     explanation = explain(Planned(physical(), chosen), Context("q", NOW))
     assert all(node.rows is None for node in explanation.nodes)
     assert all(node.seconds is None and node.usd is None for node in explanation.nodes)
@@ -221,6 +228,30 @@ def test_a_better_plan_that_was_not_proved_did_not_lose():
     planned = Planned(physical(), chosen, slo, (chosen, cheaper), 0.01, cheaper)
     note = explain(planned, Context("q", NOW)).runner_up.note
     assert note == "not proved, though it has cost $0.000002 against $0.000003, −33 %"
+
+
+def test_equally_good_plans_lose_by_what_told_them_apart():
+    """Nothing costs anything; fewer slot-seconds decide, in every list of plans."""
+    chosen = plan(0.0, 0.0, latency=0.03)
+    slower = plan(0.0, 0.0, b="m.slow")
+    slower.steps = {key: replace(one, busy=about(3e-3)) for key, one in slower.steps.items()}
+    planned = Planned(physical(), chosen, Slo(), (slower, chosen), 0.0, slower)
+    explanation = explain(planned, Context("q", NOW, alternatives=5))
+    assert explanation.runner_up.note == (
+        "lost by slot-seconds of a row 6.00 ms against 2.00 ms, +200 %, being equal in cost"
+    )
+    ends = {end.label: end for end in explanation.ends}
+    assert ends["cheapest"].note == ends["most accurate"].note == "this plan"
+    assert ends["fastest"].cost == slower.cost
+
+
+def test_a_dearer_plan_that_is_as_accurate_lost_by_its_cost():
+    slo = Slo((), Objective("accuracy", maximize=True))
+    chosen, dearer = plan(1e-6, 2e-6), plan(1e-6, 5e-6, b="m.big")
+    note = explain(Planned(physical(), chosen, slo, (), 0.0, dearer), Context("q", NOW)).runner_up
+    assert note.note == (
+        "lost by cost $0.000006 against $0.000003, +100 %, being equal in accuracy"
+    )
 
 
 def test_flips_are_exact_in_one_number():

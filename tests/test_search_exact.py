@@ -3,6 +3,7 @@
 import itertools
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from octans.planner.search.exact import Infeasible, solve
@@ -104,6 +105,51 @@ def test_agrees_with_brute_force(first):
         assert found.key == pytest.approx(expected, rel=1e-8, abs=1e-12), seed
         assert problem.key(found.assignment) == found.key, seed
         assert found.bound <= found.key + 1e-9, seed
+
+
+def levelled(problem: Problem, seed: int) -> Problem:
+    """Five levels of entries in each stage: many plans are equally good, and none by chance."""
+    rng = random.Random(seed)
+
+    def stage(table):
+        rows = {}
+        for dim, blocks in table.rows.items():
+            levels = [0.0, *(rng.random() for _ in range(4))]
+            rows[dim] = tuple(tuple(levels[round(4 * min(e, 1.0))] for e in b) for b in blocks)
+        return replace(table, rows=rows)
+
+    return replace(problem, stages=tuple(map(stage, problem.stages)), measured=())
+
+
+def test_of_plans_equally_good_the_best_by_the_ties_is_found():
+    told = 0
+    for seed in range(300):
+        problem = replace(levelled(random_problem(seed), seed), ties=("cost", "energy"))
+        found = solve(problem)
+        if isinstance(found, Infeasible):
+            continue
+        key = brute(problem)
+        assert problem.key(found.assignment) == pytest.approx(key), seed
+        assert found.key == pytest.approx(key), seed
+        mine = [problem.value(dim, found.assignment) for dim in problem.ties]
+        # A soft limit may be missed by as much as the plan found misses it, no more.
+        as_good = [
+            one
+            for one in itertools.product(*(range(s.size) for s in problem.stages))
+            if problem.key(one) == pytest.approx(key, rel=1e-9, abs=1e-12)
+            and all(
+                max(problem.value(dim, one) for dim in limit.terms)
+                <= max(
+                    limit.soft_from, *(problem.value(dim, found.assignment) for dim in limit.terms)
+                )
+                for limit in problem.limits
+                if limit.soft_from is not None
+            )
+        ]
+        best = min([problem.value(dim, one) for dim in problem.ties] for one in as_good)
+        assert mine == pytest.approx(best), seed
+        told += len({tuple(problem.value(d, one) for d in problem.ties) for one in as_good}) > 1
+    assert told > 50
 
 
 def test_forbidden_assignments_are_left_out_and_the_next_best_is_found():

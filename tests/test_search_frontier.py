@@ -4,6 +4,7 @@ import importlib.util
 import itertools
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,20 @@ def test_every_plan_is_within_the_reported_factor(epsilon):
         for at, end in enumerate(found.ends):
             assert end.values[at] == pytest.approx(least[at], rel=1e-8, abs=1e-12), seed
             assert capacity_ok(problem, end.assignment)
+
+
+def test_ends_of_equal_plans_are_told_apart_by_the_ties():
+    """Two batch sizes, free of charge: the cheapest is the one that takes fewer slot-seconds."""
+    rows = {
+        "cost": ((0.0, 0.0),),
+        "latency_p95": ((0.1, 0.3),),
+        "loss": ((0.2, 0.2),),
+        "busy": ((0.1, 0.01),),
+    }
+    stage = StageTable("s", 1, (0, 0), (0, 0), (), (), rows)
+    problem = Problem((stage,), (1,), paths=("latency_p95",), ties=("cost", "busy"))
+    assert [end.assignment for end in frontier(problem).ends] == [(1,), (0,), (1,)]
+    assert frontier(replace(problem, ties=())).ends[0].assignment == (0,)
 
 
 def test_boxes_cover_too(monkeypatch):

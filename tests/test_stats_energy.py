@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-from octans.cost.model import CostModel, Flow, stage_cost
+from octans.cost.model import CostModel, Flow
+from octans.cost.stages import stage_cost
 from octans.ir.models import Device
 from octans.ir.physical import Choice
 from octans.stats.energy import Energy, Metered, energy_statistic, joules_per_call, pooled

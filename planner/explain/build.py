@@ -14,17 +14,19 @@ from ...ir.types import SqlExpr
 from .advice import advice_text
 from .flips import flips
 from .nodes import Expected, explain_nodes
-from .numbers import percent, quantity
+from .numbers import percent, quantity, unit_of
 from .planned import (
     Candidate,
     Planned,
     allows,
     constraint_text,
+    decided_by,
     differences,
     misses,
+    rank,
     reached,
     same_plan,
-    value_text,
+    slot_seconds,
 )
 from .sections import q_error
 
@@ -149,37 +151,39 @@ def ends(frontier: Sequence[Candidate], chosen: Candidate, slo: Slo) -> tuple[Pl
     """The cheapest, the fastest and the most accurate plan, where anybody knows."""
     found = []
     for label, metric, maximize in ENDS:
-        known = [
-            (value.value, -number)
-            for number, plan in enumerate(frontier)
-            if (value := plan.cost.metric(metric)) is not None
-        ]
+        known = [plan for plan in frontier if plan.cost.metric(metric) is not None]
         if known:
-            best = max(known) if maximize else min(known, key=lambda item: (item[0], -item[1]))
-            found.append(summary(label, frontier[-best[1]], chosen, slo))
+            best = min(known, key=lambda plan: rank(plan, Objective(metric, maximize)))
+            found.append(summary(label, best, chosen, slo))
     return tuple(found)
 
 
 def lost_by(loser: Candidate, winner: Candidate, objective: Objective) -> str:
-    """`cost $0.000023 against $0.000021, +9.5 %`."""
-    mine, theirs = winner.cost.metric(objective.metric), loser.cost.metric(objective.metric)
-    text = (
-        f"{objective.metric} {value_text(theirs, objective.metric)} "
-        f"against {value_text(mine, objective.metric)}"
-    )
-    if mine is None or theirs is None or not mine.value:
-        return text
-    return f"{text}, {percent(theirs.value / mine.value - 1)}"
+    """`cost $0.000023 against $0.000021, +9.5 %`; of equally good plans what decided instead."""
+    mine: float | None
+    theirs: float | None
+    decided, _ = decided_by(winner, loser, objective) or (objective.metric, False)
+    if decided == "busy":
+        name, unit = "slot-seconds of a row", "s"
+        mine, theirs = slot_seconds(winner), slot_seconds(loser)
+    else:
+        name, unit = decided, unit_of(decided)
+        mine, theirs = (_value(plan.cost.metric(decided)) for plan in (winner, loser))
+    text = f"{name} {quantity(theirs, unit)} against {quantity(mine, unit)}"
+    if mine and theirs is not None:
+        text += f", {percent(theirs / mine - 1)}"
+    return text if decided == objective.metric else f"{text}, being equal in {objective.metric}"
+
+
+def _value(estimate: Estimate | None) -> float | None:
+    return None if estimate is None else estimate.value
 
 
 def _unproved(rival: Candidate, chosen: Candidate, slo: Slo) -> bool:
     """Is it better by the objective? AT CONFIDENCE it then was not chosen for want of a proof."""
-    goal = slo.objective
-    theirs, mine = rival.cost.metric(goal.metric), chosen.cost.metric(goal.metric)
     promised = any(c.confidence is not None for c in slo.constraints)
-    if theirs is None or mine is None or not promised:
-        return False
-    return theirs.value > mine.value if goal.maximize else theirs.value < mine.value
+    _, better = decided_by(rival, chosen, slo.objective) or ("", False)
+    return promised and better
 
 
 def _runner_up(planned: Planned) -> PlanSummary | None:
@@ -196,14 +200,12 @@ def _runner_up(planned: Planned) -> PlanSummary | None:
 def _alternatives(
     rivals: Sequence[Candidate], chosen: Candidate, slo: Slo, count: int
 ) -> tuple[PlanSummary, ...]:
-    """The best other plans: those that meet the SLO first, then by the objective."""
+    """The best other plans: those that meet the SLO first, then in the order of plans."""
     if count <= 0:
         return ()
-    sign = -1.0 if slo.objective.maximize else 1.0
 
-    def order(plan: Candidate) -> tuple[int, float]:
-        value = plan.cost.metric(slo.objective.metric)
-        return len(misses(plan, slo)), sign * value.value if value is not None else float("inf")
+    def order(plan: Candidate) -> tuple[int, tuple[float, ...]]:
+        return len(misses(plan, slo)), rank(plan, slo.objective)
 
     others = sorted((plan for plan in rivals if not same_plan(plan, chosen)), key=order)
     return tuple(

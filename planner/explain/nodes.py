@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import field, replace
 from typing import assert_never, cast
 
-from ...cost.model import StageCost
+from ...cost.stages import StageCost
 from ...ir.estimates import Estimate, weakest
 from ...ir.explain import CascadeMember, ExplainNode, NodeActuals, QError
 from ...ir.node import parents
@@ -201,10 +201,7 @@ def _stage(stage: Stage, identity: str, rows: Estimate | None, expected: Expecte
         step = replace(step.members[member.place], quality=whole)
     if step is not None:
         quality, source = step.quality, step.energy_source
-        if expected.source_rows is not None:
-            seconds = times(step.busy, expected.source_rows)
-            usd = times(step.cost.cost, expected.source_rows) if step.cost.cost else None
-            energy = times(step.cost.energy, expected.source_rows) if step.cost.energy else None
+        seconds, usd, energy = step.total_busy, step.cost.total_cost, step.cost.total_energy
     return ExplainNode(
         identity, "stage", stage.step, tuple(detail), stage.choice, rows, seconds, usd, quality,
         energy=energy, energy_source=source, stale=expected.stale.get(stage.step), cascade=member,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from ...cost.model import StageCost
+from ...cost.stages import StageCost
 from ...ir.estimates import Cost, Estimate
 from ...ir.models import knobs_text
 from ...ir.physical import Cascade, Choice, PhysicalPlan
-from ...ir.slo import OF_ANSWERS, UNITS, Constraint, Slo
+from ...ir.slo import OF_ANSWERS, UNITS, Constraint, Objective, Slo
+from ..objectives import TIES
+from ..search.single import RELATIVE
 from .numbers import digits, quantity, unit_of
 
 
@@ -149,6 +152,29 @@ def misses(candidate: Candidate, slo: Slo) -> tuple[Constraint, ...]:
         for constraint in slo.constraints
         if (value := reached(candidate, constraint)) is None or not allows(constraint, value.value)
     )
+
+
+def rank(plan: Candidate, objective: Objective) -> tuple[float, ...]:
+    """What plans are ordered by, the best first: see `planner.objectives`."""
+    value = _metric(plan.cost, objective.metric)
+    known = math.inf if value is None else value.value
+    cost = math.inf if plan.cost.cost is None else plan.cost.cost.value
+    return -known if objective.maximize else known, cost, slot_seconds(plan)
+
+
+def slot_seconds(plan: Candidate) -> float:
+    """Of one source row."""
+    return math.fsum(step.busy.value for step in plan.steps.values())
+
+
+def decided_by(one: Candidate, other: Candidate, objective: Objective) -> tuple[str, bool] | None:
+    """The first of the objective, `cost` and `busy` in which they differ, and whether `one` is the
+    better in it; None where they differ in none."""
+    names = (objective.metric, *TIES)
+    for name, a, b in zip(names, rank(one, objective), rank(other, objective), strict=True):
+        if a != b and not math.isclose(a, b, rel_tol=RELATIVE):
+            return name, a < b
+    return None
 
 
 def short_choice(choice: Choice) -> str:

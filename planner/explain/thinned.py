@@ -14,7 +14,7 @@ from .planned import choices_text
 
 SHOWN = 10
 """Plans told one by one, those that were better by most first (our choice)."""
-NAMES = {"loss": "error"}
+NAMES = {"loss": "error", "busy": "slot-seconds"}
 """Dims by what a reader calls them; a factor on loss holds for 1 - accuracy."""
 
 

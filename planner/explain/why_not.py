@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ...cost.model import StageCost
+from ...cost.stages import StageCost
 from ...ir.estimates import Cost
 from ...ir.models import Knobs, knobs_text
 from ...ir.physical import Choice

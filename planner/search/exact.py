@@ -14,9 +14,13 @@ from dataclasses import replace
 from ...ir.record import dataclass
 from .floors import Floors
 from .labels import Effort
-from .prepare import Pattern
-from .single import Search, Solution
-from .table import Assignment, Goal, Measured, Problem, StageTable
+from .prepare import Pattern, is_chain
+from .single import RELATIVE, Search, Solution
+from .table import Assignment, Goal, Limit, Measured, Problem, StageTable
+
+MAX_TIED = 200_000
+"""Labels after which of the plans equally good the best so far is taken, each counted once per
+stage where stages wait for slots (our choice: about a second)."""
 
 __all__ = ["Infeasible", "Nearest", "Search", "Solution", "class_pattern", "restrict", "solve"]
 
@@ -88,7 +92,7 @@ def solve(
     tolerance: float = 0.0,
     most: float = math.inf,
 ) -> Solution | Infeasible:
-    """The best plan under all limits.
+    """The best plan under all limits; of those equally good the best by the problem's `ties`.
 
     Args:
         problem: what to solve.
@@ -100,7 +104,7 @@ def solve(
     """
     best = _best(problem, frozenset(forbidden), tuple(forbidden_options), tolerance, most)
     if isinstance(best, Solution):
-        return best
+        return _first_of_tied(problem, best, frozenset(forbidden), tuple(forbidden_options))
     if not explain:
         return Infeasible((), (), best)
     return _why(problem, frozenset(forbidden), tuple(forbidden_options), best)
@@ -112,10 +116,11 @@ def _best(
     options: tuple[Assignment, ...],
     tolerance: float = 0.0,
     most: float = math.inf,
+    upper: float = math.inf,
 ) -> Solution | Effort:
-    """The optimum over measured assignments (one small problem each) and composed ones."""
+    """The optimum below `upper`, over measured assignments (a small problem each) and others."""
     best: Solution | None = None
-    upper = proven = math.inf
+    proven = math.inf
     total = Effort()
     floors = Floors(problem)
     goal = problem.goal.terms
@@ -145,6 +150,76 @@ def _best(
         if isinstance(found, Solution):
             best, proven = found, min(proven, found.proven)
     return total if best is None else replace(best, effort=total, proven=min(proven, total.reached))
+
+
+def _first_of_tied(
+    problem: Problem,
+    best: Solution,
+    forbidden: frozenset[Assignment],
+    options: tuple[Assignment, ...],
+) -> Solution:
+    """Among the plans as good as the best, the one with the least of the first tie, and so on.
+
+    As good is: within `RELATIVE` of what is minimised, and past no soft limit by more.
+    """
+    slotted = bool(problem.paths) and not is_chain(problem)
+    most = MAX_TIED // (len(problem.stages) if slotted else 1)
+    for dim in problem.ties:
+        if problem.goal.terms == (dim,):
+            continue
+        held = replace(problem, limits=_no_worse(problem, best.assignment), goal=Goal((dim,)))
+        if _tied(problem, dim, best.assignment):
+            value = problem.value(dim, best.assignment)
+            found = _best(held, forbidden, options, most=most, upper=value)
+            _add(best.effort, found if isinstance(found, Effort) else found.effort)
+            if isinstance(found, Solution):
+                best = replace(best, assignment=found.assignment)
+        problem = held
+    return best
+
+
+def _tied(problem: Problem, tie: str, assignment: Assignment) -> bool:
+    """May another plan be as good by the goal and not by the tie?
+
+    Of a sum: where some stage has an option beside the chosen one that adds the same to the goal,
+    and something else to the tie or to later stages. Sums equal without that are chance, and not
+    looked for (our choice: it would cost as much as the search).
+    """
+    goal = problem.goal.terms
+    if len(goal) > 1 or (goal[0] in problem.paths and not is_chain(problem)):
+        return True
+    classes = problem.classes(assignment)
+    read = {before for stage in problem.stages for before in stage.given}
+    for place, (stage, chosen) in enumerate(zip(problem.stages, assignment, strict=True)):
+        g = problem.given_index(place, classes)
+        none = (0.0,) * stage.size
+        mine, ties = (
+            stage.rows[dim][g if len(stage.rows[dim]) > 1 else 0] if dim in stage.rows else none
+            for dim in (goal[0], tie)
+        )
+        for option, cls in enumerate(stage.option_class):
+            if math.isclose(mine[option], mine[chosen], rel_tol=RELATIVE) and (
+                not math.isclose(ties[option], ties[chosen], rel_tol=RELATIVE)
+                or (place in read and cls != classes[place])
+            ):
+                return True
+    return False
+
+
+def _no_worse(problem: Problem, assignment: Assignment) -> tuple[Limit, ...]:
+    """Limits that leave the plans no worse than this one."""
+
+    def reached(terms: Sequence[str]) -> float:
+        value = max(problem.value(dim, assignment) for dim in terms)
+        return value + RELATIVE * max(abs(value), RELATIVE)
+
+    kept = (
+        limit
+        if limit.soft_from is None
+        else replace(limit, bound=max(reached(limit.terms), limit.soft_from), soft_from=None)
+        for limit in problem.limits
+    )
+    return *kept, Limit(problem.goal.terms, reached(problem.goal.terms))
 
 
 def _add(total: Effort, more: Effort) -> None:

@@ -34,7 +34,7 @@ from .floors import Floors
 from .labels import Effort, Label, dominate, extend, vector_of
 from .prepare import layout, undominated
 from .similarity.thin import ratio, thin, worse
-from .single import RELATIVE, Search
+from .single import Search
 from .table import Assignment, Goal, Limit, Problem
 
 OBJECTIVES = ("cost", "latency_p95", "loss")
@@ -72,8 +72,8 @@ class Frontier:
     """No plan is better than some point by more than 1 + `epsilon` in every objective.
 
     `points` ascend by the first objective. `ends` are exact: for each objective the plan that is
-    best in it, ties broken by the other objectives' order. `dropped` are the plans thinned at the
-    end, with what stands for each.
+    best in it, ties broken by the problem's `ties`, then by the other objectives in their order.
+    `dropped` are the plans thinned at the end, with what stands for each.
     """
 
     objectives: tuple[str, ...]
@@ -101,6 +101,7 @@ def frontier(
     )
     effort = Effort()
     ends = _ends(free, objectives)
+    free = replace(free, ties=())
     covered = _labels(free, objectives, math.sqrt(1.0 + epsilon) - 1.0, effort, ends)
     if covered is None:
         points, factor = _boxes(free, objectives, epsilon, effort, ends)
@@ -319,21 +320,13 @@ def _grid(labels: Sequence[Label], soft: Sequence[bool], width: float) -> tuple[
 
 
 def _ends(problem: Problem, objectives: Sequence[str]) -> list[Point]:
-    """For each objective the plan best in it, ties broken by the others in their order."""
+    """For each objective the plan best in it; the problem's ties, then the others break ties."""
     found = []
     for first in objectives:
-        limits = list(problem.limits)
-        best: Assignment | None = None
-        for dim in (first, *(other for other in objectives if other != first)):
-            goal = Goal((dim,), "loss" if dim == "loss" else "plain")
-            most = math.inf if best is None else MAX_LABELS
-            one = replace(problem, limits=tuple(limits), goal=goal)
-            result = solve(one, explain=False, most=most)
-            if isinstance(result, Infeasible):
-                break
+        goal = Goal((first,), "loss" if first == "loss" else "plain")
+        ties = tuple(dict.fromkeys((*problem.ties, *objectives)))
+        result = solve(replace(problem, goal=goal, ties=ties), explain=False)
+        if not isinstance(result, Infeasible):
             best = result.assignment
-            value = problem.value(dim, best)
-            limits.append(Limit((dim,), value * (1.0 + RELATIVE)))
-        if best is not None:
             found.append(Point(best, tuple(problem.value(dim, best) for dim in objectives)))
     return found

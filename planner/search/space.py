@@ -13,7 +13,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from ...cost import compose as formula
 from ...cost.curves import quantile_at
-from ...cost.model import LATENCY_LEVELS, Call, CostModel, Unplannable, run_floats
+from ...cost.model import LATENCY_LEVELS, Call, CostModel, Unplannable
+from ...cost.stages import Taken
 from ...errors import PlanError
 from ...ir.models import Derivation, Device, Knobs, TokenPrice, knobs_text
 from ...ir.physical import Choice
@@ -206,12 +207,6 @@ def _known(
         right = formula.when_factor(run, formula.each_factor(call.quality.value, lengths))
         return -math.log(max(right, LEAST))
 
-    def energy(call: Call) -> float | None:
-        if call.energy is None:
-            return None
-        elements = formula.mean_length(lengths)
-        return formula.energy_joules(run, elements, call.energy.value, call.batch)
-
     def service(level: float) -> Callable[[Call], float | None]:
         def seconds(call: Call) -> float | None:
             return call.service_seconds(lengths, level, run) if call.points else None
@@ -221,13 +216,13 @@ def _known(
     found: dict[str, tuple[float | None, ...]] = {
         LOSS: of(loss),
         LOAD: of(lambda call: None if call.load is None else call.load.value),
-        PROFILE: of(lambda call: run_floats(call, run, lengths)[1]),
+        PROFILE: of(lambda call: Taken(call, run, lengths).busy),
     }
     for dim in dims:
         if dim == "cost":
-            found[dim] = of(lambda call: _or_none(run_floats(call, run, lengths)[0]))
+            found[dim] = of(lambda call: _or_none(Taken(call, run, lengths).usd))
         elif dim == "energy":
-            found[dim] = of(energy)
+            found[dim] = of(lambda call: _or_none(Taken(call, run, lengths).joules))
         else:
             found[dim] = of(service(formula.stage_level(LATENCY_LEVELS[dim], stages)))
     return {dim: values for dim, values in found.items() if any(v is not None for v in values)}
@@ -259,7 +254,7 @@ def _dims(space: Space, choice: Choice, seen: StageSeen, pricing: Pricing) -> di
     device = pricing.devices[choice.device]
     elements = formula.mean_length(seen.lengths)
     mean = math.fsum(seen.seconds) / len(seen.seconds) if seen.seconds else 0.0
-    busy = formula.busy_seconds(seen.run, elements, mean, choice.batch)
+    busy = formula.per_row(seen.run, elements, choice.batch, lambda size: mean, None)
     found: dict[str, float] = {}
     if "cost" in space.sums:
         price, tokens = pricing.tokens.get(choice.variant), seen.tokens or (0.0, 0.0)

@@ -101,7 +101,8 @@ class Problem:
     """Stages in topological order, limits and a goal.
 
     `slots` counts the slots of each device; `paths` names the path dims. `measured` assignments of
-    classes have a measured loss.
+    classes have a measured loss. `ties` are the dims that decide, one after the other, between
+    plans that are equally good by the goal.
     """
 
     stages: tuple[StageTable, ...]
@@ -110,6 +111,7 @@ class Problem:
     goal: Goal = Goal()
     paths: tuple[str, ...] = ()
     measured: tuple[Measured, ...] = ()
+    ties: tuple[str, ...] = ()
 
     def classes(self, assignment: Sequence[int]) -> Assignment:
         """The class of every stage's option."""
