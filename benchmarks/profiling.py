@@ -25,7 +25,6 @@ from pathlib import Path
 
 import numpy as np
 from octans.ir.slo import Constraint, Objective, Slo
-from octans.planner.optimize import _cheapest_of_best
 from octans.planner.problem import build_problem
 from octans.planner.search.exact import Solution, solve
 from octans.stats.observation import Observation, assignment_text
@@ -153,7 +152,7 @@ class Planner:
         solution = solve(problem.problem, explain=False)
         if not isinstance(solution, Solution):
             return None
-        chosen = problem.choices(_cheapest_of_best(problem.problem, solution))
+        chosen = problem.choices(solution.assignment)
         return tuple(
             (chosen[stage.step.key].variant, chosen[stage.step.key].device)
             for stage in problem.stages

@@ -51,7 +51,7 @@ class Statistics:
         self._dependences = tuple(dependences)
         self.left_out = tuple(left_out)
         self._newest = Newest(observations, deployment)
-        self._batches: dict[str, dict[tuple[str, str, str], list[int]]] = {}
+        self._batches: dict[str, dict[tuple[str, str, str], list[tuple[int, Observation]]]] = {}
         self._energies: dict[str, dict[tuple[object, ...], Key]] = {}
         self._priors: dict[str, dict[str, float]] = {}
         if allow_priors:
@@ -361,14 +361,20 @@ class Statistics:
     def _measured_batches(
         self, subject: str, variant: str, knobs: str, device: str
     ) -> tuple[int, ...]:
-        """Batch sizes with a mean latency."""
+        """Batch sizes with a mean latency; without stale ones where an ANALYZE since timed any.
+
+        A size that its ladder did not reach any more is of another thing than those beside it.
+        """
         sizes = self._batches.get(subject)
         if sizes is None:
             sizes = self._batches[subject] = {}
-            for metric, statistic, of, setting, on, batch, _, _ in self._newest.rows(subject):
-                if metric == "latency" and statistic == "mean" and of and on and batch is not None:
-                    sizes.setdefault((of, setting, on), []).append(batch)
-        return tuple(sorted(sizes.get((variant, knobs, device), ())))
+            for key, row in self._newest.rows(subject).items():
+                if key[:2] == ("latency", "mean") and row.variant and row.device and row.batch:
+                    choice = row.variant, row.knobs, row.device
+                    sizes.setdefault(choice, []).append((row.batch, row))
+        known = sizes.get((variant, knobs, device), [])
+        anew = any(row.stale is None and row.run is not None for _, row in known)
+        return tuple(sorted(size for size, row in known if row.stale is None or not anew))
 
     def _energies_of(self, subject: str) -> dict[tuple[object, ...], Key]:
         """The energy that counts by variant, knobs, device and batch, whatever counter told it."""

@@ -143,7 +143,7 @@ class Work:
                     yield at(self._label(key, choice), self._choice, key, choice)
         last = look == len(self._places) - 1
         if last and look > 0:
-            yield at("what is decided no more", self._resumed)
+            yield at("what was stopped too soon", self._resumed)
         for key in keys:
             given = self.step(key).given
             for choice in self.makers(given) if given in self.reference else ():
@@ -188,7 +188,7 @@ class Work:
             self._run(key, choice)
 
     def _resumed(self, look: int) -> None:
-        """Measure to the end what the last rows show to be decided no more."""
+        """Measure to the end what the last rows show to have been stopped too soon."""
         while self._reopened(look):
             pass
 
