@@ -10,6 +10,7 @@ from octans.ir.explain import NodeActuals
 from octans.ir.physical import Choice, PhysicalPlan, SqlResidual, SqlScan, SqlStep, Stage, StopAfter
 from octans.ir.slo import Constraint, Objective, Slo
 from octans.ir.types import Field, NamedExpr, SqlExpr, column
+from octans.planner.explain import why_not
 from octans.planner.explain.build import Context, Ran, explain
 from octans.planner.explain.flips import flips
 from octans.planner.explain.planned import allows, constraint_text, misses
@@ -228,6 +229,16 @@ def test_a_better_plan_that_was_not_proved_did_not_lose():
     planned = Planned(physical(), chosen, slo, (chosen, cheaper), 0.01, cheaper)
     note = explain(planned, Context("q", NOW)).runner_up.note
     assert note == "not proved, though it has cost $0.000002 against $0.000003, −33 %"
+
+
+def test_why_not_says_that_a_better_plan_was_not_proved():
+    chosen, cheaper, dearer = plan(1e-6, 2e-6), plan(1e-6, 1e-6), plan(1e-6, 3e-6)
+    promised = Slo((Constraint("accuracy", ">=", 0.95, confidence=0.9),))
+    told = why_not._loses(cheaper, chosen, promised)
+    assert "meets the SLO by its estimate but was not proved, though it has cost $0.000002" in told
+    assert "but loses by cost" in why_not._loses(dearer, chosen, promised)
+    plain = Slo((Constraint("accuracy", ">=", 0.95),))
+    assert "meets the SLO but loses by cost" in why_not._loses(dearer, chosen, plain)
 
 
 def test_equally_good_plans_lose_by_what_told_them_apart():

@@ -179,7 +179,7 @@ def _value(estimate: Estimate | None) -> float | None:
     return None if estimate is None else estimate.value
 
 
-def _unproved(rival: Candidate, chosen: Candidate, slo: Slo) -> bool:
+def unproved(rival: Candidate, chosen: Candidate, slo: Slo) -> bool:
     """Is it better by the objective? AT CONFIDENCE it then was not chosen for want of a proof."""
     promised = any(c.confidence is not None for c in slo.constraints)
     _, better = decided_by(rival, chosen, slo.objective) or ("", False)
@@ -190,7 +190,7 @@ def _runner_up(planned: Planned) -> PlanSummary | None:
     rival, chosen, slo = planned.runner_up, planned.chosen, planned.slo
     if rival is None:
         return None
-    why = "not proved, though it has" if _unproved(rival, chosen, slo) else "lost by"
+    why = "not proved, though it has" if unproved(rival, chosen, slo) else "lost by"
     note = f"{why} {lost_by(rival, chosen, slo.objective)}"
     return PlanSummary(
         "runner-up", advice_text(rival.choices), rival.cost, note, differences(rival, chosen)

@@ -18,7 +18,7 @@ from ...ir.slo import HIGHER_IS_BETTER, Slo
 from ..problem import Excluded, PlanProblem
 from ..search.exact import Infeasible, Nearest, solve
 from ..search.table import Assignment, Problem
-from .build import lost_by
+from .build import lost_by, unproved
 from .planned import Candidate, changes, constraint_text, limit_text, reached, value_text
 
 _COMPARED = ("cost", "accuracy", "latency_p95", "throughput", "energy", "memory")
@@ -121,9 +121,11 @@ def _loses(rival: Candidate, chosen: Candidate, slo: Slo) -> str:
         and ((theirs.value > mine.value) == (metric in HIGHER_IS_BETTER))
         and theirs.value != mine.value
     ]
-    text = (
-        f"the best plan with it meets the SLO but loses by {lost_by(rival, chosen, slo.objective)}"
-    )
+    by = lost_by(rival, chosen, slo.objective)
+    estimated = any(c.confidence is not None for c in slo.constraints)
+    meets = "meets the SLO by its estimate" if estimated else "meets the SLO"
+    lost = "was not proved, though it has" if unproved(rival, chosen, slo) else "loses by"
+    text = f"the best plan with it {meets} but {lost} {by}"
     if not better:
         text = f"dominated: {text}, and is better in nothing"
     else:
