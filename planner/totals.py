@@ -167,8 +167,10 @@ def _wall(
         first = [f * grow(v[0], lambda t: t.first) for f, grow in zip(first, growths, strict=True)]
         for place, more in zip(loading, load, strict=True):
             first[place] += more
-        through = schedule(parents, first, placed, problem.slots)
-        return max(v[0] * pace(busy) + sum(load), through)
+        paced = v[0] * pace(busy) + sum(load)
+        if paced >= sum(first):  # no schedule takes longer than one call after the other
+            return paced
+        return max(paced, schedule(parents, first, placed, problem.slots))
 
     return positive(propagate(seconds, [rows, *(part.busy for part in parts), *firsts, *loads]))
 
