@@ -112,9 +112,10 @@ def _whole(session: Session, kept: KeptSample, relation: str) -> bool:
     tree = _select(f"SELECT * FROM {relation}").query.tree
     if not any(tree.find(kind) for kind in _TAKING_OUT):
         return True
-    if kept.run is None:
+    text = None if kept.run is None else session.catalog.run_text(kept.run)
+    if text is None:
         return False
-    analyzed = parse_one(session.catalog.run_text(kept.run))
+    analyzed = parse_one(text)
     using = analyzed.using.tree if isinstance(analyzed, ast.Analyze) else None
     using = using.this if isinstance(using, exp.Subquery) else using
     if not isinstance(using, exp.Select):

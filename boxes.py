@@ -17,6 +17,7 @@ from .planner.explain.layout import clean
 
 if TYPE_CHECKING:
     import duckdb
+    import numpy as np
     import pyarrow as pa
 
 SIGNIFICANT = 4
@@ -100,13 +101,27 @@ def _same(table: pa.Table) -> dict[str, str]:
 def _rounded(table: pa.Table) -> pa.Table:
     """Floats with so many digits as are read at a glance."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     for at, field in enumerate(table.schema):
         if pa.types.is_floating(field.type):
-            values = table.column(at).to_pylist()
-            short = [None if v is None else float(f"{v:.{SIGNIFICANT}g}") for v in values]
-            table = table.set_column(at, field.name, pa.array(short, field.type))
+            column = table.column(at)
+            short = _significant(column.cast(pa.float64()).to_numpy())
+            made = pa.array(short).cast(field.type)
+            kept = pc.if_else(pc.is_null(column), pa.scalar(None, field.type), made)
+            table = table.set_column(at, field.name, kept)
     return table
+
+
+def _significant(values: np.ndarray) -> np.ndarray:
+    """Numbers at `SIGNIFICANT` digits; what is 0, not finite or too small to be scaled stays."""
+    import numpy as np
+
+    with np.errstate(all="ignore"):
+        places = SIGNIFICANT - 1 - np.floor(np.log10(np.abs(values)))
+        more, less = 10.0 ** np.maximum(places, 0.0), 10.0 ** np.maximum(-places, 0.0)
+        short = np.round(values * more / less) * less / more
+    return np.where(np.isfinite(short), short, values)
 
 
 def _texts(table: pa.Table) -> Sequence[str]:

@@ -248,7 +248,8 @@ def unmeasured_notes(session: Session, stats: Statistics, problem: PlanProblem) 
     searches: dict[str, tuple[str, frozenset[str]]] = {}
     for key in {one.key for one in problem.missing} & set(contexts):
         run = stats.latest_run(contexts[key])
-        statement = None if run is None else parse_one(session.catalog.run_text(run))
+        text = None if run is None else session.catalog.run_text(run)
+        statement = None if text is None else parse_one(text)
         if run is not None and isinstance(statement, ast.Analyze) and statement.search:
             at, known = session.catalog.before_run(run)
             told = f"left out by the search of {at:%Y-%m-%d %H:%M} UTC (run {run})"

@@ -366,8 +366,8 @@ class Catalog:
         """See `History.before_run`."""
         return self._history.before_run(run)
 
-    def run_text(self, run: int) -> str:
-        """The statement of a run."""
+    def run_text(self, run: int) -> str | None:
+        """See `History.run_text`."""
         return self._history.run_text(run)
 
     def record_plan(

@@ -62,13 +62,13 @@ class History:
                     "WHERE status = 'running'"
                 )
 
-    def run_text(self, run: int) -> str:
-        """The statement of a run."""
+    def run_text(self, run: int) -> str | None:
+        """The statement of a run; None where there is none of that number: it was imported."""
         with self._store.cursor() as cursor:
-            ((text,),) = cursor.execute(
+            row = cursor.execute(
                 "SELECT text FROM octans_internal.runs WHERE id = ?", [run]
-            ).fetchall()
-        return str(text)
+            ).fetchone()
+        return None if row is None else str(row[0])
 
     def before_run(self, run: int) -> tuple[datetime, frozenset[str]]:
         """When a run started (UTC, without a zone), and which variants (full names, lower case)

@@ -21,15 +21,7 @@ KINDS: tuple[Kind, ...] = (
     "model", "variant", "device", "link", "pipeline", "slo", "statistics",
 )  # fmt: skip
 
-_AGE = """CASE
-    WHEN measured_at IS NULL THEN NULL
-    WHEN seconds < 120 THEN greatest(seconds, 0) || ' s'
-    WHEN seconds < 7200 THEN seconds // 60 || ' min'
-    WHEN seconds < 172800 THEN seconds // 3600 || ' h'
-    ELSE seconds // 86400 || ' d' END"""
-_REASON = f"""CASE WHEN reason LIKE 'measured % days ago'
-    THEN 'measured ' || replace({_AGE}, ' d', ' days') || ' ago' ELSE reason END"""
-"""As `octans.statistics` has it, but in a unit that fits: a limit of seconds, not in days."""
+_AGE = "CASE WHEN measured_at IS NOT NULL THEN octans_internal.span(seconds) END"
 _ABOUT = (
     "(lower(subject) = lower($1) OR starts_with(lower(subject), lower($1) || '.') "
     "OR lower(variant) = lower($1) OR starts_with(lower(variant), lower($1) || '.'))"
@@ -50,7 +42,7 @@ _SHOW = {
     "WHERE $1 IS NULL OR list_contains(list_transform(subjects, lambda s: lower(s)), lower($1))",
     "statistics": "SELECT subject, metric, statistic, variant, knobs, device, batch, given, "
     f"assignment, deployment, value, ci_low, ci_high, n, n_failed, {_AGE} AS age, source, state, "
-    f"{_REASON} AS reason FROM (SELECT *, epoch(now()::TIMESTAMP - measured_at)::BIGINT AS seconds "
+    "reason FROM (SELECT *, epoch(now()::TIMESTAMP - measured_at)::BIGINT AS seconds "
     f"FROM octans.statistics WHERE $1 IS NULL OR {_ABOUT}) "
     "ORDER BY subject, metric, variant, knobs, device, batch, given, assignment, deployment, "
     "statistic",

@@ -31,7 +31,7 @@ from .end_to_end import (
     truth_of,
 )
 from .grading import element_counts, untruthful
-from .ladder import Policy, frugal, full_batches, time_size
+from .ladder import Policy, first_failure, frugal, full_batches, time_size
 from .lineage import chain
 from .meter import Meter, Unaffordable
 from .plan_seen import Broken, PlanSeen, Spent, StageSeen, Tally, TooDear
@@ -297,7 +297,7 @@ class PlanProfiler:
     def _failing(self, key: str, choice: Choice, runs: Sequence[StageRun]) -> Broken:
         """No full batch succeeded: nothing of the choice did, or only larger batches fail."""
         tally = self._tallies.get((key, made(choice)), Tally())
-        first = next((why for run in runs for why in run.failed.values()), None)
+        first = first_failure(runs)
         split = not any(run.timed_out for run in runs)  # calls that fail are tried in halves
         if split and FIRST_UNITS <= tally.elements == tally.failed:
             return Broken(key, choice, f"all that it was called with failed: {first}")

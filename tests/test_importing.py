@@ -142,6 +142,17 @@ def test_a_number_of_the_future_is_refused(session):
     session.sql(text + "1 SECOND")
 
 
+def test_numbers_of_a_run_that_is_not_here_are_planned_with(session):
+    """They come with the number of a run of another catalog."""
+    declared = "python('session_world:guess', accuracy := 0.9)"
+    session.sql(f"CREATE VARIANT guess.elsewhere USING {declared}")
+    columns = f"{COLUMNS}, run"
+    row = {"variant": "guess.elsewhere", "run": 999_999}
+    insert(session, row, row | QUALITY, columns=columns)
+    text = session.sql("EXPLAIN SELECT guess(id) FROM numbers").text
+    assert "no statistics: run ANALYZE MODEL guess" in " ".join(text.split())
+
+
 def test_names_and_knobs_are_put_as_they_are_declared(session):
     """So that a plan finds what differs in case, blanks or digits."""
     shouted = {

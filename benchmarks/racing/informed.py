@@ -38,14 +38,14 @@ Told = Mapping[str, Sequence[Informed]]
 
 def all_told(work: Work, jobs: Sequence[Job]) -> Told:
     """Of the environments of jobs, in their order."""
-    found = dict(work(told, jobs))
+    found = dict(work(of_job, jobs))
     return {
         workload: [found[job] for job in jobs if job.workload == workload]
         for workload in dict.fromkeys(job.workload for job in jobs)
     }
 
 
-def told(job: Job) -> Informed:
+def of_job(job: Job) -> Informed:
     """Of the job's environment."""
     return informed(drawn(job))
 

@@ -89,6 +89,13 @@ LEFT JOIN octans_internal.current AS v ON v.kind = 'variant' AND v.key = lower(o
 LEFT JOIN octans_internal.current AS d ON d.kind = 'device' AND d.key = lower(o.device)
 LEFT JOIN octans_internal.unused AS u ON u.observation = o.id;
 
+-- In the unit that shows two digits or more, as plans tell it.
+CREATE MACRO octans_internal.span(seconds) AS CASE
+    WHEN seconds < 120 THEN greatest(seconds, 0) || ' s'
+    WHEN seconds < 7200 THEN seconds // 60 || ' min'
+    WHEN seconds < 172800 THEN seconds // 3600 || ' h'
+    ELSE seconds // 86400 || ' days' END;
+
 -- The newest of each key, with what executions added to it since.
 CREATE OR REPLACE VIEW octans.statistics AS
 WITH newest AS (
@@ -121,8 +128,8 @@ pooled AS (
             WHEN n.reason IS NOT NULL THEN n.reason
             WHEN epoch(now()::TIMESTAMP - n.measured_at)
                 > coalesce(getvariable('octans_max_age')::DOUBLE, 2592000)
-            THEN 'measured ' || (epoch(now()::TIMESTAMP - n.measured_at) / 86400)::BIGINT
-                || ' days ago' END AS reason
+            THEN 'measured ' || octans_internal.span(
+                epoch(now()::TIMESTAMP - n.measured_at)::BIGINT) || ' ago' END AS reason
     )
     FROM newest AS n LEFT JOIN fed AS f ON f.base = n.id
 )
