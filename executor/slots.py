@@ -19,7 +19,7 @@ from .backends.threads import threads_imposed
 from .channels import POLL_SECONDS, Stopped
 from .failures import changed, not_available, unknown
 from .power import Meters
-from .power.memory import Growth
+from .power.memory import Footprint, Growth
 
 
 class Slots:
@@ -98,7 +98,7 @@ class _Shelf:
     idle: list[LoadedModel] = field(default_factory=list)
     loads: list[float] = field(default_factory=list)
     memory_bytes: int | None = None
-    device_bytes: int = 0
+    on_device: Footprint = field(default_factory=Footprint)
 
 
 class Models:
@@ -156,7 +156,7 @@ class Models:
         """
         request = self._request(stage)
         shelf = self._shelf(stage)
-        with self._growth.watch(stage.choice.device) as grown:
+        with self._growth.watch(stage.choice.device, shelf.on_device):
             with shelf.lock:
                 loaded = shelf.shared or (shelf.idle.pop() if shelf.idle else None)
                 if loaded is None:
@@ -166,8 +166,6 @@ class Models:
             finally:
                 if not loaded.thread_safe:
                     self._give_back(loaded, shelf)
-        if grown.bytes is not None:
-            shelf.device_bytes += grown.bytes
 
     def retire(self, loaded: LoadedModel) -> None:
         """Lend a borrowed copy to nobody else: it is closed when it is given back.
@@ -188,7 +186,7 @@ class Models:
     def memory_bytes(self, stage: Stage) -> int | None:
         """What the first copy took; on a GPU, with its calls so far."""
         shelf = self._shelf(stage)
-        return shelf.device_bytes or shelf.memory_bytes
+        return shelf.on_device.peak or shelf.memory_bytes
 
     def close(self) -> None:
         """Close all copies nobody uses."""

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 from octans.executor.power import Meters, Unreadable, nvml, rapl
-from octans.executor.power.memory import Growth
+from octans.executor.power.memory import Footprint, Growth
 from octans.ir.models import Device
 from power_world import Clock, FakeLibrary, FakeNvml, Gpu, powercap
 
@@ -259,67 +259,108 @@ def test_cpus_never_load_pynvml(monkeypatch):
 # --- memory ---------------------------------------------------------------------------------------
 
 
-def test_memory_is_this_process_s_where_the_driver_tells_it(gpus):
+@pytest.fixture
+def growth():
+    return Growth(Meters(devices(Device("gpu", "cuda"))))
+
+
+def test_memory_is_this_process_s_where_the_driver_tells_it(gpus, growth):
     gpu = Gpu("GPU-a")
     gpus(gpu)
-    growth = Growth(Meters(devices(Device("gpu", "cuda"))))
-    with growth.watch("gpu") as grown:
+    found = Footprint()
+    with growth.watch("gpu", found):
         gpu.processes = [(os.getpid(), 3 << 20), (1, 9 << 30)]
         gpu.used += 9 << 30  # another process grew
-    assert grown.bytes == 3 << 20
-    with growth.watch("gpu") as grown:
+    assert found == Footprint(3 << 20, 3 << 20)
+    with growth.watch("gpu", found):
         gpu.processes[0] = (os.getpid(), 5 << 20)
-    assert grown.bytes == 2 << 20
+    assert found == Footprint(5 << 20, 5 << 20)
 
 
-def test_else_memory_is_the_growth_of_the_whole_gpu(gpus):
+def test_else_memory_is_the_growth_of_the_whole_gpu(gpus, growth):
     gpu = Gpu("GPU-a")
     gpus(gpu)
-    growth = Growth(Meters(devices(Device("gpu", "cuda"))))
-    with growth.watch("gpu") as grown:
+    found = Footprint()
+    with growth.watch("gpu", found):
         gpu.used += 7 << 20
-    assert grown.bytes == 7 << 20
+    assert found.peak == 7 << 20
+    with growth.watch("gpu", found):
+        gpu.used -= 2 << 20
+    assert found.peak == 7 << 20, "others may have left"
 
 
-def test_growth_of_two_at_once_is_nobody_s(gpus):
+def test_growth_of_two_at_once_is_nobody_s(gpus, growth):
     gpu = Gpu("GPU-a")
     gpus(gpu)
-    growth = Growth(Meters(devices(Device("gpu", "cuda"))))
-    with growth.watch("gpu") as outer, growth.watch("gpu") as inner:
+    outer, inner, after, lost = Footprint(), Footprint(), Footprint(), Footprint()
+    with growth.watch("gpu", outer), growth.watch("gpu", inner):
         gpu.used += 1 << 20
-    assert (outer.bytes, inner.bytes) == (None, None)
-    with growth.watch("gpu") as after:
+    assert (outer.peak, inner.peak) == (None, None)
+    with growth.watch("gpu", after):
         gpu.used += 1 << 20
-    assert after.bytes == 1 << 20
+    assert after.peak == 1 << 20
     gpu.lost = True
-    with growth.watch("gpu") as lost:
+    with growth.watch("gpu", lost):
         pass
-    assert lost.bytes is None
+    assert lost.peak is None
 
 
-# --- a real one -----------------------------------------------------------------------------------
+class TorchPool:
+    """What is used of `torch.cuda`: a pool that takes memory from the driver and keeps it."""
+
+    def __init__(self, gpu):
+        self.gpu = gpu
+        self.reserved = self.allocated = self.peak = 0
+        self.cuda = self
+
+    def is_initialized(self):
+        return True
+
+    def reset_peak_memory_stats(self, number):
+        self.peak = self.allocated
+
+    def memory_stats(self, number):
+        return {
+            "reserved_bytes.all.current": self.reserved,
+            "allocated_bytes.all.current": self.allocated,
+            "allocated_bytes.all.peak": self.peak,
+        }
+
+    def take(self, size):
+        self.allocated += size
+        self.peak = max(self.peak, self.allocated)
+        grown = max(0, self.allocated - self.reserved)
+        self.reserved += grown
+        self.gpu.used += grown
+
+    def free(self, size):
+        self.allocated -= size
 
 
-def _real_gpu():
-    opened = nvml.open_nvml()
-    if opened is None:
-        return False
-    found = bool(opened.gpus)
-    opened.close()
-    return found
-
-
-@pytest.mark.skipif(not _real_gpu(), reason="needs an NVIDIA GPU and its driver")
-def test_a_real_gpu_tells_energy_and_memory():
-    import time
-
-    opened = nvml.open_nvml()
-    counter = opened.counter(opened.gpus[:1])
-    assert counter is not None
-    before = counter.joules()
-    time.sleep(0.5)
-    drawn = counter.joules() - before
-    assert 0 <= drawn < 1000, "half a second of one GPU is below 2 kW"
-    assert opened.memory(opened.gpus[:1]).used > 0
-    counter.close()
-    opened.close()
+def test_what_pytorch_keeps_of_others_is_not_a_variant_s(gpus, growth, monkeypatch):
+    """The second variant's weights fit into what the first left: the driver sees no growth."""
+    gpu = Gpu("GPU-a")
+    gpus(gpu)
+    pool = TorchPool(gpu)
+    monkeypatch.setitem(sys.modules, "torch", pool)
+    first, second = Footprint(), Footprint()
+    with growth.watch("gpu", first):
+        gpu.used += 1 << 20  # a library's own
+        pool.take(9 << 20)
+        pool.take(4 << 20)
+        pool.free(4 << 20)
+    assert first == Footprint(10 << 20, 14 << 20)
+    pool.free(9 << 20)  # closed
+    with growth.watch("gpu", second):
+        pool.take(6 << 20)
+        pool.take(1 << 20)
+        pool.free(1 << 20)
+    assert second == Footprint(6 << 20, 7 << 20)
+    with growth.watch("gpu", second):
+        pool.take(3 << 20)
+        pool.free(3 << 20)
+    assert second == Footprint(6 << 20, 9 << 20), "a larger batch"
+    with growth.watch("gpu", second):
+        gpu.used -= pool.reserved - pool.allocated  # it gave back what it does not use
+        pool.reserved = pool.allocated
+    assert second == Footprint(6 << 20, 9 << 20)

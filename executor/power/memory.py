@@ -2,12 +2,17 @@
 
 Only of devices of KIND cuda; on the CPU the backends measure their loads (`MemoryMeter`). Growth is
 counted while one variant alone is on the device: with two at once nobody knows whose it is.
+
+What the driver sees of PyTorch is its pool, which keeps what was freed: a variant loaded after
+another was closed would seem to take nothing. So the pool is left out of what the driver tells, and
+what was allocated from it is asked of PyTorch.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,10 +20,25 @@ from .meters import Meters
 
 
 @dataclass
-class Grown:
-    """Bytes that were added on the device; None where that is not known."""
+class Footprint:
+    """Bytes a variant takes on a device; unknown until it was once alone there.
 
-    bytes: int | None = None
+    Attributes:
+        held: between calls, by all copies.
+        peak: the most at any time.
+    """
+
+    held: int = 0
+    peak: int | None = None
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Bytes of PyTorch's pool on some GPUs: taken from the driver, in use now, in use at most."""
+
+    reserved: int = 0
+    allocated: int = 0
+    peak: int = 0
 
 
 class Growth:
@@ -31,23 +51,45 @@ class Growth:
         self._inside: dict[str, int] = {}
 
     @contextmanager
-    def watch(self, device: str) -> Iterator[Grown]:
-        """Bytes added while in the block, told when it has been left."""
-        grown = Grown()
+    def watch(self, device: str, footprint: Footprint) -> Iterator[None]:
+        """Add to a variant's footprint what is added in the block, where it alone is calling."""
         before = self._meters.memory(device)
         if before is None:
-            yield grown
+            yield
             return
         with self._lock:
             alone = not self._inside.get(device)
             self._inside[device] = self._inside.get(device, 0) + 1
             number = self._entered[device] = self._entered.get(device, 0) + 1
+        gpus = self._meters.gpu_numbers(device)
+        pool = _pool(gpus, afresh=alone)
         try:
-            yield grown
+            yield
         finally:
-            after = self._meters.memory(device)
+            after, pool_after = self._meters.memory(device), _pool(gpus)
             with self._lock:
                 self._inside[device] -= 1
                 alone = alone and self._entered[device] == number
-            if alone and after is not None:
-                grown.bytes = after.grown(before)
+        if alone and after is not None:
+            outside = max(0, after.grown(before) - (pool_after.reserved - pool.reserved))
+            most = footprint.held + outside + pool_after.peak - pool.allocated
+            footprint.held += outside + max(0, pool_after.allocated - pool.allocated)
+            footprint.peak = max(footprint.peak or 0, footprint.held, most)
+
+
+def _pool(gpus: Sequence[int], *, afresh: bool = False) -> Pool:
+    """PyTorch's pool on these GPUs; `afresh` lets its peak begin now. Empty where it has none."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return Pool()
+    found = Pool()
+    for gpu in gpus:
+        if afresh:
+            torch.cuda.reset_peak_memory_stats(gpu)
+        stats = torch.cuda.memory_stats(gpu)
+        found = Pool(
+            found.reserved + stats.get("reserved_bytes.all.current", 0),
+            found.allocated + stats.get("allocated_bytes.all.current", 0),
+            found.peak + stats.get("allocated_bytes.all.peak", 0),
+        )
+    return found

@@ -46,6 +46,12 @@ class Meters:
             gpus = self._gpus(device)
             return self._nvml.memory(gpus) if self._nvml is not None and gpus else None
 
+    def gpu_numbers(self, device: str) -> range:
+        """The numbers, as CUDA counts them here, of the GPUs of a device of KIND cuda."""
+        with self._lock:
+            first = self._first_gpu(device)
+            return range(first, first + len(self._gpus(device)))
+
     def close(self) -> None:
         """Stop all counters."""
         with self._lock:
@@ -75,9 +81,14 @@ class Meters:
             self._nvml, self._nvml_tried = open_nvml(), True
         if self._nvml is None:
             return ()
+        first = self._first_gpu(device)
+        return self._nvml.gpus[first : first + self._devices[device].count]
+
+    def _first_gpu(self, device: str) -> int:
+        """How many GPUs the devices declared before it take."""
         first = 0
         for name, other in self._devices.items():
             if name == device:
                 break
             first += other.count if other.kind == "cuda" else 0
-        return self._nvml.gpus[first : first + self._devices[device].count]
+        return first

@@ -89,13 +89,14 @@ class MemoryReading:
     used: int
 
     def grown(self, before: MemoryReading) -> int:
-        """Bytes since an earlier reading; of everybody only where one's own are not told.
+        """Bytes since an earlier reading, below 0 if it shrank; of everybody only where one's own
+        are not told.
 
         In a container the driver's process numbers are the host's, so this process is not found.
         """
         if self.own is not None:
-            return max(0, self.own - (before.own or 0))
-        return max(0, self.used - before.used)
+            return self.own - (before.own or 0)
+        return self.used - before.used
 
 
 class EnergyOf:
