@@ -105,6 +105,43 @@ def test_a_good_history_leads_among_inverted_ones(seed):
     assert np.corrcoef(expected(warm, everything), true)[0, 1] > 0.95
 
 
+def test_of_ten_histories_that_know_nothing_hardly_ever_one_leads():
+    """Each held to a level by itself, one of ten would most of the time; one that knows still does.
+
+    Of one stage, where the own model has nothing to set against it.
+    """
+    variants = range(40)
+    one = Space(
+        (StageOptions("m", tuple(Choice(f"m.v{v}") for v in variants), (SOURCE,)),),
+        ("cost",), (), ("cpu",),
+    )  # fmt: skip
+    generator = np.random.default_rng(0)
+    true = generator.uniform(0.4, 0.95, len(variants))
+
+    def told(accuracies, rows=400):
+        scores = generator.random((len(variants), rows)) < accuracies[:, None]
+        looks = [
+            Evaluation((v,), scores[v].astype(float).tolist(), ({"cost": 1.0},), {}, 1.0, 0.0)
+            for v in variants
+        ]
+        return history_of(one, "", looks)
+
+    led = known = 0
+    for seed in range(40):
+        chosen = generator.choice(len(variants), 12, replace=False)
+        losses = -np.log(true[chosen]) + generator.normal(0.0, 0.03, 12)
+        blind = [told(generator.permutation(true)) for _ in range(10)]
+        for histories in (blind, [*blind[:9], told(true)]):
+            warm = WarmStart(one, histories, seed)
+            warm.update(chosen[:, None], losses, np.full(12, 0.03**2))
+            if histories is blind:
+                led += warm.losses() is not None
+            else:
+                known += warm.members[0].place == 9
+    assert led <= 8
+    assert known >= 38
+
+
 def test_the_own_model_takes_over():
     """Of a history that is only half right, less is left the more is seen."""
     half = history_of(

@@ -10,8 +10,9 @@ Weights are then those of RGPE [Feurer, Letham & Bakshy 2018]: in each of 256 dr
 models' predictions of the plans profiled, the model that misranks the fewest pairs gets the draw;
 the own model is judged by its predictions with each plan left out. Ours differs in two ways. A pair
 counts by how surely its two losses differ, so noise does not vote. And against weight dilution a
-history must rank better than chance (fewer misrankings than its predictions have for nine tenths
-of shuffles of the losses), else its weight is 0; RGPE compares with the own model alone.
+history must rank better than chance (than its predictions rank shuffles of the losses; of those
+that pass, one in ten may know nothing), else its weight is 0; RGPE compares with the own model
+alone.
 
 Predictions are moved to the query's own scale by the line that fits best what was seen, drawn to
 the identity. The own model's share of the weights draws the prior to the mean of what was seen, so
@@ -32,7 +33,7 @@ from ....ir.record import dataclass
 from ....stats.histories import History, Option, SeenPlan, Signature
 from ..protocol import SOURCE, Evaluation, Space
 from .history_model import ABSENT, FEATURES, MOST_PLANS, HistoryModel, Vocabulary, slots
-from .ranking import Judge, won
+from .ranking import Judge, passing, won
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -308,12 +309,14 @@ class WarmStart:
         plans = self._encoded(assignments)
         own = HistoryModel(plans, losses, variances)
         judge = Judge(losses, np.maximum(variances, 1e-12), generator)
-        passed = []
+        told = []
         for place, known in self._known.items():
             mean, covariance = known.model(self._slots).joint(plans)
-            self._agreements[place] = 1.0 - judge.expected(mean)
-            if judge.beats_chance(mean):
-                passed.append((judge.expected(mean), -known.near, place, mean, covariance))
+            misranked = judge.expected(mean)
+            self._agreements[place] = 1.0 - misranked
+            told.append((misranked, -known.near, place, mean, covariance))
+        able = passing([judge.chance(mean) for *_, mean, _ in told])
+        passed = [one for one, passes in zip(told, able, strict=True) if passes]
         passed.sort(key=lambda one: one[:3])
         kept = passed[:MOST_HISTORIES]
         drawn = [judge.draws(mean, covariance) for *_, mean, covariance in kept]
