@@ -7,6 +7,7 @@ import pytest
 import session_world
 from octans import analyzing, hunting, searching
 from octans.errors import OctansError
+from octans.ir.physical import Choice
 from octans.ir.slo import Constraint, Slo
 from octans.planner.search.protocol import Candidate
 from octans.stats import plan_profile, plan_seen
@@ -57,6 +58,47 @@ def test_few_choices_are_measured_and_one_of_them_is_good(session):
     accuracy = float(re.search(r"accuracy=([0-9.]+)", plan.advice)[1])
     share = sum(session_world.right(x, accuracy) for x in range(400)) / 400
     assert share >= 0.87, "the truth on all rows, three points of sampling error allowed"
+
+
+def named(message):
+    """The plan that an ANALYZE … SEARCH names, as advice."""
+    return re.search(r"best plan: (.*?): ", message)[1]
+
+
+@pytest.mark.parametrize(
+    ("subject", "call", "slo"),
+    [
+        ("MODEL guess", "guess(id)", "(accuracy >= 0.9) MINIMIZE latency_p95"),
+        ("PIPELINE answer", "answer(id)", "(accuracy >= 0.9)"),
+        ("PIPELINE answer", "answer(id)", "(accuracy >= 0.8 AT CONFIDENCE 0.9)"),
+    ],
+)
+def test_the_plan_it_names_is_the_plan_a_query_gets(session, subject, call, slo):
+    """Whatever the search believed: the planner knows more calls, and other batch sizes."""
+    message = search(session, subject, slo).message
+    query = f"SELECT {call} FROM numbers WITH SLO {slo}"
+    assert named(message) == session.explain(query).advice
+    assert ("is not proved yet" in message) == ("CONFIDENCE" in slo)
+
+
+def test_a_search_says_what_became_of_its_own_best_plan(session):
+    """It tries batches up to 64; a call takes as long for more, so that more cost less each."""
+    many(session)
+    message = search(session, "MODEL many", "(accuracy >= 0.9)").message
+    assert int(re.search(r"BATCH\(many (\d+)\)", named(message))[1]) > 64
+    numbers = r"cost \$\S+ \[.*?\] n = \d+.*, accuracy [\d.]+ % \[.*?\] n = \d+"
+    assert re.search(rf"best plan: VARIANT.*: {numbers}$", message, re.M)
+    (own,) = re.findall("the search's own best (.*)", message)
+    lost = rf"\(many: .*\) has {numbers}; (lost by cost |misses accuracy)"
+    assert re.match(lost, own) or re.fullmatch(r"was .*: measuring took other batch sizes", own)
+
+
+def test_a_search_says_which_plan_it_takes_the_place_of(session, monkeypatch):
+    """Two of the same may name two plans: the second says what the first one's has now."""
+    dear = {"guess": Choice("guess.best", device="big")}
+    monkeypatch.setattr(analyzing, "before", lambda *_: dear)
+    message = search(session, "MODEL guess", "(accuracy >= 0.9)").message
+    assert "the plan before this search " in message
 
 
 def test_explain_says_what_a_search_left_out_on_purpose_and_when(session):
