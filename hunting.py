@@ -335,7 +335,9 @@ class Hunt:
             options.append((*known, *called))
         if not any(options):
             return None
-        return replace(found, options=tuple(options), subject=self.bound.subject)
+        return replace(
+            found, options=tuple(options), subject=self.bound.subject, run=self.request.run
+        )
 
     def too_small(self, limits: Limits, share: float) -> Iterator[str]:
         """What to say where a share of a budget did not suffice for a single plan."""

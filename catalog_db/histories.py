@@ -45,7 +45,9 @@ class Histories:
             numbers = tuple(range(row[0] + 1, row[0] + 1 + len(histories)))
             at = now()
             cursor.executemany(
-                "INSERT INTO octans_internal.histories VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO octans_internal.histories "
+                "(id, recorded_at, models, variants, devices, evaluations, body, run) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 [
                     [
                         number,
@@ -55,6 +57,7 @@ class Histories:
                         sorted(one.signature.devices),
                         len(one.plans),
                         encoded(one),
+                        one.run,
                     ]
                     for number, one in zip(numbers, histories, strict=True)
                 ],
@@ -77,19 +80,30 @@ class Histories:
         return self.load(numbers)
 
     def load(self, numbers: Sequence[int]) -> tuple[History, ...]:
-        """These, in this order; those not there are left out."""
+        """These, in this order; those not there are left out.
+
+        What one saw of a variant that has other files since is marked, see `History.without`.
+        """
         if not numbers:
             return ()
         marks = ", ".join("?" * len(numbers))
         with self._store.cursor() as cursor:
             rows = cursor.execute(
-                "SELECT id, body, recorded_at FROM octans_internal.histories "
+                "SELECT id, body, recorded_at, run FROM octans_internal.histories "
                 f"WHERE id IN ({marks})",
                 list(numbers),
             ).fetchall()
-        found = {
-            number: replace(decoded(body), at=at.replace(tzinfo=UTC)) for number, body, at in rows
-        }
+            runs = sorted({run for *_, run in rows if run is not None})
+            others = cursor.execute(
+                "SELECT run, list(variant) FROM octans_internal.other_files "
+                "WHERE list_contains($1::BIGINT[], run) GROUP BY run",
+                [runs],
+            ).fetchall()
+        changed = dict(others)
+        found = {}
+        for number, body, at, run in rows:
+            one = replace(decoded(body), at=at.replace(tzinfo=UTC), run=run)
+            found[number] = one.without(changed[run]) if run in changed else one
         return tuple(found[number] for number in numbers if number in found)
 
 

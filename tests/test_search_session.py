@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 
+import octans
 import pytest
 import session_world
 from octans import analyzing, hunting, searching
@@ -220,6 +221,44 @@ def test_searches_leave_histories(session):
         assert bool(told) == (count == 2)
     slo = r"\(accuracy >= 0.9\) MINIMIZE cost"
     assert re.search(rf"history of guess, (.* ago|just now), \d+ plans, {slo}: weight", message)
+
+
+def test_what_a_history_saw_of_other_files_does_not_count(tmp_path):
+    """The definition is as it was, the file is not; one that is again as it was counts again."""
+    code = "def make(right):\n    return lambda b: [2 * x + (x % 10 >= right)"
+    code += " for x in b.column('x').to_pylist()]\n"
+    for name in ("good", "fair", "poor"):
+        (tmp_path / f"{name}.py").write_text(code)
+    with octans.connect(tmp_path / "c.duckdb", base_dir=tmp_path) as session:
+        session.sql("SET progress = false; CREATE DEVICE cpu (KIND cpu, PRICE 1 USD PER HOUR)")
+        session.sql("CREATE MODEL m (x BIGINT) RETURNS (y BIGINT) QUALITY exact_match(y)")
+        for name, right in (("good", 10), ("fair", 9), ("poor", 5)):
+            session.sql(f"CREATE VARIANT m.{name} USING python('{name}.py:make', right := {right})")
+        session.sql("CREATE TABLE numbers AS SELECT range AS id, 2 * range AS truth, 0 AS book "
+                    "FROM range(400)")  # fmt: skip
+
+        def histories():
+            search(session, "MODEL m", "(accuracy >= 0.8)")
+            return session.catalog.histories.load([1])[0]
+
+        first = histories()
+        assert {o.choice.version for stage in first.options for o in stage} == {1}
+        assert first.changed == ()
+        (tmp_path / "good.py").write_text(code + "# as before, but for this line\n")
+        message = search(session, "MODEL m", "(accuracy >= 0.8)").message
+        assert "history of m, " in message
+        assert "not counted, as files changed since: m.good" in message
+        (one,) = session.catalog.histories.load([1])
+        assert one.changed == ("m.good",)
+        counted = {o.choice.variant for s in one.options for o in s if o.choice.version == 1}
+        assert counted == {"m.fair", "m.poor"}
+        for name in ("fair", "poor"):
+            (tmp_path / f"{name}.py").write_text(code + "\n")
+        message = search(session, "MODEL m", "(accuracy >= 0.8)").message
+        assert "left out (files changed since: m.fair, m.good, m.poor)" in message
+        for name in ("good", "fair", "poor"):
+            (tmp_path / f"{name}.py").write_text(code)
+        assert histories().changed == ()
 
 
 def test_a_bound_ends_it_with_the_best_so_far(session, monkeypatch):
