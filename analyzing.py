@@ -80,7 +80,7 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
         settle(session, audit)
     if found is not None:
         ended = result.stopped is not None
-        best = chosen(session, bound, looked=found.looked, earlier=earlier, ended=ended)
+        best = chosen(session, bound, run, looked=found.looked, earlier=earlier, ended=ended)
         result = replace(result, notes=(*best, *result.notes))
     catalog.finish_run(
         run,

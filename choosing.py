@@ -8,7 +8,7 @@ is told with the numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .drawing import clusters_of
@@ -64,16 +64,20 @@ def before(session: Session, bound: BoundAnalyze) -> Mapping[str, Choice] | None
 def chosen(
     session: Session,
     bound: BoundAnalyze,
+    run: int,
     *,
     looked: Looked | None,
     earlier: Mapping[str, Choice] | None,
     ended: bool,
-) -> Iterator[str]:
+) -> tuple[str, ...]:
     """The plan that a query gets now, and why none of the others that were named.
+
+    It is noted with the history that the search left.
 
     Args:
         session: whose catalog has what was measured.
         bound: the statement.
+        run: its number.
         looked: the plan that the search would return; None: it saw none.
         earlier: what `before` said.
         ended: did a budget or the user end it?
@@ -82,10 +86,12 @@ def chosen(
     try:
         now = choice_of(session, bound)
     except PlanError as error:
-        if looked is not None:
-            yield f"{label}: {looked.text()}; a query gets no plan: {error.message}"
-        return
+        if looked is None:
+            return ()
+        return (f"{label}: {looked.text()}; a query gets no plan: {error.message}",)
+    plan = advice_text(now.chosen.choices)
+    session.catalog.histories.came_to(run, plan, now.chosen.cost)
     others = {} if looked is None else {"the search's own best": looked.choices}
     if earlier is not None:
         others["the plan before this search"] = earlier
-    yield from picked(now, label, others)
+    return tuple(picked(now, label, others))

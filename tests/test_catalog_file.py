@@ -266,9 +266,13 @@ def test_histories_of_an_older_catalog_learn_their_run(tmp_path):
         )
         raw.execute(
             "INSERT INTO octans_internal.histories VALUES "
-            "(1, TIMESTAMP '2026-01-02', ['m'], ['m.v'], ['cpu'], 0, $1), "
+            "(1, TIMESTAMP '2026-01-02', ['m'], ['m.v'], ['cpu'], 5, $1), "
             "(2, TIMESTAMP '2026-01-04', ['m'], ['m.v'], ['cpu'], 0, $1)",
             [body],
         )
     with Catalog.open(path) as catalog:
         assert [one.run for one in catalog.histories.load([1, 2])] == [3, None]
+        assert catalog.show("histories").select("state, reason").fetchall() == [
+            (None, "kept by an earlier version: nothing tells"),
+            ("unused", "it saw fewer than two plans"),
+        ]

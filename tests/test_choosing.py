@@ -35,7 +35,7 @@ def told(session, slo="(accuracy >= 0.9)", looked=None, earlier=None, *, ended=F
     if earlier is not None:
         earlier = {"guess": earlier}
     found = choosing.chosen(
-        session, bound(session, slo), looked=looked, earlier=earlier, ended=ended
+        session, bound(session, slo), 1, looked=looked, earlier=earlier, ended=ended
     )
     return list(found)
 

@@ -241,7 +241,12 @@ def test_what_a_history_saw_of_other_files_does_not_count(tmp_path):
             search(session, "MODEL m", "(accuracy >= 0.8)")
             return session.catalog.histories.load([1])[0]
 
+        def shown():
+            asked = session.sql("SELECT id, state, reason FROM octans.histories ORDER BY id")
+            return asked.fetchone()
+
         first = histories()
+        assert shown() == (1, "fresh", None)
         assert {o.choice.version for stage in first.options for o in stage} == {1}
         assert first.changed == ()
         (tmp_path / "good.py").write_text(code + "# as before, but for this line\n")
@@ -250,15 +255,54 @@ def test_what_a_history_saw_of_other_files_does_not_count(tmp_path):
         assert "not counted, as files changed since: m.good" in message
         (one,) = session.catalog.histories.load([1])
         assert one.changed == ("m.good",)
+        assert shown() == (1, "stale", "m.good: its files changed")
         counted = {o.choice.variant for s in one.options for o in s if o.choice.version == 1}
         assert counted == {"m.fair", "m.poor"}
         for name in ("fair", "poor"):
             (tmp_path / f"{name}.py").write_text(code + "\n")
         message = search(session, "MODEL m", "(accuracy >= 0.8)").message
         assert "left out (files changed since: m.fair, m.good, m.poor)" in message
+        changed = [f"m.{name}: its files changed" for name in ("fair", "good", "poor")]
+        assert shown() == (1, "unused", "; ".join(changed))
         for name in ("good", "fair", "poor"):
             (tmp_path / f"{name}.py").write_text(code)
         assert histories().changed == ()
+        assert shown() == (1, "fresh", None)
+
+
+def test_histories_can_be_looked_at(session):
+    """What of, what for, what they saw, what came of it, and whether they can warm a search."""
+    assert session.sql("SHOW HISTORIES").fetchall() == []
+    message = search(session, "MODEL guess", "(accuracy >= 0.9)").message
+    (row,) = session.sql("SHOW HISTORIES").arrow().to_pylist()
+    assert (row["id"], row["subject"], row["rows"]) == (1, "guess", 300)
+    assert row["slo"] == "(accuracy >= 0.9) MINIMIZE cost"
+    assert row["plans"] == int(re.search(r"plans: (\d+) profiled", message)[1])
+    assert row["age"].endswith(" s")
+    assert (row["state"], row["reason"]) == ("fresh", None)
+    plan = session.explain("SELECT guess(id) FROM numbers WITH SLO (accuracy >= 0.9)")
+    assert row["best"] == plan.advice == named(message)
+    for metric in ("accuracy", "cost"):
+        known = plan.totals.metric(metric)
+        told = [row[metric + end] for end in ("", "_low", "_high", "_n")]
+        assert told == pytest.approx([known.value, known.low, known.high, known.n])
+    search(session, "MODEL guess", "(accuracy >= 0.9999)")
+    *_, (best, n) = session.sql("SELECT best, cost_n FROM octans.histories ORDER BY id").fetchall()
+    assert (best, n) == (None, None), "no query gets a plan"
+    session.sql("CREATE OR REPLACE VARIANT guess.cheap USING "
+                "python('session_world:guess', accuracy := 0.8)")  # fmt: skip
+    session.sql("DROP VARIANT guess.tuned")
+    states = session.sql("SELECT DISTINCT state, reason FROM octans.histories").fetchall()
+    assert states == [
+        ("stale", "guess.cheap was defined anew; there is no variant guess.tuned"),
+    ]
+    session.sql("DROP VARIANT guess.best")
+    states = session.sql("SELECT DISTINCT state FROM octans.histories").fetchall()
+    assert states == [("unused",)]
+    assert (
+        "left out (defined anew since: guess.cheap)"
+        in search(session, "MODEL guess", "(accuracy >= 0.9)").message
+    )
 
 
 def test_a_bound_ends_it_with_the_best_so_far(session, monkeypatch):

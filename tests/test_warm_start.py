@@ -216,6 +216,10 @@ def test_histories_of_which_nothing_is_left_are_told_with_the_reason():
     *lines, more = warming(anew, now)
     assert ["left out (defined anew since: classify.v0, " in line for line in lines] == [True] * 3
     assert more == "histories left out likewise: 2 more"
+    other = WarmStart(space((7, 8)), [history()])
+    assert other.losses() is None
+    (line,) = warming(other, now)
+    assert line.endswith("left out (no variant that it saw is there)")
 
 
 def test_nothing_in_common_is_nothing_to_say():

@@ -76,13 +76,15 @@ def _defined(choice: Choice) -> str:
 
 
 def _unlike(space: Space, history: History) -> str | None:
-    """Why nothing is left of what it profiled: every variant that the space has by name was defined
-    anew since, or has other files."""
+    """Why nothing is left of what it profiled: every variant is gone, was defined anew since or has
+    other files."""
     own = {(c.variant, c.version) for stage in space.stages for c in stage.options}
     seen = {(o.choice.variant, o.choice.version) for stage in history.options for o in stage}
     names = {variant for variant, _ in own} & {variant for variant, _ in seen}
-    if not names or own & seen:
+    if own & seen:
         return None
+    if not names:
+        return "no variant that it saw is there"
     other = sorted(names & set(history.changed))
     anew = sorted(names - set(other))
     return "; ".join(
