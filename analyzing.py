@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .auditing import Audit, audited, settle
+from .choosing import before, chosen
 from .drawing import Drawn, clusters_of, draw
 from .dsl import ast
 from .dsl.binder import BoundAnalyze, bind_analyze
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from .catalog_db.history import Status
     from .executor.runner import LocalRunner
+    from .searching import Found
     from .session import Session
     from .stats.observation import Observation
     from .stats.profile import Limits, ProfiledStep, ProfileResult, Request
@@ -50,6 +52,7 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
     catalog = session.catalog
     bound = bind_analyze(statement, catalog)
     session.declare_devices()
+    earlier = before(session, bound) if bound.search else None
     text = to_text(statement)
     run = catalog.begin_run("analyze", text)
     measured: list[Observation] = []
@@ -59,7 +62,7 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
         table = drawn.table
         made_of(session, run, _variants_of(session, bound))
         catalog.save_sample(bound.subject, bound.version, run, table)
-        result, audit = _profiled(session, bound, drawn, run, text, measured)
+        result, audit, found = _profiled(session, bound, drawn, run, text, measured)
     except OctansError as error:
         catalog.record(measured)
         catalog.flush()
@@ -75,6 +78,10 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
     catalog.flush()
     if audit is not None:
         settle(session, audit)
+    if found is not None:
+        ended = result.stopped is not None
+        best = chosen(session, bound, run, looked=found.looked, earlier=earlier, ended=ended)
+        result = replace(result, notes=(*best, *result.notes))
     catalog.finish_run(
         run,
         status=_status(result.stopped),
@@ -209,8 +216,8 @@ def _profiled(
     run: int,
     text: str,
     measured: list[Observation],
-) -> tuple[ProfileResult, Audit | None]:
-    """Profile on the search rows, and compare with what executions saw.
+) -> tuple[ProfileResult, Audit | None, Found | None]:
+    """Search and profile on the search rows, and compare with what executions saw.
 
     `measured` gets every observation as it is made.
     """
@@ -261,7 +268,7 @@ def _profiled(
                 result, audit = audited(session, bound, request, recall, limits, result, measured)
         result = replace(result, notes=(*told, *result.notes))
         result = result if found is None else found.joined(result)
-        return replace(result, notes=(*result.notes, *_beyond(limits, result))), audit
+        return replace(result, notes=(*result.notes, *_beyond(limits, result))), audit, found
     finally:
         runner.close()
         if request is not None:

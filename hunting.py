@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from .analyzing import SEARCH_ROWS, body_plan
+from .choosing import Looked
 from .cost.model import CostModel
 from .dsl.binder import BoundAnalyze
 from .errors import PlanError
@@ -334,7 +335,9 @@ class Hunt:
             options.append((*known, *called))
         if not any(options):
             return None
-        return replace(found, options=tuple(options), subject=self.bound.subject)
+        return replace(
+            found, options=tuple(options), subject=self.bound.subject, run=self.request.run
+        )
 
     def too_small(self, limits: Limits, share: float) -> Iterator[str]:
         """What to say where a share of a budget did not suffice for a single plan."""
@@ -360,8 +363,14 @@ class Hunt:
                 "needed to profile that plan alone"
             )
 
-    def told(self, ended: str | None) -> tuple[str, ...]:
-        """What the search did, and the plan it would return."""
+    def looked(self) -> Looked | None:
+        """The plan it would return; None where none was profiled."""
+        best = self.best()[:1]
+        units = "rows" if self.request.clusters is None else "clusters"
+        return Looked(self._named(best[0].assignment), best[0].rows, units) if best else None
+
+    def told(self) -> tuple[str, ...]:
+        """What the search did."""
         profiled = {one.assignment for one in self.evaluations}
         spent = self.profiler.meter
         lines = [
@@ -370,14 +379,8 @@ class Hunt:
         ]
         if self.prior is not None:
             lines += warming(self.prior, datetime.now(UTC))
-        best = self.best()
-        if best and self.search.incumbent() is None:
+        if self.evaluations and self.search.incumbent() is None:
             lines.append("no plan is likely to meet the SLO; the nearest to it is measured")
-        if best:
-            label = "best plan" if ended is None else "best plan so far"
-            units = "rows" if self.request.clusters is None else "clusters"
-            plan = advice_text(self._named(best[0].assignment))
-            lines.append(f"{label}: {plan}; looked at on {best[0].rows} {units}")
         pruned = [one for one in self.search.pruned if one.assignment not in profiled]
         proving = any(c.confidence is not None for c in self.bound.slo.constraints)
         lines += pruning(pruned, self._named, proving=proving)

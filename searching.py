@@ -27,6 +27,7 @@ from .planner.steps import steps
 from .stats.promise import levels, required_margin
 
 if TYPE_CHECKING:
+    from .choosing import Looked
     from .session import Session
     from .stats.histories import History
     from .stats.meter import Stopped
@@ -48,13 +49,14 @@ class Found:
     Attributes:
         request: the choices worth measuring, the best plan's as reference; none where the search
             ended before anything was seen.
-        first: the best plan alone, to be measured before the others where a budget ended the
-            search; None: no budget did.
         notes: what it did and found, for the user.
         seconds: of profiling, wall; usd likewise.
         ended: why it ended early; None: nothing was worth its price any more.
         history: to be kept once the statement is done: a statement that died in between is to go on
             from where it was, not from what it leaves to others.
+        first: the best plan alone, to be measured before the others where a budget ended the
+            search; None: no budget did.
+        looked: the plan it would return; None: it saw none.
     """
 
     request: Request
@@ -64,6 +66,7 @@ class Found:
     ended: str | None
     history: History | None
     first: Request | None = None
+    looked: Looked | None = None
 
     def left(self, limits: Limits) -> Limits:
         """What measuring may take: nothing where nothing was found or the user has enough."""
@@ -178,7 +181,7 @@ def find(
     except KeyboardInterrupt:
         ended = CANCELLED
     short = ended not in (None, CANCELLED)
-    plans, notes = hunt.plans(), [*hunt.told(ended), *hunt.notes]
+    plans, notes = hunt.plans(), [*hunt.told(), *hunt.notes]
     if short and not plans:
         plans = [hunt.cheapest()]
         notes += hunt.too_small(limits, SEARCH_SHARE)
@@ -190,6 +193,7 @@ def find(
         ended,
         hunt.history(),
         hunt.request_of(plans[:1]) if short else None,
+        hunt.looked(),
     )
 
 

@@ -1,7 +1,7 @@
 """Histories of searches in the catalog: found by what they are made of, then read.
 
 A structural index of three columns (models, variants, devices) decides which histories are read at
-all; the rest is one deflated JSON text each.
+all; the rest is one deflated JSON text each, and what SHOW HISTORIES tells without reading it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC
 from typing import Any, cast
 
+from ..ir.estimates import Cost, Estimate
 from ..ir.models import Knobs
 from ..ir.physical import Choice
 from ..stats.histories import History, Option, SeenPlan, Signature
@@ -45,7 +46,9 @@ class Histories:
             numbers = tuple(range(row[0] + 1, row[0] + 1 + len(histories)))
             at = now()
             cursor.executemany(
-                "INSERT INTO octans_internal.histories VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO octans_internal.histories "
+                "(id, recorded_at, models, variants, devices, evaluations, body, run, subject, "
+                "slo, rows, profiled) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [
                     [
                         number,
@@ -55,11 +58,29 @@ class Histories:
                         sorted(one.signature.devices),
                         len(one.plans),
                         encoded(one),
+                        one.run,
+                        one.subject,
+                        one.slo,
+                        max((plan.n for plan in one.plans), default=0),
+                        _profiled(one),
                     ]
                     for number, one in zip(numbers, histories, strict=True)
                 ],
             )
         return numbers
+
+    def came_to(self, run: int, plan: str, cost: Cost) -> None:
+        """Note with the history of a run the plan, as advice, that a query gets after it.
+
+        Raises:
+            CatalogError: OC0504, the file cannot be written.
+        """
+        with self._store.exclusive() as cursor:
+            cursor.execute(
+                "UPDATE octans_internal.histories SET best = ?, accuracy = ?, cost = ? "
+                "WHERE run = ?",
+                [plan, _numbers(cost.accuracy), _numbers(cost.cost), run],
+            )
 
     def similar(self, signature: Signature, most: int = SHORTLIST) -> tuple[History, ...]:
         """Those that share most, latest first among equals; none that shares no model."""
@@ -77,20 +98,44 @@ class Histories:
         return self.load(numbers)
 
     def load(self, numbers: Sequence[int]) -> tuple[History, ...]:
-        """These, in this order; those not there are left out."""
+        """These, in this order; those not there are left out.
+
+        What one saw of a variant that has other files since is marked, see `History.without`.
+        """
         if not numbers:
             return ()
         marks = ", ".join("?" * len(numbers))
         with self._store.cursor() as cursor:
             rows = cursor.execute(
-                "SELECT id, body, recorded_at FROM octans_internal.histories "
+                "SELECT id, body, recorded_at, run FROM octans_internal.histories "
                 f"WHERE id IN ({marks})",
                 list(numbers),
             ).fetchall()
-        found = {
-            number: replace(decoded(body), at=at.replace(tzinfo=UTC)) for number, body, at in rows
-        }
+            runs = sorted({run for *_, run in rows if run is not None})
+            others = cursor.execute(
+                "SELECT run, list(variant) FROM octans_internal.other_files "
+                "WHERE list_contains($1::BIGINT[], run) GROUP BY run",
+                [runs],
+            ).fetchall()
+        changed = dict(others)
+        found = {}
+        for number, body, at, run in rows:
+            one = replace(decoded(body), at=at.replace(tzinfo=UTC), run=run)
+            found[number] = one.without(changed[run]) if run in changed else one
         return tuple(found[number] for number in numbers if number in found)
+
+
+def _profiled(history: History) -> list[dict[str, object]]:
+    """The variants that it has seen, as they were defined."""
+    seen = {(o.choice.variant, o.choice.version) for stage in history.options for o in stage}
+    return [{"variant": variant, "version": version} for variant, version in sorted(seen)]
+
+
+def _numbers(value: Estimate | None) -> dict[str, float] | None:
+    """An estimate as a column keeps it."""
+    if value is None:
+        return None
+    return {"value": value.value, "low": value.low, "high": value.high, "n": value.n}
 
 
 def _jaccard(column: str, place: int) -> str:

@@ -14,7 +14,7 @@ import duckdb
 from ..errors import CatalogError
 from . import problems
 
-_LATEST = 7
+_LATEST = 9
 """The newest schema this version knows: the number of the last file in `migrations/`."""
 
 

@@ -38,6 +38,10 @@ _SHOW = {
     "deployments": "FROM octans.deployments",
     "jobs": "FROM octans.jobs",
     "runs": "FROM octans.runs",
+    "histories": "SELECT id, subject, slo, "
+    "octans_internal.span(epoch(now()::TIMESTAMP - kept_at)::BIGINT) AS age, plans, rows, best, "
+    "accuracy, accuracy_low, accuracy_high, accuracy_n, cost, cost_low, cost_high, cost_n, state, "
+    "reason FROM octans.histories",
     "plans": "SELECT id, chosen_at, reason, advice, measured, fingerprint, query FROM octans.plans "
     "WHERE $1 IS NULL OR list_contains(list_transform(subjects, lambda s: lower(s)), lower($1))",
     "statistics": "SELECT subject, metric, statistic, variant, knobs, device, batch, given, "

@@ -25,6 +25,7 @@ SHOW_KINDS = {
     "statistics": "FOR",
     "observations": "FOR",
     "runs": None,
+    "histories": None,
     "jobs": None,
 }
 """What SHOW shows, and the word that narrows it to one object."""

@@ -151,13 +151,7 @@ def optimize(
         PlanError: no plan, see the module.
     """
     start = time.perf_counter()
-    context = RuleContext(
-        models=known.models,
-        stats=Weights(known.stats, known.variants, known.devices),
-        on_error=on_error,
-        disabled=known.disabled_rules,
-    )
-    logical, trace = rewrite(plan, context)
+    logical, trace = _rewritten(plan, known, on_error)
     problem, reports = _advised(logical, slo, known, advice, steady=on_error == "fail")
     promised = _promised(slo)
     proof: Proof | None = None
@@ -182,6 +176,63 @@ def optimize(
         seconds=time.perf_counter() - start,
         searched=ends,
     )
+
+
+@dataclass(frozen=True)
+class Pick:
+    """What `optimize` would choose; where an accuracy AT CONFIDENCE is asked, what it would test
+    first."""
+
+    problem: PlanProblem
+    chosen: Candidate
+    runner_up: Candidate | None
+
+    def priced(self, choices: Mapping[str, Choice]) -> Candidate | None:
+        """Another plan by the same statistics, at the nearest batch sizes that were measured; None
+        where one of its choices has no statistics."""
+        nearest = {}
+        for stage in self.problem.stages:
+            own = choices[stage.step.key]
+            alike = [c for c in stage.choices if c.made == own.made and c.device == own.device]
+            if not alike:
+                return None
+            nearest[stage.step.key] = min(alike, key=lambda c: abs(math.log(c.batch / own.batch)))
+        found = self.problem.assignment(nearest)
+        return None if found is None else _candidate(self.problem, found)
+
+
+def pick(plan: LogicalNode, slo: Slo, known: Knowledge, *, units: int) -> Pick:
+    """The plan that `optimize` would choose, without a frontier and with nothing run to prove it.
+
+    Args:
+        plan: as bound.
+        slo: constraints and objective.
+        known: statistics and declarations.
+        units: independent held-back rows that an accuracy AT CONFIDENCE would be proved on.
+
+    Raises:
+        PlanError: no plan, see the module.
+    """
+    logical, _ = _rewritten(plan, known, "fail")
+    problem, _ = _advised(logical, slo, known, (), steady=True)
+    promised = _promised(slo)
+    chosen = _best(problem)
+    if promised is not None:
+        chosen = next(_candidates(problem, promised, units, 1), chosen)
+    return Pick(problem, chosen, _runner_up(problem, chosen))
+
+
+def _rewritten(
+    plan: LogicalNode, known: Knowledge, on_error: str
+) -> tuple[LogicalNode, tuple[TraceEntry, ...]]:
+    """The plan after the rules, and what they did."""
+    context = RuleContext(
+        models=known.models,
+        stats=Weights(known.stats, known.variants, known.devices),
+        on_error=on_error,
+        disabled=known.disabled_rules,
+    )
+    return rewrite(plan, context)
 
 
 def _promised(slo: Slo) -> Constraint | None:
@@ -305,7 +356,9 @@ def _proved(problem: PlanProblem, promise: Promise) -> tuple[Candidate, Proof]:
     Raises:
         PlanError: OC0315 none was proved.
     """
-    search = promise.prove(_candidates(problem, promise), MAX_CANDIDATES)
+    most = promise.tested + MAX_CANDIDATES
+    candidates = _candidates(problem, promise.constraint, promise.units, most)
+    search = promise.prove(candidates, MAX_CANDIDATES)
     if search.accepted is not None and search.proof is not None:
         return search.accepted, search.proof
     tested = tuple(proof.text() for proof in search.proofs)
@@ -321,7 +374,9 @@ def _proved(problem: PlanProblem, promise: Promise) -> tuple[Candidate, Proof]:
     )
 
 
-def _candidates(problem: PlanProblem, promise: Promise) -> Iterator[Candidate]:
+def _candidates(
+    problem: PlanProblem, promised: Constraint, units: int, most: int
+) -> Iterator[Candidate]:
     """Plans in the order they are worth testing: the best with a margin, then the most accurate.
 
     The margin is what a candidate needs above the threshold to pass its test with power 1/2; it
@@ -330,11 +385,10 @@ def _candidates(problem: PlanProblem, promise: Promise) -> Iterator[Candidate]:
     and keeps its plan.
     """
     tried: list[Assignment] = []
-    confidence = promise.constraint.confidence or 0.0
-    for test in range(1, promise.tested + 1 + MAX_CANDIDATES):
-        threshold = promise.constraint.limit
-        margin = required_margin(promise.units, threshold, levels(confidence, test))
-        found = _with_accuracy(problem, promise.constraint, threshold + margin, tried)
+    confidence, threshold = promised.confidence or 0.0, promised.limit
+    for test in range(1, most + 1):
+        margin = required_margin(units, threshold, levels(confidence, test))
+        found = _with_accuracy(problem, promised, threshold + margin, tried)
         if found is None:
             found = _most_accurate(problem, tried)
         if found is None:
@@ -376,8 +430,10 @@ __all__ = [
     "Candidate",
     "InfeasibleSlo",
     "Knowledge",
+    "Pick",
     "PlannedQuery",
     "Promise",
     "Promises",
     "optimize",
+    "pick",
 ]

@@ -1,17 +1,21 @@
 """Histories of searches: which plans a query profiled, and what was seen of each.
 
 A search of another query over shared models starts from them. Options are kept by name, since
-another query's places mean nothing here; dims are kept by option, quality by plan.
+another query's places mean nothing here; dims are kept by option, quality by plan. What a variant
+did with other files than it has now counts no more than what an earlier definition of it did.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import field
+from collections.abc import Collection, Mapping
+from dataclasses import field, replace
 from datetime import datetime
 
 from ..ir.physical import Choice
 from ..ir.record import dataclass
+
+OTHER_FILES = 0
+"""The version, which no definition has, of a variant that had other files when it was seen."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ class History:
     Attributes:
         subject: the model or pipeline that was analyzed; None: nobody noted it.
         at: when it was kept; None: it was not yet.
+        run: the ANALYZE that it comes from; None: nobody noted it.
+        changed: variants that have other files since; their options have the version `OTHER_FILES`.
     """
 
     signature: Signature
@@ -72,3 +78,27 @@ class History:
     plans: tuple[SeenPlan, ...]
     subject: str | None = None
     at: datetime | None = field(default=None, compare=False)
+    run: int | None = field(default=None, compare=False)
+    changed: tuple[str, ...] = field(default=(), compare=False)
+
+    def without(self, changed: Collection[str]) -> History:
+        """The same where these variants (any case) have other files: none of theirs counts."""
+        gone = {name.lower() for name in changed}
+        seen = {option.choice.variant for stage in self.options for option in stage}
+        signature = replace(
+            self.signature,
+            variants=frozenset(
+                name for name in self.signature.variants if name.split("#")[0].lower() not in gone
+            ),
+        )
+        options = tuple(
+            tuple(
+                replace(option, choice=option.choice.replace(version=OTHER_FILES))
+                if option.choice.variant.lower() in gone
+                else option
+                for option in stage
+            )
+            for stage in self.options
+        )
+        names = tuple(sorted(name for name in seen if name.lower() in gone))
+        return replace(self, signature=signature, options=options, changed=names)

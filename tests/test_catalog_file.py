@@ -14,9 +14,11 @@ import pyarrow as pa
 import pytest
 from octans.catalog_db import store
 from octans.catalog_db.catalog import Catalog
+from octans.catalog_db.histories import encoded
 from octans.errors import CatalogError
 from octans.ir.models import Device, Model
 from octans.ir.types import Field
+from octans.stats.histories import History, Signature
 
 HEADER = """
 import sys, time
@@ -243,3 +245,34 @@ def test_a_catalog_of_the_first_schema_keeps_its_observations(tmp_path):
             "SELECT * EXCLUDE (deployment), deployment FROM octans.observations"
         ).fetchall()
     assert after == [(*row, None) for row in before]
+
+
+def test_histories_of_an_older_catalog_learn_their_run(tmp_path):
+    """So that what their variants were made of is known: that of the ANALYZE amid which they were
+    kept."""
+    path = str(tmp_path / "c.duckdb")
+    signature = Signature(("m",), (), frozenset({"m.v"}), frozenset({"cpu"}))
+    body = encoded(History(signature, "MINIMIZE cost", ((),), ()))
+    with duckdb.connect(path) as raw:
+        for number, name, sql in store.migrations()[:7]:
+            raw.execute(sql)
+            raw.execute(
+                "INSERT INTO octans_internal.migrations VALUES (?, ?, now())", [number, name]
+            )
+        raw.execute(
+            "INSERT INTO octans_internal.runs (id, kind, text, status, started_at, finished_at) "
+            "VALUES (3, 'analyze', '', 'done', TIMESTAMP '2026-01-01', TIMESTAMP '2026-01-03'), "
+            "(4, 'query', '', 'done', TIMESTAMP '2026-01-01', TIMESTAMP '2026-01-03')"
+        )
+        raw.execute(
+            "INSERT INTO octans_internal.histories VALUES "
+            "(1, TIMESTAMP '2026-01-02', ['m'], ['m.v'], ['cpu'], 5, $1), "
+            "(2, TIMESTAMP '2026-01-04', ['m'], ['m.v'], ['cpu'], 0, $1)",
+            [body],
+        )
+    with Catalog.open(path) as catalog:
+        assert [one.run for one in catalog.histories.load([1, 2])] == [3, None]
+        assert catalog.show("histories").select("state, reason").fetchall() == [
+            (None, "kept by an earlier version: nothing tells"),
+            ("unused", "it saw fewer than two plans"),
+        ]

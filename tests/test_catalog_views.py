@@ -25,7 +25,7 @@ from octans.stats.observation import Observation
 
 KINDS = [
     "models", "variants", "devices", "links", "pipelines", "slos", "deployments", "plans",
-    "statistics", "observations", "runs", "jobs",
+    "statistics", "observations", "runs", "histories", "jobs",
 ]  # fmt: skip
 GLYPH = (Field("glyph", "FLOAT[64]"),)
 DIGIT = (Field("digit", "INTEGER"), Field("confidence", "DOUBLE"))

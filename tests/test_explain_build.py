@@ -13,7 +13,7 @@ from octans.ir.types import Field, NamedExpr, SqlExpr, column
 from octans.planner.explain import why_not
 from octans.planner.explain.build import Context, Ran, explain
 from octans.planner.explain.flips import flips
-from octans.planner.explain.planned import allows, constraint_text, misses
+from octans.planner.explain.planned import allows, constraint_text, misses, too_close
 from octans.planner.explain.text import to_text
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -263,6 +263,33 @@ def test_a_dearer_plan_that_is_as_accurate_lost_by_its_cost():
     assert note.note == (
         "lost by cost $0.000006 against $0.000003, +100 %, being equal in accuracy"
     )
+
+
+def test_plans_within_noise_are_said_to_be_so():
+    """b differs by 10 % of 2, and both are known within 10 %: the interval of the gap holds 0."""
+    chosen = plan(1e-6, 2e-6)
+    for usd, close in ((2.2e-6, True), (2.6e-6, False)):
+        rival = plan(1e-6, usd, b="m.big")
+        note = explain(Planned(physical(), chosen, Slo(), (), 0.0, rival), Context("q", NOW))
+        assert note.runner_up.note.endswith(": too close to tell") == close
+
+
+def test_what_plans_share_tells_them_not_apart_nor_blurs_them():
+    """a is dear and known badly; the two b are known well: their difference is sure."""
+    chosen, rival = plan(1e-3, 2e-6), plan(1e-3, 4e-6, b="m.big")
+    assert chosen.cost.cost.high > rival.cost.cost.low
+    assert not too_close(chosen, rival, "cost")
+    assert not too_close(rival, chosen, "cost")
+    assert too_close(chosen, plan(1e-3, 2.2e-6, b="m.big"), "cost")
+    rival.steps["p.a"] = step(1.1e-3)  # the same choice, on more rows after another one
+    assert too_close(chosen, rival, "cost")
+
+
+def test_what_nobody_knows_is_not_too_close():
+    chosen, rival = plan(1e-6, 2e-6), plan(1e-6, 2e-6, b="m.big")
+    assert too_close(chosen, rival, "latency_p95")
+    rival.cost = replace(rival.cost, latency_p95=None)
+    assert not too_close(chosen, rival, "latency_p95")
 
 
 def test_flips_are_exact_in_one_number():

@@ -3,10 +3,12 @@
 import re
 from dataclasses import replace
 
+import octans
 import pytest
 import session_world
 from octans import analyzing, hunting, searching
 from octans.errors import OctansError
+from octans.ir.physical import Choice
 from octans.ir.slo import Constraint, Slo
 from octans.planner.search.protocol import Candidate
 from octans.stats import plan_profile, plan_seen
@@ -57,6 +59,47 @@ def test_few_choices_are_measured_and_one_of_them_is_good(session):
     accuracy = float(re.search(r"accuracy=([0-9.]+)", plan.advice)[1])
     share = sum(session_world.right(x, accuracy) for x in range(400)) / 400
     assert share >= 0.87, "the truth on all rows, three points of sampling error allowed"
+
+
+def named(message):
+    """The plan that an ANALYZE … SEARCH names, as advice."""
+    return re.search(r"best plan: (.*?): ", message)[1]
+
+
+@pytest.mark.parametrize(
+    ("subject", "call", "slo"),
+    [
+        ("MODEL guess", "guess(id)", "(accuracy >= 0.9) MINIMIZE latency_p95"),
+        ("PIPELINE answer", "answer(id)", "(accuracy >= 0.9)"),
+        ("PIPELINE answer", "answer(id)", "(accuracy >= 0.8 AT CONFIDENCE 0.9)"),
+    ],
+)
+def test_the_plan_it_names_is_the_plan_a_query_gets(session, subject, call, slo):
+    """Whatever the search believed: the planner knows more calls, and other batch sizes."""
+    message = search(session, subject, slo).message
+    query = f"SELECT {call} FROM numbers WITH SLO {slo}"
+    assert named(message) == session.explain(query).advice
+    assert ("is not proved yet" in message) == ("CONFIDENCE" in slo)
+
+
+def test_a_search_says_what_became_of_its_own_best_plan(session):
+    """It tries batches up to 64; a call takes as long for more, so that more cost less each."""
+    many(session)
+    message = search(session, "MODEL many", "(accuracy >= 0.9)").message
+    assert int(re.search(r"BATCH\(many (\d+)\)", named(message))[1]) > 64
+    numbers = r"cost \$\S+ \[.*?\] n = \d+.*, accuracy [\d.]+ % \[.*?\] n = \d+"
+    assert re.search(rf"best plan: VARIANT.*: {numbers}$", message, re.M)
+    (own,) = re.findall("the search's own best (.*)", message)
+    lost = rf"\(many: .*\) has {numbers}; (lost by cost |misses accuracy)"
+    assert re.match(lost, own) or re.fullmatch(r"was .*: measuring took other batch sizes", own)
+
+
+def test_a_search_says_which_plan_it_takes_the_place_of(session, monkeypatch):
+    """Two of the same may name two plans: the second says what the first one's has now."""
+    dear = {"guess": Choice("guess.best", device="big")}
+    monkeypatch.setattr(analyzing, "before", lambda *_: dear)
+    message = search(session, "MODEL guess", "(accuracy >= 0.9)").message
+    assert "the plan before this search " in message
 
 
 def test_explain_says_what_a_search_left_out_on_purpose_and_when(session):
@@ -178,6 +221,88 @@ def test_searches_leave_histories(session):
         assert bool(told) == (count == 2)
     slo = r"\(accuracy >= 0.9\) MINIMIZE cost"
     assert re.search(rf"history of guess, (.* ago|just now), \d+ plans, {slo}: weight", message)
+
+
+def test_what_a_history_saw_of_other_files_does_not_count(tmp_path):
+    """The definition is as it was, the file is not; one that is again as it was counts again."""
+    code = "def make(right):\n    return lambda b: [2 * x + (x % 10 >= right)"
+    code += " for x in b.column('x').to_pylist()]\n"
+    for name in ("good", "fair", "poor"):
+        (tmp_path / f"{name}.py").write_text(code)
+    with octans.connect(tmp_path / "c.duckdb", base_dir=tmp_path) as session:
+        session.sql("SET progress = false; CREATE DEVICE cpu (KIND cpu, PRICE 1 USD PER HOUR)")
+        session.sql("CREATE MODEL m (x BIGINT) RETURNS (y BIGINT) QUALITY exact_match(y)")
+        for name, right in (("good", 10), ("fair", 9), ("poor", 5)):
+            session.sql(f"CREATE VARIANT m.{name} USING python('{name}.py:make', right := {right})")
+        session.sql("CREATE TABLE numbers AS SELECT range AS id, 2 * range AS truth, 0 AS book "
+                    "FROM range(400)")  # fmt: skip
+
+        def histories():
+            search(session, "MODEL m", "(accuracy >= 0.8)")
+            return session.catalog.histories.load([1])[0]
+
+        def shown():
+            asked = session.sql("SELECT id, state, reason FROM octans.histories ORDER BY id")
+            return asked.fetchone()
+
+        first = histories()
+        assert shown() == (1, "fresh", None)
+        assert {o.choice.version for stage in first.options for o in stage} == {1}
+        assert first.changed == ()
+        (tmp_path / "good.py").write_text(code + "# as before, but for this line\n")
+        message = search(session, "MODEL m", "(accuracy >= 0.8)").message
+        assert "history of m, " in message
+        assert "not counted, as files changed since: m.good" in message
+        (one,) = session.catalog.histories.load([1])
+        assert one.changed == ("m.good",)
+        assert shown() == (1, "stale", "m.good: its files changed")
+        counted = {o.choice.variant for s in one.options for o in s if o.choice.version == 1}
+        assert counted == {"m.fair", "m.poor"}
+        for name in ("fair", "poor"):
+            (tmp_path / f"{name}.py").write_text(code + "\n")
+        message = search(session, "MODEL m", "(accuracy >= 0.8)").message
+        assert "left out (files changed since: m.fair, m.good, m.poor)" in message
+        changed = [f"m.{name}: its files changed" for name in ("fair", "good", "poor")]
+        assert shown() == (1, "unused", "; ".join(changed))
+        for name in ("good", "fair", "poor"):
+            (tmp_path / f"{name}.py").write_text(code)
+        assert histories().changed == ()
+        assert shown() == (1, "fresh", None)
+
+
+def test_histories_can_be_looked_at(session):
+    """What of, what for, what they saw, what came of it, and whether they can warm a search."""
+    assert session.sql("SHOW HISTORIES").fetchall() == []
+    message = search(session, "MODEL guess", "(accuracy >= 0.9)").message
+    (row,) = session.sql("SHOW HISTORIES").arrow().to_pylist()
+    assert (row["id"], row["subject"], row["rows"]) == (1, "guess", 300)
+    assert row["slo"] == "(accuracy >= 0.9) MINIMIZE cost"
+    assert row["plans"] == int(re.search(r"plans: (\d+) profiled", message)[1])
+    assert row["age"].endswith(" s")
+    assert (row["state"], row["reason"]) == ("fresh", None)
+    plan = session.explain("SELECT guess(id) FROM numbers WITH SLO (accuracy >= 0.9)")
+    assert row["best"] == plan.advice == named(message)
+    for metric in ("accuracy", "cost"):
+        known = plan.totals.metric(metric)
+        told = [row[metric + end] for end in ("", "_low", "_high", "_n")]
+        assert told == pytest.approx([known.value, known.low, known.high, known.n])
+    search(session, "MODEL guess", "(accuracy >= 0.9999)")
+    *_, (best, n) = session.sql("SELECT best, cost_n FROM octans.histories ORDER BY id").fetchall()
+    assert (best, n) == (None, None), "no query gets a plan"
+    session.sql("CREATE OR REPLACE VARIANT guess.cheap USING "
+                "python('session_world:guess', accuracy := 0.8)")  # fmt: skip
+    session.sql("DROP VARIANT guess.tuned")
+    states = session.sql("SELECT DISTINCT state, reason FROM octans.histories").fetchall()
+    assert states == [
+        ("stale", "guess.cheap was defined anew; there is no variant guess.tuned"),
+    ]
+    session.sql("DROP VARIANT guess.best")
+    states = session.sql("SELECT DISTINCT state FROM octans.histories").fetchall()
+    assert states == [("unused",)]
+    assert (
+        "left out (defined anew since: guess.cheap)"
+        in search(session, "MODEL guess", "(accuracy >= 0.9)").message
+    )
 
 
 def test_a_bound_ends_it_with_the_best_so_far(session, monkeypatch):

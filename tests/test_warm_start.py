@@ -226,6 +226,39 @@ def test_what_was_replaced_is_not_what_a_history_saw():
     assert (wholly.members, wholly.losses()) == ((), None)
 
 
+def test_what_had_other_files_is_not_what_a_history_saw():
+    """As with another definition; what else it saw counts, and both is told."""
+    anew = WarmStart(space(versions={3: 2}), [history()])
+    changed = history().without({"DETECT.v3", "classify.v3", "describe.v3"})
+    partly = WarmStart(space(), [changed])
+    for table, other in zip(partly.losses(), anew.losses(), strict=True):
+        assert table == pytest.approx(other)
+    assert np.isnan(partly.dims(0)["cost"][3])
+    assert "detect.v3" not in changed.signature.variants
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    *_, line = warming(partly, now)
+    assert line.endswith(
+        "; not counted, as files changed since: classify.v3, describe.v3, detect.v3"
+    )
+
+
+def test_histories_of_which_nothing_is_left_are_told_with_the_reason():
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    names = [f"{model}.v{at}" for model in MODELS for at in range(VARIANTS)]
+    gone = WarmStart(space(), [history().without(names)])
+    assert (gone.members, gone.losses()) == ((), None)
+    (line,) = warming(gone, now)
+    assert line.startswith("history 60 plans, MINIMIZE cost: left out (files changed since: class")
+    anew = WarmStart(space(versions=dict.fromkeys(range(VARIANTS), 2)), [history()] * 5)
+    *lines, more = warming(anew, now)
+    assert ["left out (defined anew since: classify.v0, " in line for line in lines] == [True] * 3
+    assert more == "histories left out likewise: 2 more"
+    other = WarmStart(space((7, 8)), [history()])
+    assert other.losses() is None
+    (line,) = warming(other, now)
+    assert line.endswith("left out (no variant that it saw is there)")
+
+
 def test_nothing_in_common_is_nothing_to_say():
     warm = WarmStart(space(models=("a", "b", "c")), [history()])
     assert warm.members == ()

@@ -27,6 +27,7 @@ from .planned import (
     reached,
     same_plan,
     slot_seconds,
+    too_close,
 )
 from .sections import q_error
 
@@ -159,7 +160,8 @@ def ends(frontier: Sequence[Candidate], chosen: Candidate, slo: Slo) -> tuple[Pl
 
 
 def lost_by(loser: Candidate, winner: Candidate, objective: Objective) -> str:
-    """`cost $0.000023 against $0.000021, +9.5 %`; of equally good plans what decided instead."""
+    """`cost $0.000023 against $0.000021, +9.5 %`, and whether that is within noise; of equally good
+    plans what decided instead."""
     mine: float | None
     theirs: float | None
     decided, _ = decided_by(winner, loser, objective) or (objective.metric, False)
@@ -172,7 +174,9 @@ def lost_by(loser: Candidate, winner: Candidate, objective: Objective) -> str:
     text = f"{name} {quantity(theirs, unit)} against {quantity(mine, unit)}"
     if mine and theirs is not None:
         text += f", {percent(theirs / mine - 1)}"
-    return text if decided == objective.metric else f"{text}, being equal in {objective.metric}"
+    if decided != objective.metric:
+        return f"{text}, being equal in {objective.metric}"
+    return f"{text}: too close to tell" if too_close(winner, loser, decided) else text
 
 
 def _value(estimate: Estimate | None) -> float | None:

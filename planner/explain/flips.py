@@ -14,6 +14,7 @@ from ...ir.models import Knobs
 from ...ir.slo import Constraint, Slo
 from .numbers import percent, quantity, unit_of
 from .planned import (
+    ADDITIVE,
     Candidate,
     allows,
     changes,
@@ -26,9 +27,6 @@ from .planned import (
     short_choice,
     value_text,
 )
-
-ADDITIVE = frozenset({"cost", "total_cost", "energy", "total_energy", "co2"})
-"""Objectives that sum over steps."""
 
 _PER_ROW = {"total_cost": "cost", "total_energy": "energy"}
 _FAR = 9.0

@@ -15,6 +15,9 @@ from ..objectives import TIES
 from ..search.single import RELATIVE
 from .numbers import digits, quantity, unit_of
 
+ADDITIVE = frozenset({"cost", "total_cost", "energy", "total_energy", "co2"})
+"""Objectives that sum over steps."""
+
 
 class Candidate(Protocol):
     """A complete plan of the configuration space: a choice for every step, and what it costs."""
@@ -175,6 +178,31 @@ def decided_by(one: Candidate, other: Candidate, objective: Objective) -> tuple[
         if a != b and not math.isclose(a, b, rel_tol=RELATIVE):
             return name, a < b
     return None
+
+
+def too_close(one: Candidate, other: Candidate, metric: str) -> bool:
+    """Does the 95 % interval of the difference of two plans hold 0?
+
+    From the plans' own intervals, as if they were independent [Zou & Donner 2008, "Construction of
+    confidence limits about effect measures", Statistics in Medicine 27]. Of sums, the steps at
+    which both do and take the same are left out: what is shared tells nothing apart.
+    """
+    if metric in ADDITIVE:
+        pairs = []
+        for key in one.choices:
+            mine, theirs = (of_step(plan.steps[key], metric) for plan in (one, other))
+            if mine != theirs or one.choices[key] != other.choices[key]:
+                pairs.append((mine, theirs))
+    else:
+        pairs = [(_metric(one.cost, metric), _metric(other.cost, metric))]
+    known = [(a, b) for a, b in pairs if a is not None and b is not None]
+    if not known or len(known) < len(pairs):
+        return False
+    gap = math.fsum(b.value - a.value for a, b in known)
+    if gap < 0:
+        gap, known = -gap, [(b, a) for a, b in known]
+    ends = (end for a, b in known for end in (a.high - a.value, b.value - b.low))
+    return gap <= math.hypot(*ends)
 
 
 def short_choice(choice: Choice) -> str:

@@ -76,12 +76,23 @@ def _defined(choice: Choice) -> str:
     return choice.variant if choice.version == 1 else f"{choice.variant}#{choice.version}"
 
 
-def _replaced(space: Space, history: History) -> bool:
-    """Is every variant that it profiled and the space has by name defined anew since?"""
+def _unlike(space: Space, history: History) -> str | None:
+    """Why nothing is left of what it profiled: every variant is gone, was defined anew since or has
+    other files."""
     own = {(c.variant, c.version) for stage in space.stages for c in stage.options}
     seen = {(o.choice.variant, o.choice.version) for stage in history.options for o in stage}
     names = {variant for variant, _ in own} & {variant for variant, _ in seen}
-    return bool(names) and not own & seen
+    if own & seen:
+        return None
+    if not names:
+        return "no variant that it saw is there"
+    other = sorted(names & set(history.changed))
+    anew = sorted(names - set(other))
+    return "; ".join(
+        f"{why}: {', '.join(found)}"
+        for why, found in (("defined anew since", anew), ("files changed since", other))
+        if found
+    )
 
 
 def history_of(space: Space, slo: str, evaluations: Sequence[Evaluation]) -> History:
@@ -237,7 +248,8 @@ class WarmStart:
     def __init__(self, space: Space, histories: Sequence[History], seed: int = 0) -> None:
         """Take those histories that share a model with the space and saw two plans or more.
 
-        Not those of which all variants that the space has by name were replaced since.
+        Not those of which all variants that the space has by name were replaced since, or their
+        files: `left_out` tells them, with the reason.
         """
         import scipy.linalg  # noqa: F401  so that its threads are seen
         from threadpoolctl import ThreadpoolController
@@ -251,12 +263,17 @@ class WarmStart:
             vocabulary.table(slot, stage.options)
             for slot, stage in zip(self._slots, space.stages, strict=True)
         ]
+        alike = {
+            place: history
+            for place, history in enumerate(histories)
+            if own.models & history.signature.models and len(history.plans) > 1
+        }
+        unlike = {place: _unlike(space, history) for place, history in alike.items()}
+        self.left_out = tuple((alike[place], why) for place, why in unlike.items() if why)
         self._known = {
             place: _Known(history, similarity(own, history.signature), vocabulary)
-            for place, history in enumerate(histories)
-            if own.models & history.signature.models
-            and len(history.plans) > 1
-            and not _replaced(space, history)
+            for place, history in alike.items()
+            if unlike[place] is None
         }
         self._agreements: dict[int, float] = {}
         self._seed = seed

@@ -1,0 +1,97 @@
+"""The plan that a query of an analyzed subject gets: the planner's answer to ANALYZE … SEARCH.
+
+A search believes, the planner knows: it chooses among the choices that were measured, at every
+batch size that was, by statistics of many more calls. So the plan that is named in the end is the
+planner's, and where the search itself, or the planner before it, would have taken another one, that
+is told with the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from .drawing import clusters_of
+from .errors import PlanError
+from .ir.record import dataclass
+from .knowing import knowledge, promised_subject, statistics
+from .planner.explain.advice import advice_text
+from .planner.explain.picked import picked
+from .planner.optimize import Pick, pick
+from .planner.steps import steps
+
+if TYPE_CHECKING:
+    from .dsl.binder import BoundAnalyze
+    from .ir.physical import Choice
+    from .session import Session
+
+
+@dataclass(frozen=True)
+class Looked:
+    """The plan that a search would return, as it looked at it: on so many `rows` (or clusters)."""
+
+    choices: Mapping[str, Choice]
+    rows: int
+    units: str
+
+    def text(self) -> str:
+        """`VARIANT(…) …; looked at on 300 rows`."""
+        return f"{advice_text(self.choices)}; looked at on {self.rows} {self.units}"
+
+
+def choice_of(session: Session, bound: BoundAnalyze) -> Pick:
+    """What a query of the subject on all rows of USING gets by the present statistics.
+
+    Raises:
+        PlanError: no plan of what was measured meets the SLO, or nothing was measured.
+    """
+    body = bound.body(f"({bound.using})")
+    promised = promised_subject(bound.slo, steps(body))
+    known = knowledge(session, statistics(session, ("",), promised=promised))
+    kept = session.catalog.sample(bound.subject, bound.version, "held_back")
+    units = 0 if kept is None else len(set(clusters_of(kept) or range(kept.num_rows)))
+    return pick(body, bound.slo, known, units=units)
+
+
+def before(session: Session, bound: BoundAnalyze) -> Mapping[str, Choice] | None:
+    """The choices until now; None where there was no plan."""
+    try:
+        return choice_of(session, bound).chosen.choices
+    except PlanError:
+        return None
+
+
+def chosen(
+    session: Session,
+    bound: BoundAnalyze,
+    run: int,
+    *,
+    looked: Looked | None,
+    earlier: Mapping[str, Choice] | None,
+    ended: bool,
+) -> tuple[str, ...]:
+    """The plan that a query gets now, and why none of the others that were named.
+
+    It is noted with the history that the search left.
+
+    Args:
+        session: whose catalog has what was measured.
+        bound: the statement.
+        run: its number.
+        looked: the plan that the search would return; None: it saw none.
+        earlier: what `before` said.
+        ended: did a budget or the user end it?
+    """
+    label = "best plan so far" if ended else "best plan"
+    try:
+        now = choice_of(session, bound)
+    except PlanError as error:
+        if looked is None:
+            return ()
+        return (f"{label}: {looked.text()}; a query gets no plan: {error.message}",)
+    plan = advice_text(now.chosen.choices)
+    session.catalog.histories.came_to(run, plan, now.chosen.cost)
+    others = {} if looked is None else {"the search's own best": looked.choices}
+    if earlier is not None:
+        others["the plan before this search"] = earlier
+    return tuple(picked(now, label, others))

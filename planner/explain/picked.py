@@ -1,0 +1,95 @@
+"""Which plan a query gets by what ANALYZE … SEARCH measured, and why no other one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ...ir.estimates import Estimate
+from ...ir.physical import Choice
+from ...ir.slo import Constraint, Slo
+from ..optimize import Pick
+from .advice import advice_text
+from .build import lost_by, unproved
+from .numbers import full, interval, unit_of
+from .planned import Candidate, constraint_text, differences, misses, reached, same_plan, too_close
+
+
+def picked(pick: Pick, label: str, others: Mapping[str, Mapping[str, Choice]]) -> Iterator[str]:
+    """The plan with what it was chosen by, how sure that is, and why it is none of the others.
+
+    Args:
+        pick: the plan.
+        label: what to call it.
+        others: plans that were named elsewhere, by what to call them; choices by step key.
+    """
+    chosen, slo = pick.chosen, pick.problem.slo
+    yield f"{label}: {advice_text(chosen.choices)}: {_numbers(chosen, slo)}"
+    for constraint in slo.constraints:
+        yield from _sure(chosen, constraint)
+    told = [dict(chosen.choices)]
+    for whose, named in others.items():
+        choices = {key: named[key] for key in chosen.choices if key in named}
+        if choices in told:
+            continue
+        told.append(choices)
+        other = pick.priced(choices)
+        if other is None:
+            yield f"{whose} was {advice_text(choices)}: not all of it was measured"
+        elif same_plan(other, chosen):
+            yield f"{whose} was {advice_text(choices)}: measuring took other batch sizes"
+        else:
+            yield _beside(whose, other, chosen, slo)
+    rival = pick.runner_up
+    if rival is not None and dict(rival.choices) not in told and _close(rival, chosen, slo):
+        yield _beside("the runner-up", rival, chosen, slo)
+
+
+def _sure(chosen: Candidate, constraint: Constraint) -> Iterator[str]:
+    """What to say where it is not sure that the plan meets a limit."""
+    text, value = constraint_text(constraint), reached(chosen, constraint)
+    if constraint.confidence is not None:
+        yield (
+            f"{text} is not proved yet: a query tests this plan first on the held-back rows, and "
+            "takes the next best where it fails"
+        )
+    elif value is not None and not constraint.allows(_ends(value, constraint)[1]):
+        ends = interval(value, unit_of(constraint.metric))
+        yield f"whether it meets {text} is too close to tell: 95 % interval {ends}"
+
+
+def _close(one: Candidate, other: Candidate, slo: Slo) -> bool:
+    return too_close(one, other, slo.objective.metric)
+
+
+def _beside(whose: str, other: Candidate, chosen: Candidate, slo: Slo) -> str:
+    """How another plan differs, its numbers, and what keeps it from being chosen."""
+    missed = misses(other, slo)
+    if missed:
+        why = "misses " + " and ".join(constraint_text(c) + _nearly(other, c) for c in missed)
+    elif unproved(other, chosen, slo):
+        why = "lacks the margin that a proof on the held-back rows asks for"
+    else:
+        why = f"lost by {lost_by(other, chosen, slo.objective)}"
+    apart = "; ".join(differences(other, chosen))
+    return f"{whose} ({apart}) has {_numbers(other, slo)}; {why}"
+
+
+def _nearly(plan: Candidate, constraint: Constraint) -> str:
+    """Said where the interval of what is missed reaches the limit."""
+    value = reached(plan, constraint)
+    near = value is not None and constraint.allows(_ends(value, constraint)[0])
+    return " (too close to tell)" if near else ""
+
+
+def _numbers(plan: Candidate, slo: Slo) -> str:
+    """The objective and what the limits are on: `cost $0.3 [0.2, 0.4] n = 64, accuracy …`."""
+    found = {slo.objective.metric: plan.cost.metric(slo.objective.metric)}
+    for constraint in slo.constraints:
+        found.setdefault(constraint.metric, reached(plan, constraint))
+    return ", ".join(f"{name} {full(value, unit_of(name))}" for name, value in found.items())
+
+
+def _ends(value: Estimate, constraint: Constraint) -> tuple[float, float]:
+    """The end of the interval that is best for a limit, and the worst."""
+    ends = value.low, value.high
+    return ends if constraint.operator == "<=" else ends[::-1]

@@ -1,0 +1,131 @@
+"""The plan that ANALYZE … SEARCH names in the end: the planner's, and why it is no other one."""
+
+import pytest
+import session_world
+from octans import choosing
+from octans.dsl.binder import bind_analyze
+from octans.dsl.parser import parse_one
+from octans.ir.physical import Choice
+
+TUNED = (("accuracy", 0.92),)
+
+
+@pytest.fixture
+def session():
+    """Known statistics: ± 2 % each, 400 rows; guess.best at batch 16 costs 13 % more than tuned."""
+    with session_world.connect(measured=False) as session:
+        rows = [
+            ("guess.cheap", "", "cpu", 0.001, 0.80, 1e6),
+            ("guess.tuned", "accuracy := 0.85", "cpu", 0.003, 0.895, 1e6),
+            ("guess.tuned", "accuracy := 0.92", "cpu", 0.008, 0.93, 1e6),
+            ("guess.best", "", "cpu", 0.009, 0.99, 4e8),
+        ]
+        session_world.insert(session, session_world.observations({"guess": rows}))
+        yield session
+
+
+def bound(session, slo="(accuracy >= 0.9)"):
+    text = f"ANALYZE MODEL guess USING (SELECT id AS x FROM numbers) SEARCH WITH SLO {slo}"
+    return bind_analyze(parse_one(text), session.catalog)
+
+
+def told(session, slo="(accuracy >= 0.9)", looked=None, earlier=None, *, ended=False):
+    if looked is not None:
+        looked = choosing.Looked({"guess": looked}, 300, "rows")
+    if earlier is not None:
+        earlier = {"guess": earlier}
+    found = choosing.chosen(
+        session, bound(session, slo), 1, looked=looked, earlier=earlier, ended=ended
+    )
+    return list(found)
+
+
+def choice(variant, knobs=(), batch=16, device="cpu"):
+    return Choice(f"guess.{variant}", knobs, batch, device)
+
+
+BEST = choice("tuned", TUNED)
+NAMED = (
+    "best plan: VARIANT(guess guess.tuned accuracy=0.92) BATCH(guess 16) DEVICE(guess cpu): "
+    "cost $1.25e-7 [1.22e-7, 1.27e-7] n = 400, accuracy 93.0 % [91.1, 94.9] n = 400"
+)
+
+
+def test_the_same_plan_needs_no_word(session):
+    assert told(session, looked=BEST, earlier=BEST) == [NAMED]
+    assert choosing.before(session, bound(session)) == {"guess": BEST}
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        (choice("best"), "lost by cost $1.41e-7 against $1.25e-7, +12 %"),
+        (choice("tuned", TUNED, 1), "lost by cost $8.00e-7 against $1.25e-7, +540 %"),
+        (choice("cheap"), "misses accuracy >= 0.9"),
+        (choice("tuned", (("accuracy", 0.85),)), "misses accuracy >= 0.9 (too close to tell)"),
+    ],
+)
+def test_another_plan_is_told_with_its_numbers_and_what_it_lost_by(session, other, why):
+    first, line = told(session, looked=other)
+    assert first == NAMED
+    assert line.startswith("the search's own best (guess: ")
+    assert " n = 400, accuracy " in line
+    assert line.endswith(f"; {why}")
+
+
+def test_a_plan_that_flips_is_told_with_the_reason(session):
+    """Once, where the search would have taken the one before too."""
+    _, line = told(session, looked=BEST, earlier=choice("best"))
+    assert line.startswith("the plan before this search (guess: guess.best")
+    assert len(told(session, looked=choice("best"), earlier=choice("best"))) == 2
+
+
+def test_two_plans_within_noise_are_said_to_be_so(session):
+    rows = [("guess.best", "", "cpu", 0.0081, 0.99, 4e8)]
+    session_world.insert(session, session_world.observations({"guess": rows}))
+    _, rival = told(session, looked=BEST)
+    assert rival.startswith(
+        "the runner-up (guess: guess.best · batch 16 · cpu instead of guess.tun"
+    )
+    assert rival.endswith("; lost by cost $1.27e-7 against $1.25e-7, +1.3 %: too close to tell")
+    (_, line) = told(session, looked=choice("best"))
+    assert line == rival.replace("the runner-up", "the search's own best")
+
+
+def test_a_limit_that_the_interval_passes_is_not_called_met(session):
+    _, line = told(session, "(accuracy >= 0.92)")
+    assert line == (
+        "whether it meets accuracy >= 0.92 is too close to tell: 95 % interval [91.1, 94.9]"
+    )
+
+
+def test_the_nearest_batch_size_that_was_measured_stands_for_another(session):
+    _, line = told(session, looked=choice("best", (), 64))
+    assert line.startswith("the search's own best (guess: guess.best · batch 16 · cpu instead of ")
+    _, line = told(session, looked=choice("tuned", TUNED, 64))
+    assert line == (
+        "the search's own best was VARIANT(guess guess.tuned accuracy=0.92) BATCH(guess 64) "
+        "DEVICE(guess cpu): measuring took other batch sizes"
+    )
+
+
+def test_what_was_not_measured_cannot_be_compared(session):
+    _, line = told(session, looked=choice("best", device="big"))
+    assert line == (
+        "the search's own best was VARIANT(guess guess.best) BATCH(guess 16) DEVICE(guess big): "
+        "not all of it was measured"
+    )
+
+
+def test_where_no_query_gets_a_plan_the_search_speaks(session):
+    """Out of reach, or measured of nothing."""
+    (line,) = told(session, "(accuracy >= 0.999)", looked=choice("best"), ended=True)
+    assert line.startswith("best plan so far: VARIANT(guess guess.best) BATCH(guess 16) DEVICE(")
+    assert "; looked at on 300 rows; a query gets no plan: no plan reaches accuracy" in line
+    assert told(session, "(accuracy >= 0.999)") == []
+    with session_world.connect(measured=False) as empty:
+        assert choosing.before(empty, bound(empty)) is None
+        assert (
+            "a query gets no plan: no statistics for any variant of guess"
+            in told(empty, looked=BEST)[0]
+        )
