@@ -14,7 +14,7 @@ import duckdb
 from ..errors import CatalogError
 from . import problems
 
-_LATEST = 9
+_LATEST = 8
 """The newest schema this version knows: the number of the last file in `migrations/`."""
 
 
@@ -114,13 +114,22 @@ def migrations() -> tuple[tuple[int, str, str], ...]:
 
     folder = resources.files(f"{__package__}.migrations")
     files = sorted(
-        (entry for entry in folder.iterdir() if entry.name.endswith(".sql")),
+        (entry for entry in folder.iterdir() if entry.name[:4].isdigit()),
         key=lambda entry: entry.name,
     )
     return tuple(
         (int(entry.name[:4]), entry.name[5:-4], entry.read_text(encoding="utf-8"))
         for entry in files
     )
+
+
+@cache
+def _views() -> str:
+    """SQL that makes every view and macro, or makes it anew."""
+    from importlib import resources
+
+    file = resources.files(f"{__package__}.migrations") / "views.sql"
+    return file.read_text(encoding="utf-8")
 
 
 def migrate(connection: duckdb.DuckDBPyConnection, path: str) -> None:
@@ -146,6 +155,7 @@ def migrate(connection: duckdb.DuckDBPyConnection, path: str) -> None:
                 connection.execute(
                     "INSERT INTO octans_internal.migrations VALUES (?, ?, ?)", [number, name, now()]
                 )
+        connection.execute(_views())
         connection.commit()
     except duckdb.Error as cause:
         raise problems.writing(path, cause) from cause

@@ -276,3 +276,25 @@ def test_histories_of_an_older_catalog_learn_their_run(tmp_path):
             (None, "kept by an earlier version: nothing tells"),
             ("unused", "it saw fewer than two plans"),
         ]
+
+
+def views_and_macros(connection):
+    """What stands in `views.sql`, as the database has it."""
+    return connection.execute(
+        "SELECT schema_name, view_name, sql FROM duckdb_views() WHERE NOT internal UNION ALL "
+        "SELECT schema_name, function_name, macro_definition FROM duckdb_functions() "
+        "WHERE NOT internal ORDER BY ALL"
+    ).fetchall()
+
+
+@pytest.mark.parametrize("known", range(1, store._LATEST))
+def test_a_catalog_of_an_earlier_schema_gets_the_views_of_a_new_one(known):
+    with store._connect(None) as old, store._connect(None) as new:
+        for number, name, sql in store.migrations()[:known]:
+            old.execute(sql)
+            row = [number, name]
+            old.execute("INSERT INTO octans_internal.migrations VALUES (?, ?, now())", row)
+        for connection in (old, new):
+            store.migrate(connection, ":memory:")
+        assert views_and_macros(old) == views_and_macros(new)
+        assert len(views_and_macros(new)) == 26

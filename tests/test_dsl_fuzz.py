@@ -237,8 +237,9 @@ def check(text):
         return not is_told(error, text)
     for statement in statements:
         printed = to_text(statement)
-        assert parse(printed) == (statement,), (text, printed)
-        assert to_text(parse(printed)[0]) == printed, text
+        again = parse(printed)
+        assert again == (statement,), (text, printed)
+        assert to_text(again[0]) == printed, text
     return True
 
 

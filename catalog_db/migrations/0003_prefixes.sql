@@ -33,10 +33,3 @@ CREATE TABLE octans_internal.checkpoints (
     body VARCHAR NOT NULL,
     made_at TIMESTAMP NOT NULL
 );
-
-CREATE VIEW octans.prefixes AS
-SELECT step, variant, version, knobs, sum(rows)::BIGINT AS rows, sum(bytes)::BIGINT AS bytes,
-    sum(seconds) AS seconds, max(used_at) AS used_at
-FROM octans_internal.prefixes
-GROUP BY call, step, variant, version, knobs
-ORDER BY step, variant, version, knobs;

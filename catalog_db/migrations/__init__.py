@@ -1,1 +1,4 @@
-"""Numbered SQL migrations `NNNN_name.sql`, applied in order, all in one transaction."""
+"""Numbered SQL migrations `NNNN_name.sql` of the tables, applied in order, then `views.sql`.
+
+All in one transaction.
+"""
