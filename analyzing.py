@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .auditing import Audit, audited, settle
+from .catalog_db.history import status_of
 from .drawing import Drawn, clusters_of, draw
 from .dsl import ast
 from .dsl.binder import BoundAnalyze, bind_analyze
@@ -29,7 +30,6 @@ from .summary import summary
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from .catalog_db.history import Status
     from .executor.runner import LocalRunner
     from .session import Session
     from .stats.observation import Observation
@@ -77,7 +77,7 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
         settle(session, audit)
     catalog.finish_run(
         run,
-        status=_status(result.stopped),
+        status=status_of(result.stopped),
         rows=table.num_rows,
         usd=result.usd,
         details={
@@ -94,13 +94,6 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
             notes=(f"left out: {', '.join(result.left_out)}", *result.notes),
         )
     return summary(bound, table, result)
-
-
-def _status(stopped: str | None) -> Status:
-    """How a run is kept that ended without an error, or early, and why."""
-    if stopped is None:
-        return "done"
-    return "cancelled" if stopped == "cancelled" else "stopped"
 
 
 def _of_role(table: pa.Table, role: str) -> pa.Table:

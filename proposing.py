@@ -8,6 +8,7 @@ from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from .catalog_db.freshness import Mark
+from .catalog_db.history import status_of
 from .deriving import Learnt, able, build, rows_for, save, waiting
 from .dsl import ast
 from .dsl.binder import BoundDerive, bind_derive
@@ -90,10 +91,9 @@ def derive(session: Session, statement: ast.Derive) -> Result:
         finish = getattr(session.progress, "finish", None)
         if finish is not None:
             finish()
-    cancelled = search.stopped == "cancelled"
     catalog.finish_run(
         run,
-        status="cancelled" if cancelled else "done",
+        status=status_of(search.stopped),
         rows=world.rows.num_rows,
         usd=search.usd,
         details={
@@ -101,7 +101,7 @@ def derive(session: Session, statement: ast.Derive) -> Result:
             "sample": sample,
         },
     )
-    if cancelled:
+    if search.stopped == "cancelled":
         names = [verdict.variant for verdict in search.verdicts if verdict.kept]
         raise RunError(
             f"DERIVE was cancelled; kept: {', '.join(names) or 'nothing'}",

@@ -514,6 +514,8 @@ def test_a_budget_ends_it_and_what_was_decided_stays(session):
     result = session.sql("DERIVE VARIANTS FOR d BUDGET 0.001 s")
     assert "stopped: the budget is spent" in result.message
     assert names(session) == ["d.lin", "d.net"]
+    ended = "SELECT status FROM octans.runs WHERE kind = 'derive'"
+    assert session.sql(ended).fetchall() == [("stopped",)]
 
 
 def test_cancelled_it_keeps_what_was_decided(session, place, monkeypatch):
