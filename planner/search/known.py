@@ -250,7 +250,7 @@ class _Tables:
         names = self.space.devices
         self._devices.append(tuple(names.index(option.device) for option in stage.options))
         self.chooses.append(len(self.found))
-        sums = self.ties | {dim: (dim,) for dim in self.outcomes}
+        sums = {**self.ties, **{dim: (dim,) for dim in self.outcomes}}
         rows = {
             dim: (tuple(map(sum, zip(*(_floats(stage, part) for part in parts), strict=True))),)
             for dim, parts in sums.items()
