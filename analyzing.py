@@ -398,7 +398,7 @@ def pricer(session: Session) -> Any:
     variants = {v.full_name: v for v in session.catalog.variants()}
 
     def price(choice: Choice, run: StageRun) -> float:
-        usd = sum(run.batch_seconds) * devices[choice.device].usd_per_hour / 3600
+        usd = run.busy_seconds * devices[choice.device].usd_per_hour / 3600
         tokens = variants[choice.variant].price
         if tokens is not None:
             usd += (run.tokens_in or 0) * tokens.input_usd

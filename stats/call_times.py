@@ -33,7 +33,7 @@ class CallTimes:
             self._recalled[at] = run.recalled_seconds / run.recalled
         rows, elements = run.table.num_rows, run.elements + run.recalled
         if elements and rows:
-            seconds = sum(run.batch_seconds) + run.recalled_seconds
+            seconds = run.busy_seconds + run.recalled_seconds
             self._rows[at] = seconds / rows
 
     def count(self, key: str, choice: Choice) -> int:

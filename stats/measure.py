@@ -21,7 +21,7 @@ from .meter import Meter, Unaffordable
 from .observation import assignment_text
 from .promise import Scored
 from .recorder import Recorder
-from .recordings import record_distinct, record_ladder, record_lengths
+from .recordings import record_distinct, record_ladder, record_lengths, record_lost
 from .runner import StageRun, failed_elements
 from .scoring import element_scores, row_scores
 from .sequential import look_level
@@ -427,6 +427,7 @@ class Measure:
             stage.context, "failure", "share", Interval(share, *wilson(share * n, n), n),
             choice=choice, device=choice.device, n_failed=failed,
         )  # fmt: skip
+        record_lost(self.record, stage, choice, self.meter.lost(stage.step, choice))
         for metric, counts in (
             ("tokens_in", [run.tokens_in for run in runs]),
             ("tokens_out", [run.tokens_out for run in runs]),

@@ -14,7 +14,7 @@ from ..errors import RunError
 from ..ir.models import knobs_text
 from ..ir.physical import Choice, SqlScan, SqlStep, Stage
 from .grading import element_counts
-from .runner import CannotRun, Runner, StageRun, failed_elements
+from .runner import CannotRun, Lost, Runner, StageRun, failed_elements
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,6 +57,8 @@ class Meter:
         self._least: defaultdict[tuple[str, tuple[str, str], str], dict[int, float]]
         self._least = defaultdict(dict)
         self._tokens: defaultdict[tuple[str, str], float] = defaultdict(float)
+        self._lost: defaultdict[tuple[str, str, str], dict[int, Lost]]
+        self._lost = defaultdict(dict)
         self._runner = runner
         self._limits = (seconds, usd)
         self._price = price
@@ -147,7 +149,9 @@ class Meter:
         counts[choice] += run.elements
         self._called[*choice, self.timing] += run.elements
         self._failed[*choice, self.timing] += failed_elements(run)
-        self.model_seconds += sum(run.batch_seconds)
+        self.model_seconds += run.busy_seconds
+        lost = self._lost[stage.step, choice[1], stage.choice.device]
+        lost[stage.choice.batch] = lost.get(stage.choice.batch, Lost()).more(run)
         if self._price is not None:
             usd = self._price(stage.choice, run)
             self.usd += usd
@@ -168,6 +172,11 @@ class Meter:
         name = f"{choice[0]}({choice[1]})"
         timing = not self._called[key, name, False]
         return self._called[key, name, timing], self._failed[key, name, timing]
+
+    def lost(self, key: str, choice: Choice) -> dict[int, Lost]:
+        """What failures took of a choice, by batch size."""
+        of = f"{choice.variant}({knobs_text(choice.knobs)})"
+        return self._lost.get((key, of, choice.device), {})
 
     def usd_per_element(self, key: str, choice: tuple[str, str]) -> float | None:
         """USD of one element of a choice in evaluation; None: no prices, or it did not run."""
@@ -204,4 +213,4 @@ class Meter:
 
 def _in_no_time(run: StageRun) -> StageRun:
     """The run with its tokens alone."""
-    return replace(run, batch_seconds=(), batch_sizes=())
+    return replace(run, batch_seconds=(), batch_sizes=(), failed_seconds=0.0)
