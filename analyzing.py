@@ -25,7 +25,7 @@ from .planner.problem import answers_of, settings_of
 from .planner.steps import StepInfo, conditioned, steps
 from .result import Result
 from .reusing import resuming, rows_fingerprint
-from .summary import summary
+from .summary import beyond, summary
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .executor.runner import LocalRunner
     from .session import Session
     from .stats.observation import Observation
-    from .stats.profile import Limits, ProfiledStep, ProfileResult, Request
+    from .stats.profile import ProfiledStep, ProfileResult, Request
     from .stats.runner import StageRun
     from .stats.strategy import Aim, Strategy
 
@@ -251,23 +251,14 @@ def _profiled(
                 if found is not None and found.history is not None:
                     session.catalog.histories.add([found.history])
                 told = recall.told()
-                result, audit = audited(session, bound, request, recall, limits, result, measured)
+                result, audit = audited(session, bound, request, recall, result, measured)
         result = replace(result, notes=(*told, *result.notes))
         result = result if found is None else found.joined(result)
-        return replace(result, notes=(*result.notes, *_beyond(limits, result))), audit
+        return replace(result, notes=(*result.notes, *beyond(limits.usd, result.usd))), audit
     finally:
         runner.close()
         if request is not None:
             record_unloads(Recorder(measured, runner.now, run, request.versions), runner.unloads())
-
-
-def _beyond(limits: Limits, result: ProfileResult) -> Iterator[str]:
-    """What to say of a bound in USD that was passed."""
-    if limits.usd is not None and result.usd > limits.usd:
-        yield (
-            f"{result.usd - limits.usd:.3g} USD more than the budget of {limits.usd:g} USD were "
-            "spent: what is running is never broken off"
-        )
 
 
 def _loadable_request(
