@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .auditing import Audit, audited, settle
+from .catalog_db.history import status_of
 from .choosing import before, chosen
 from .drawing import Drawn, clusters_of, draw
 from .dsl import ast
@@ -25,17 +26,16 @@ from .planner.problem import answers_of, settings_of
 from .planner.steps import StepInfo, conditioned, steps
 from .result import Result
 from .reusing import resuming, rows_fingerprint
-from .summary import summary
+from .summary import beyond, summary
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from .catalog_db.history import Status
     from .executor.runner import LocalRunner
     from .searching import Found
     from .session import Session
     from .stats.observation import Observation
-    from .stats.profile import Limits, ProfiledStep, ProfileResult, Request
+    from .stats.profile import ProfiledStep, ProfileResult, Request
     from .stats.runner import StageRun
     from .stats.strategy import Aim, Strategy
 
@@ -84,7 +84,7 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
         result = replace(result, notes=(*best, *result.notes))
     catalog.finish_run(
         run,
-        status=_status(result.stopped),
+        status=status_of(result.stopped),
         rows=table.num_rows,
         usd=result.usd,
         details={
@@ -101,13 +101,6 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
             notes=(f"left out: {', '.join(result.left_out)}", *result.notes),
         )
     return summary(bound, table, result)
-
-
-def _status(stopped: str | None) -> Status:
-    """How a run is kept that ended without an error, or early, and why."""
-    if stopped is None:
-        return "done"
-    return "cancelled" if stopped == "cancelled" else "stopped"
 
 
 def _of_role(table: pa.Table, role: str) -> pa.Table:
@@ -265,23 +258,15 @@ def _profiled(
                 if found is not None and found.history is not None:
                     session.catalog.histories.add([found.history])
                 told = recall.told()
-                result, audit = audited(session, bound, request, recall, limits, result, measured)
+                result, audit = audited(session, bound, request, recall, result, measured)
         result = replace(result, notes=(*told, *result.notes))
         result = result if found is None else found.joined(result)
-        return replace(result, notes=(*result.notes, *_beyond(limits, result))), audit, found
+        result = replace(result, notes=(*result.notes, *beyond(limits.usd, result.usd)))
+        return result, audit, found
     finally:
         runner.close()
         if request is not None:
             record_unloads(Recorder(measured, runner.now, run, request.versions), runner.unloads())
-
-
-def _beyond(limits: Limits, result: ProfileResult) -> Iterator[str]:
-    """What to say of a bound in USD that was passed."""
-    if limits.usd is not None and result.usd > limits.usd:
-        yield (
-            f"{result.usd - limits.usd:.3g} USD more than the budget of {limits.usd:g} USD were "
-            "spent: what is running is never broken off"
-        )
 
 
 def _loadable_request(
@@ -412,7 +397,7 @@ def pricer(session: Session) -> Any:
     variants = {v.full_name: v for v in session.catalog.variants()}
 
     def price(choice: Choice, run: StageRun) -> float:
-        usd = sum(run.batch_seconds) * devices[choice.device].usd_per_hour / 3600
+        usd = run.busy_seconds * devices[choice.device].usd_per_hour / 3600
         tokens = variants[choice.variant].price
         if tokens is not None:
             usd += (run.tokens_in or 0) * tokens.input_usd

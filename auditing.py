@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .stats.audit import Shift
     from .stats.observation import Observation
     from .stats.prefixes import Recall
-    from .stats.profile import Limits, ProfileResult, Request
+    from .stats.profile import ProfileResult, Request
 
 ROWS = "octans_audit_rows"
 
@@ -37,7 +37,6 @@ def audited(
     bound: BoundAnalyze,
     request: Request,
     recall: Recall,
-    limits: Limits,
     result: ProfileResult,
     measured: list[Observation],
 ) -> tuple[ProfileResult, Audit | None]:
@@ -48,7 +47,7 @@ def audited(
     """
     from .stats.audit import AUDIT_ROWS, audit
     from .stats.drift import LEAST_ROWS
-    from .stats.meter import Meter, Stopped
+    from .stats.meter import Stopped
     from .stats.recorder import Recorder
 
     audits = session.catalog.audits
@@ -59,14 +58,7 @@ def audited(
     rows = _some(rows, AUDIT_ROWS, session.catalog.settings.seed)
     notes: list[str] = []
     done: Audit | None = None
-    meter = Meter(
-        recall,
-        seconds=_left(limits.seconds, result.seconds),
-        usd=_left(limits.usd, result.usd),
-        price=limits.price,
-        cancelled=limits.cancelled,
-        clock=recall.clock,
-    )
+    meter = result.meter
     record = Recorder(measured, meter.now, request.run, request.versions)
     skipped = frozenset((done.step, done.variant, done.knobs) for done in result.decided)
     try:
@@ -84,8 +76,8 @@ def audited(
         result,
         observations=tuple(measured),
         notes=(*result.notes, *notes),
-        seconds=result.seconds + meter.spent_seconds,
-        usd=result.usd + meter.usd,
+        seconds=meter.spent_seconds,
+        usd=meter.usd,
     ), done
 
 
@@ -112,7 +104,3 @@ def _some(rows: pa.Table, most: int, seed: int) -> pa.Table:
     from .stats.sampling import sample
 
     return rows.take(pa.array(sample(rows.num_rows, most, seed), pa.int64()))
-
-
-def _left(limit: float | None, spent: float) -> float | None:
-    return None if limit is None else max(0.0, limit - spent)

@@ -34,7 +34,19 @@ ROWS = "octans_derive_rows"
 
 
 class Stopped(Exception):
-    """The budget is spent, or the statement was cancelled; the text says which."""
+    """The budget is spent, or the statement was cancelled; the text says which.
+
+    `usd` is what the measurement that it ended took by then.
+    """
+
+    def __init__(self, why: str, usd: float = 0.0) -> None:
+        super().__init__(why)
+        self.usd = usd
+
+    @classmethod
+    def at(cls, reason: str, usd: float) -> Stopped:
+        """For the reason that profiling gives."""
+        return cls("cancelled" if "cancel" in reason else "the budget is spent", usd)
 
 
 @dataclass(frozen=True)
@@ -118,6 +130,7 @@ def measure(
     """
     from .executor.runner import LocalRunner
     from .stats.held_back import held_back_scores
+    from .stats.meter import Stopped as Ended
     from .stats.profile import PLAIN, Limits, profile
 
     environment = session.environment()
@@ -137,9 +150,10 @@ def measure(
         result = profile(request, runner, limits=limits, strategy=PLAIN)
         judged = any(seen.metric == "quality" for seen in result.observations)
         if result.stopped is not None or (result.left_out and not judged):
-            cancelled = "cancel" in (result.stopped or "")
-            raise Stopped("cancelled" if cancelled else "the budget is spent")
-        scored = held_back_scores(request, runner)({world.info.key: options[0]})
+            raise Stopped.at(result.stopped or "", result.usd)
+        scored = held_back_scores(request, result.meter)({world.info.key: options[0]})
+    except Ended as ended:
+        raise Stopped.at(str(ended), result.meter.usd) from ended
     finally:
         runner.close()
     seen = tuple(o for o in result.observations if o.variant == variant.full_name)
@@ -152,7 +166,7 @@ def measure(
     size = _size(session, variant, seen)
     point = Point(name, tuple(scored.scores), scored.clusters, times, size)
     quality = clustered_share(scored.scores, scored.clusters)
-    return Measured(point, quality, seen), result.usd
+    return Measured(point, quality, seen), result.meter.usd
 
 
 def _request(session: Session, world: World, options: tuple[Choice, ...], run: int) -> Request:

@@ -219,6 +219,7 @@ class Run:
     """One execution of a planned query, accounted for in the catalog when it ends."""
 
     def __init__(self, planned: Planned, query: PlannedQuery) -> None:
+        began = time.perf_counter()
         from .executor.engine import run
 
         self._planned = planned
@@ -233,8 +234,8 @@ class Run:
         )
         self._execution: Execution = run(query.physical, environment)
         self._rows = 0
-        self._seconds = 0.0
         self._read = False
+        self._seconds = time.perf_counter() - began
 
     @property
     def schema(self) -> pa.Schema:
@@ -249,6 +250,7 @@ class Run:
 
     def batches(self) -> Iterator[Any]:
         """The rows, accounted for at the end, whatever the end is."""
+        start = time.perf_counter()
         session, query = self._planned.session, self._query
         catalog = session.catalog
         number = catalog.begin_run("query", self._planned.bound.text)
@@ -265,7 +267,6 @@ class Run:
         )
         status: Status = "cancelled"
         problem = None
-        start = time.perf_counter()
         try:
             for batch in self._execution.batches():
                 self._rows += batch.num_rows
@@ -276,7 +277,7 @@ class Run:
             problem = error.message
             raise
         finally:
-            self._seconds, self._read = time.perf_counter() - start, True
+            self._seconds, self._read = self._seconds + time.perf_counter() - start, True
             totals = self.totals()
             cost = totals.total_cost
             catalog.finish_run(
@@ -308,20 +309,19 @@ class Run:
         return self._execution.timed_out_rows
 
     def totals(self) -> Cost:
-        """What the run took, as points: USD, seconds, rows; memory beside other work is unknown."""
+        """What the run took, from opening the engine to the last row; peak memory is unknown."""
         actuals = self._execution.actuals
         stages = self._query.physical.stages
         usd = [actuals[s.fingerprint].cost_usd for s in stages if s.fingerprint in actuals]
         entered = [actuals[s.fingerprint].rows_in for s in stages if s.fingerprint in actuals]
         rows = max(entered, default=0)
         total = None if None in usd else sum(cost for cost in usd if cost is not None)
-        wall = self._seconds
         energy, co2 = emitted(self._query, actuals, self._planned.session.devices(), rows)
         return Cost(
             cost=None if total is None or not rows else _point(total / rows, rows),
             total_cost=None if total is None else _point(total, rows),
-            wall=_point(wall, rows),
-            throughput=_point(rows / wall, rows) if wall > 0 else None,
+            wall=_point(self._seconds, rows),
+            throughput=_point(rows / self._seconds, rows) if self._seconds > 0 else None,
             energy=None if energy is None or not rows else energy.scaled(1 / rows),
             total_energy=energy,
             co2=co2,

@@ -8,6 +8,7 @@ from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from .catalog_db.freshness import Mark
+from .catalog_db.history import status_of
 from .deriving import Learnt, able, build, rows_for, save, waiting
 from .dsl import ast
 from .dsl.binder import BoundDerive, bind_derive
@@ -21,6 +22,7 @@ from .measuring import ROWS, Measured, Stopped, World, measure, world_of
 from .planner.problem import settings_of
 from .planner.variants import MOST_LOST, Point, falls_out, frontier
 from .result import Result
+from .summary import beyond
 
 if TYPE_CHECKING:
     from .catalog_db.artefacts import Workspace
@@ -90,10 +92,9 @@ def derive(session: Session, statement: ast.Derive) -> Result:
         finish = getattr(session.progress, "finish", None)
         if finish is not None:
             finish()
-    cancelled = search.stopped == "cancelled"
     catalog.finish_run(
         run,
-        status="cancelled" if cancelled else "done",
+        status=status_of(search.stopped),
         rows=world.rows.num_rows,
         usd=search.usd,
         details={
@@ -101,7 +102,7 @@ def derive(session: Session, statement: ast.Derive) -> Result:
             "sample": sample,
         },
     )
-    if cancelled:
+    if search.stopped == "cancelled":
         names = [verdict.variant for verdict in search.verdicts if verdict.kept]
         raise RunError(
             f"DERIVE was cancelled; kept: {', '.join(names) or 'nothing'}",
@@ -335,9 +336,12 @@ class _Search:
         return None if usd is None else usd - self.usd
 
     def _measured(self, variant: Variant, knobs: Knobs) -> Measured:
-        found, usd = measure(
-            self.session, self.world, variant, knobs, self.run, self._left(), self._usd_left()
-        )
+        left = self._left(), self._usd_left()
+        try:
+            found, usd = measure(self.session, self.world, variant, knobs, self.run, *left)
+        except Stopped as stop:
+            self.usd += stop.usd
+            raise
         self.usd += usd
         return found
 
@@ -383,5 +387,6 @@ def _answer(search: _Search, world: World) -> Result:
     ]
     if search.stopped is not None:
         lines.append(f"stopped: {search.stopped}")
-    lines += [f"note: {note}" for note in search.notes]
+    notes = [*search.notes, *beyond(search.bound.budget_usd, search.usd)]
+    lines += [f"note: {note}" for note in notes]
     return Result(pa.Table.from_pylist(rows, schema), message="\n".join(lines))

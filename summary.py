@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .dsl.binder import BoundAnalyze
@@ -66,6 +67,15 @@ def summary(bound: BoundAnalyze, table: pa.Table, result: ProfileResult) -> Resu
         + [("n", pa.int64()), ("stopped", pa.string())]
     )
     return Result(pa.Table.from_pylist(rows, schema), message=_message(bound, table, result))
+
+
+def beyond(limit_usd: float | None, usd: float) -> Iterator[str]:
+    """What to say of a bound in USD that was passed."""
+    if limit_usd is not None and usd > limit_usd:
+        yield (
+            f"{usd - limit_usd:.3g} USD more than the budget of {limit_usd:g} USD were "
+            "spent: what is running is never broken off"
+        )
 
 
 def _rounded(value: float | None) -> float | None:

@@ -19,6 +19,13 @@ Json = str | int | float | bool | None | Sequence["Json"] | Mapping[str, "Json"]
 _PROOF = ("promise", "plan", "i", "level", "n", "right", "bound", "accepted", "threshold", "method")
 
 
+def status_of(stopped: str | None) -> Status:
+    """How a run is kept that ended without an error: for the reason `stopped`, None of itself."""
+    if stopped is None:
+        return "done"
+    return "cancelled" if stopped == "cancelled" else "stopped"
+
+
 class History:
     """Runs, plans and proofs of one store."""
 

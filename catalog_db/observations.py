@@ -57,7 +57,7 @@ _AT, _ID = _READ.index("at"), _READ.index("id")
 _DEVICE, _SOURCE = _READ.index("device"), _READ.index("source")
 _SUBJECT_VERSION, _VARIANT_VERSION = _READ.index("subject_version"), _READ.index("variant_version")
 
-POOLED = frozenset({"latency", "failure", "rate", "load"})
+POOLED = frozenset({"latency", "failure", "failure_seconds", "rate", "load"})
 """What executions add to. A distribution of lengths is kept whole, a peak is no mean."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

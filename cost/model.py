@@ -32,9 +32,10 @@ LATENCY_LEVELS = {"latency_p50": 0.50, "latency_p95": 0.95, "latency_p99": 0.99}
 class Call:
     """One choice at one measured batch size, wherever it stands; estimates per call or element.
 
-    `seconds` is the mean T(b); `quantiles` its measured (level, seconds); `tokens_usd` USD per
-    element, None where a price is declared but token counts are unknown; `energy` J of one call,
-    `energy_source` the counter that told it, or POWER; `failure` the share of elements that fail;
+    `seconds` is the mean T(b), over calls that fail too; `quantiles` the measured (level, seconds)
+    of those that go well; `tokens_usd` USD per element, None where a price is declared but token
+    counts are unknown; `energy` J of one call, `energy_source` the counter that told it, or POWER;
+    `failure` the share of elements that fail;
     `precision` and `recall` of answers that are TRUE or FALSE; `cascade` what is known of the
     members together, of a `CascadeCall`; `smaller` the same choice at smaller measured sizes,
     ascending: what a call takes that fills no batch.
@@ -255,8 +256,12 @@ class CostModel:
         energies = self._energies(context, variant, knobs, where, means)
         precision = stats.detection(context, variant, knobs, "precision")
         recall = stats.detection(context, variant, knobs, "recall")
+        taken = self._all_calls(context, variant, knobs, device, means)
         found: list[Call] = []
-        for size, seconds in zip(means.batches, means.seconds, strict=True):
+        for size, well, seconds in zip(means.batches, means.seconds, taken, strict=True):
+            energy, source = energies[size]
+            if energy is not None and well.value > 0.0:
+                energy = energy.scaled(seconds.value / well.value)
             points = tuple(
                 (level, estimate)
                 for level, curve in curves.items()
@@ -265,11 +270,40 @@ class CostModel:
             found.append(
                 Call(
                     variant, knobs, size, where, seconds, points, tokens, memory, load, quality,
-                    *energies[size],
+                    energy, source,
                     stats.failure(context, variant, knobs, device, size),
                     precision, recall, None, tuple(found),
                 )
             )  # fmt: skip
+        return tuple(found)
+
+    def _all_calls(
+        self, context: str, variant: str, knobs: str, device: str, means: BatchCurve
+    ) -> tuple[Estimate, ...]:
+        """Mean seconds of a call by batch size, whatever becomes of it.
+
+        (1 - f)·T(b) + b·l: where the share f of elements fails, those l seconds of every element
+        went to the calls in which some failed, such as a timeout. Measured at this size or the
+        nearest: at larger ones fewer calls fail more elements each. Where that is unknown, calls
+        that fail take as long as others. Energy is drawn as in other calls (our choice).
+        """
+        known = {
+            size: lost
+            for size in means.batches
+            if (lost := self.stats.failure_seconds(context, variant, knobs, device, size))
+        }
+        found = []
+        for size, well in zip(means.batches, means.seconds, strict=True):
+            near = min(known, key=lambda b: abs(math.log(b / size)), default=None)
+            fails = self.stats.failure(context, variant, knobs, device, size)
+            if near is None or fails is None or not fails.value:
+                found.append(well)
+                continue
+
+            def mean(v: Sequence[float], size: int = size) -> float:
+                return (1.0 - v[1]) * v[0] + size * v[2]
+
+            found.append(positive(propagate(mean, [well, fails, known[near]])))
         return tuple(found)
 
     def _energies(

@@ -61,6 +61,12 @@ class StatsProvider(Protocol):
         """Failed elements ÷ elements, of one batch size where they are told apart."""
         ...
 
+    def failure_seconds(
+        self, context: str, variant: str, knobs: str, device: str, batch: int
+    ) -> Estimate | None:
+        """Seconds of the calls in which elements failed ÷ all elements, at a batch size."""
+        ...
+
     def memory(self, context: str, variant: str, knobs: str, device: str) -> Estimate | None:
         """Bytes of the loaded variant on one slot."""
         ...

@@ -109,6 +109,7 @@ class LocalRunner:
             elements=meter.elements,
             failed={failure.row: failure.message for failure in state.failures},
             failed_elements=meter.failed_elements,
+            failed_seconds=meter.failed_seconds,
             timed_out=meter.timed_out_elements,
             load_seconds=self._loading(stage),
             memory_bytes=meter.memory_bytes,

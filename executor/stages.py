@@ -208,6 +208,8 @@ class StageWorker:
             meter.timed_out_elements += result.timed_out
             if not result.failed and result.calls == 1:
                 meter.batch(size, result.seconds, size == full, self._state.telemetry.rng)
+            else:
+                meter.failed_seconds += result.seconds
             start = 0
             for waiting, count in owners:
                 whole = count == size

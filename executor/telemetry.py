@@ -15,7 +15,14 @@ from ..ir.models import knobs_text
 from ..ir.physical import PhysicalNode, SqlResidual, SqlScan, SqlStep, Stage
 from ..ir.types import FAILED
 from ..stats.energy import Energy, energy_statistic, joules_per_call
-from ..stats.intervals import Interval, mean_interval, quantile_interval, repeated, wilson
+from ..stats.intervals import (
+    Interval,
+    mean_interval,
+    quantile_interval,
+    repeated,
+    seconds_lost,
+    wilson,
+)
 from ..stats.observation import Observation
 from .service import ServiceSample
 
@@ -58,6 +65,7 @@ class StageMeter:
     failed_elements: int = 0
     timed_out_rows: int = 0
     timed_out_elements: int = 0
+    failed_seconds: float = 0.0
     when_rows: int = 0
     when_true: int = 0
     cache_hits: int | None = None
@@ -325,6 +333,8 @@ def _of_stage(stage: Stage, meter: StageMeter, at: datetime) -> list[Observation
         share = meter.failed_elements / n
         ends = wilson(meter.failed_elements, n)
         found.append(measured("failure", "share", Interval(share, *ends, n)))
+        lost = seconds_lost(meter.failed_seconds, meter.failed_elements, n)
+        found.append(measured("failure_seconds", "mean", lost, batch=choice.batch))
     if meter.memory_bytes is not None:
         peak = float(meter.memory_bytes)
         found.append(measured("memory", "peak", Interval(peak, peak, peak, 1)))

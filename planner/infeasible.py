@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from ..errors import PlanError
 from ..ir.estimates import Estimate
+from ..ir.physical import Cascade, Choice
 from ..ir.slo import Constraint
 from .explain.planned import constraint_text, value_text
 from .objectives import ROUNDING
@@ -146,9 +147,17 @@ def _limiting(problem: PlanProblem, constraint: Constraint) -> tuple[str, ...]:
         for choice, call in zip(stage.choices, stage.calls, strict=True):
             if call.quality is not None:
                 known = best.get(stage.step.key, (0.0, ""))
-                best[stage.step.key] = max(known, (call.quality.value, choice.made[0]))
+                best[stage.step.key] = max(known, (call.quality.value, _variants(choice)))
     if not best:
         return ()
     key = min(best, key=lambda step: best[step][0])
     value, variant = best[key]
     return (f"the limiting step is {key}; its best variant is {variant} ({value:.3f})",)
+
+
+def _variants(choice: Choice) -> str:
+    """`m.mlp`; a cascade's as `m.tiny, below 0.9 m.mlp`."""
+    first, *later = (member.variant for member in choice.members)
+    thresholds = choice.thresholds if isinstance(choice, Cascade) else ()
+    rest = (f"below {at:g} {name}" for at, name in zip(thresholds, later, strict=True))
+    return ", ".join([first, *rest])

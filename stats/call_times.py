@@ -15,12 +15,15 @@ Placed = tuple[str, Made, str]
 
 
 class CallTimes:
-    """Seconds of calls by their size; of each size the last one counts, as first calls warm up."""
+    """Seconds of calls by their size; of each size the last one counts, as first calls warm up.
+
+    Of a choice of which no call went well here, what an element took counts.
+    """
 
     def __init__(self) -> None:
         self._calls: dict[Placed, dict[int, float]] = {}
         self._count: Counter[Placed] = Counter()
-        self._recalled: dict[Placed, float] = {}
+        self._each: dict[Placed, float] = {}
         self._rows: dict[Placed, float] = {}
 
     def add(self, key: str, choice: Choice, run: StageRun) -> None:
@@ -28,12 +31,14 @@ class CallTimes:
         at = _placed(key, choice)
         seen = zip(run.batch_sizes, run.batch_seconds, strict=True)
         self._calls.setdefault(at, {}).update(seen)
+        if run.elements and not run.batch_sizes:
+            self._each[at] = run.busy_seconds / run.elements  # all failed
         self._count[at] += len(run.batch_sizes) + bool(run.recalled)
         if run.recalled:
-            self._recalled[at] = run.recalled_seconds / run.recalled
+            self._each[at] = run.recalled_seconds / run.recalled
         rows, elements = run.table.num_rows, run.elements + run.recalled
         if elements and rows:
-            seconds = sum(run.batch_seconds) + run.recalled_seconds
+            seconds = run.busy_seconds + run.recalled_seconds
             self._rows[at] = seconds / rows
 
     def count(self, key: str, choice: Choice) -> int:
@@ -65,7 +70,7 @@ class CallTimes:
         """
         seen = self._calls.get(at)
         if not seen:
-            each = self._recalled.get(at)
+            each = self._each.get(at)
             return None if each is None else each * size
         nearest = min(seen, key=lambda other: abs(math.log(other / size)))
         return seen[nearest] * size / nearest

@@ -15,7 +15,7 @@ from .newest import SHARES
 from .observation import STATISTICS
 
 NEEDS = {
-    **dict.fromkeys(("latency", "energy"), ("variant", "device", "batch")),
+    **dict.fromkeys(("latency", "energy", "failure_seconds"), ("variant", "device", "batch")),
     **dict.fromkeys(("memory", "load", "unload", "failure"), ("variant", "device")),
     **dict.fromkeys(("quality", "tokens_in", "tokens_out"), ("variant",)),
 }

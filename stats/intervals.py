@@ -270,6 +270,17 @@ def repeated(values: Sequence[float]) -> Interval:
     return Interval(mean.value, max(0.0, mean.low), mean.high, mean.n)
 
 
+def seconds_lost(seconds: float, failed: int, elements: int) -> Interval:
+    """Of the calls in which elements failed, for every element called: with the share's interval.
+
+    Where calls were repeated and then none failed, a factor of two (our choice).
+    """
+    mean, share = seconds / elements, failed / elements
+    low, high = wilson(failed, elements)
+    ends = (low / share, high / share) if failed else (0.5, 2.0)
+    return Interval(mean, mean * ends[0], mean * ends[1], elements)
+
+
 def quantile_interval(values: Sequence[float], q: float, level: float = LEVEL) -> Interval:
     """The q-quantile of positive independent values, with an order-statistic interval.
 

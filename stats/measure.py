@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from ..ir.models import Metric
 from ..ir.physical import Choice, Stage
 from .blocks import Block, input_of, not_run
-from .call_times import CallTimes
 from .decide import Costs
 from .end_to_end import Made, Truth, accuracy_scores, made, text_of
 from .energy import Metered
@@ -21,7 +20,7 @@ from .meter import Meter, Unaffordable
 from .observation import assignment_text
 from .promise import Scored
 from .recorder import Recorder
-from .recordings import record_distinct, record_ladder, record_lengths
+from .recordings import record_distinct, record_ladder, record_lengths, record_lost
 from .runner import StageRun, failed_elements
 from .scoring import element_scores, row_scores
 from .sequential import look_level
@@ -145,15 +144,9 @@ class Measure:
         runs: list[StageRun] = []
         metered = self.metered[at] = Metered()
 
-        calls = CallTimes()
-
         def run(sized: Stage, rows: pa.Table) -> StageRun:
-            number = int(element_counts(sized, rows).sum())
-            seconds = calls.seconds(key, sized.choice, number)
-            if seconds is not None:
-                self.meter.afford(seconds, self.meter.usd_for(key, choice, seconds, number))
+            self.meter.afford_run(sized, rows)
             runs.append(self.meter.run_stage(sized, rows))
-            calls.add(key, sized.choice, runs[-1])
             batch = sized.choice.batch
             metered.add(batch, runs[-1].energy, full_batches(runs[-1], batch))
             return runs[-1]
@@ -193,7 +186,6 @@ class Measure:
         sized = stage.replace(choice=choice.replace(batch=best.batch))
 
         def again(calls: int) -> None:
-            self.meter.afford(best.per_element * best.batch * calls)
             run(sized, rows_for(stage, table, elements, calls * best.batch))
 
         with suppress(Unaffordable):
@@ -217,10 +209,9 @@ class Measure:
             if evaluator.knows(key, own):
                 continue
             evaluator.set_batch(key, choice, ladder.best_batch)
-            if refusable and ladder.points:
-                table = input_of(evaluator, stage, assignment)
-                best = min(point.per_element for point in ladder.points)
-                self.meter.afford(best * float(element_counts(stage, table).sum()))
+            if refusable:
+                sized = stage.replace(choice=choice.replace(batch=ladder.best_batch))
+                self.meter.afford_run(sized, input_of(evaluator, stage, assignment))
             whole = evaluator.outputs(key, own).run
             if whole is not None:
                 runs.append(whole)
@@ -427,6 +418,7 @@ class Measure:
             stage.context, "failure", "share", Interval(share, *wilson(share * n, n), n),
             choice=choice, device=choice.device, n_failed=failed,
         )  # fmt: skip
+        record_lost(self.record, stage, choice, self.meter.lost(stage.step, choice))
         for metric, counts in (
             ("tokens_in", [run.tokens_in for run in runs]),
             ("tokens_out", [run.tokens_out for run in runs]),

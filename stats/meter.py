@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING
 from ..errors import RunError
 from ..ir.models import knobs_text
 from ..ir.physical import Choice, SqlScan, SqlStep, Stage
+from .call_times import CallTimes
 from .grading import element_counts
-from .runner import CannotRun, Runner, StageRun, failed_elements
+from .runner import CannotRun, Lost, Runner, StageRun, failed_elements
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,9 +54,10 @@ class Meter:
         self._called: Counter[tuple[str, str, bool]] = Counter()
         self._failed: Counter[tuple[str, str, bool]] = Counter()
         self._paid: defaultdict[tuple[str, str], float] = defaultdict(float)
-        self._least: defaultdict[tuple[str, tuple[str, str], str], dict[int, float]]
-        self._least = defaultdict(dict)
-        self._tokens: defaultdict[tuple[str, str], float] = defaultdict(float)
+        self._tokens: defaultdict[tuple[str, str, bool], float] = defaultdict(float)
+        self._times = CallTimes()
+        self._lost: defaultdict[tuple[str, str, str], dict[int, Lost]]
+        self._lost = defaultdict(dict)
         self._runner = runner
         self._limits = (seconds, usd)
         self._price = price
@@ -100,20 +101,22 @@ class Meter:
         if usd is not None and most is not None and self.usd + usd > most:
             raise Unaffordable(f"about {usd:.3g} USD are needed, more than the budget leaves")
 
-    def afford_usd(self, stage: Stage, table: pa.Table) -> None:
-        """Refuse a run expected to cost more than is left, by what its elements cost at least.
+    def afford_run(self, stage: Stage, table: pa.Table, *, usd_alone: bool = False) -> None:
+        """Refuse a run expected to take more than is left, by what the choice's calls took so far.
 
-        At its batch size; where that never ran, at any. What never ran at all may run once, as
-        nobody knows what it costs.
+        What was never called may run, as nobody knows what it takes. With `usd_alone` it may take
+        any time.
 
         Raises:
             Unaffordable: it would.
         """
-        seen = self._least.get((stage.step, stage.choice.made, stage.choice.device))
-        if self._limits[1] is None or not seen:
+        if not self.limited:
             return
-        each = seen.get(stage.choice.batch, min(seen.values()))
-        self.afford(0.0, each * float(element_counts(stage, table).sum()))
+        elements = int(element_counts(stage, table).sum())
+        seconds = self._times.seconds(stage.step, stage.choice, elements)
+        if seconds is not None:
+            usd = self.usd_for(stage.step, stage.choice, seconds, elements)
+            self.afford(0.0 if usd_alone else seconds, usd)
 
     def scan(self, scan: SqlScan) -> pa.Table:
         """See `Runner`."""
@@ -126,14 +129,34 @@ class Meter:
         return self._runner.run_step(step, table)
 
     def run_stage(self, stage: Stage, table: pa.Table) -> StageRun:
-        """See `Runner`.
+        """See `Runner`; within a budget in USD, what was never called is tried on a row first.
 
         Raises:
             CannotRun: the stage's choice cannot run, or not any more.
-            Unaffordable: see `afford_usd`.
+            Unaffordable: it is expected to cost more than is left.
         """
         self.check()
-        self.afford_usd(stage, table)
+        if self._limits[1] is not None:
+            self._try(stage, table)
+            self.afford_run(stage, table, usd_alone=True)
+        return self._run(stage, table)
+
+    def _try(self, stage: Stage, table: pa.Table) -> None:
+        """Run a row alone where the choice was never called; two, as first calls warm up."""
+        if self._times.seconds(stage.step, stage.choice, 1) is not None:
+            return
+        rows = element_counts(stage, table).nonzero()[0][:2].tolist()
+        if table.num_rows == 1 or not rows:
+            return
+        timing, self.timing = self.timing, True
+        try:
+            for row in rows:
+                self._run(stage, table.slice(row, 1))
+                self.check()
+        finally:
+            self.timing = timing
+
+    def _run(self, stage: Stage, table: pa.Table) -> StageRun:
         choice = (stage.step, f"{stage.choice.variant}({knobs_text(stage.choice.knobs)})")
         try:
             run = self._runner.run_stage(stage, table)
@@ -147,17 +170,16 @@ class Meter:
         counts[choice] += run.elements
         self._called[*choice, self.timing] += run.elements
         self._failed[*choice, self.timing] += failed_elements(run)
-        self.model_seconds += sum(run.batch_seconds)
+        self.model_seconds += run.busy_seconds
+        self._times.add(stage.step, stage.choice, run)
+        lost = self._lost[stage.step, choice[1], stage.choice.device]
+        lost[stage.choice.batch] = lost.get(stage.choice.batch, Lost()).more(run)
         if self._price is not None:
             usd = self._price(stage.choice, run)
             self.usd += usd
-            if run.elements:
-                own = self._least[stage.step, stage.choice.made, stage.choice.device]
-                each = min(own.get(stage.choice.batch, math.inf), usd / run.elements)
-                own[stage.choice.batch] = each
+            self._tokens[*choice, self.timing] += self._price(stage.choice, _in_no_time(run))
             if not self.timing:
                 self._paid[choice] += usd
-                self._tokens[choice] += self._price(stage.choice, _in_no_time(run))
         return run
 
     def calls(self, key: str, choice: tuple[str, str]) -> tuple[int, int]:
@@ -168,6 +190,11 @@ class Meter:
         name = f"{choice[0]}({choice[1]})"
         timing = not self._called[key, name, False]
         return self._called[key, name, timing], self._failed[key, name, timing]
+
+    def lost(self, key: str, choice: Choice) -> dict[int, Lost]:
+        """What failures took of a choice, by batch size."""
+        of = f"{choice.variant}({knobs_text(choice.knobs)})"
+        return self._lost.get((key, of, choice.device), {})
 
     def usd_per_element(self, key: str, choice: tuple[str, str]) -> float | None:
         """USD of one element of a choice in evaluation; None: no prices, or it did not run."""
@@ -183,19 +210,23 @@ class Meter:
         if self._price is None or not self.evaluations[of]:
             return None
         timed = StageRun(pa.table({}), (seconds,), (1,), 1)
-        return self._price(choice, timed) + self._tokens[of] / self.evaluations[of]
+        return self._price(choice, timed) + self._token_usd(of)
 
     def usd_for(self, key: str, choice: Choice, seconds: float, elements: int) -> float | None:
-        """USD of so many model seconds, and of the tokens that elements took in evaluation."""
+        """USD of so many model seconds, and of the tokens that elements took so far."""
         import pyarrow as pa
 
         if self._price is None:
             return None
         of = (key, f"{choice.variant}({knobs_text(choice.knobs)})")
-        tokens = self._tokens[of] / self.evaluations[of] if self.evaluations[of] else 0.0
-        return self._price(choice, StageRun(pa.table({}), (seconds,), (elements,), 0)) + (
-            elements * tokens
-        )
+        timed = StageRun(pa.table({}), (seconds,), (elements,), 0)
+        return self._price(choice, timed) + elements * self._token_usd(of)
+
+    def _token_usd(self, of: tuple[str, str]) -> float:
+        """USD for the tokens of an element: in evaluation; in timing where there was none."""
+        timing = not self._called[*of, False]
+        called = self._called[*of, timing]
+        return self._tokens[*of, timing] / called if called else 0.0
 
     def now(self) -> datetime:
         """See `Runner`."""
@@ -204,4 +235,4 @@ class Meter:
 
 def _in_no_time(run: StageRun) -> StageRun:
     """The run with its tokens alone."""
-    return replace(run, batch_seconds=(), batch_sizes=())
+    return replace(run, batch_seconds=(), batch_sizes=(), failed_seconds=0.0)

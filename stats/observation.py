@@ -24,6 +24,8 @@ class Observation:
     agreement  mean                  the same with BASE as the truth, on ANALYZE's rows; with
                                      `(audit)`, on rows that executions saw; likewise a rate
     failure    share                 failed elements ÷ elements
+    failure_seconds mean             seconds of the calls in which elements failed, timeouts among
+                                     them, ÷ all elements, at batches of `batch`
     memory     peak                  bytes of the loaded variant on one slot
     load       mean                  seconds to load the variant; likewise unload, to release it
     energy     mean                  J of one batch call of `batch` elements; `mean(counter)` where
@@ -97,6 +99,7 @@ STATISTICS: Mapping[str, tuple[str, ...]] = {
     "cascade": ("…",),
     **dict.fromkeys(("quality", "row_quality", "precision", "recall", "accuracy"), ("mean",)),
     **dict.fromkeys(("load", "unload", "tokens_in", "tokens_out", "cost"), ("mean",)),
+    "failure_seconds": ("mean",),
     **dict.fromkeys(("latency_p50", "latency_p95", "latency_p99"), ("mean",)),
 }
 """The metrics that plans are made with, and the statistics of each; … is any text."""

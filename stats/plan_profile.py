@@ -194,7 +194,7 @@ class PlanProfiler:
 
     def _spend(self, key: str, choice: Choice, run: StageRun, spent: Spent) -> None:
         self._admission.calls.add(key, choice, run)
-        seconds = sum(run.batch_seconds)
+        seconds = run.busy_seconds
         spent.seconds[key] = spent.seconds.get(key, 0.0) + seconds
         if run.elements:
             new = run.elements / (run.elements + run.recalled)

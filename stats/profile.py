@@ -53,6 +53,7 @@ class ProfileResult:
     `evaluations` counts the elements handed to models for answers, `timings` those of the batch
     ladders, both by step key and `variant(knobs)`. `decided` are the choices measured no further
     because the data had decided; `saved` is the share of row-evaluations that this left out.
+    `meter` is what counted it: further work within the same limits goes through it.
     """
 
     observations: tuple[Observation, ...]
@@ -61,6 +62,7 @@ class ProfileResult:
     stopped: str | None
     seconds: float
     usd: float
+    meter: Meter
     evaluations: Mapping[tuple[str, str], int] = field(default_factory=dict)
     timings: Mapping[tuple[str, str], int] = field(default_factory=dict)
     decided: tuple[StoppedChoice, ...] = ()
@@ -122,7 +124,8 @@ def profile(
         )
         pieces = work.pieces()
     except Stopped as stop:
-        return ProfileResult((), ("everything",), (), str(stop), meter.spent_seconds, meter.usd)
+        spent = meter.spent_seconds, meter.usd
+        return ProfileResult((), ("everything",), (), str(stop), *spent, meter)
     left_out: dict[str, None] = {}
     for place, (label, piece) in enumerate(pieces):
         if progress is not None:
@@ -146,6 +149,7 @@ def profile(
         stopped,
         meter.spent_seconds,
         meter.usd,
+        meter,
         dict(meter.evaluations),
         dict(meter.timings),
         work.verdicts.decided(),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..ir.physical import Choice, Stage
 from .energy import Metered
 from .grading import element_counts
-from .intervals import Interval, wilson
+from .intervals import Interval, seconds_lost, wilson
 from .ladder import Ladder
 from .recorder import Recorder
+from .runner import Lost
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,6 +49,17 @@ def record_ladder(
             stage.context, "load", "mean", Interval(value, value / 10, value * 10, 1),
             choice=choice, device=choice.device,
         )  # fmt: skip
+
+
+def record_lost(record: Recorder, stage: Stage, choice: Choice, lost: Mapping[int, Lost]) -> None:
+    """What failures took at every batch size at which there were some."""
+    for batch, seen in sorted(lost.items()):
+        if seen.seconds:
+            interval = seconds_lost(seen.seconds, seen.failed, seen.elements)
+            record.add(
+                stage.context, "failure_seconds", "mean", interval,
+                choice=choice, device=choice.device, batch=batch, n_failed=seen.failed,
+            )  # fmt: skip
 
 
 def record_lengths(record: Recorder, stage: Stage, table: pa.Table, units: int) -> None:

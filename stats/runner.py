@@ -29,6 +29,8 @@ class StageRun:
         elements: elements computed (rows where there is no EACH).
         failed: position of each failed row in the table handed in, and why.
         failed_elements: elements that failed; None when only rows are known.
+        failed_seconds: model time of the calls left out of `batch_seconds`: those in which an
+            element failed, their repetitions included, and those that were given up.
         timed_out: those of them whose call was given up after `SET call_timeout`.
         load_seconds: loading the variant, when this is the first run since.
         recalled: elements that were known and not computed; they count in nothing else.
@@ -48,15 +50,38 @@ class StageRun:
     tokens_in: int | None = None
     tokens_out: int | None = None
     failed_elements: int | None = None
+    failed_seconds: float = 0.0
     timed_out: int = 0
     energy: Energy | None = None
     recalled: int = 0
     recalled_seconds: float = 0.0
 
+    @property
+    def busy_seconds(self) -> float:
+        """Model time of all calls, whatever became of them."""
+        return sum(self.batch_seconds) + self.failed_seconds
+
 
 def failed_elements(run: StageRun) -> int:
     """Elements that failed in a run."""
     return len(run.failed) if run.failed_elements is None else run.failed_elements
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Seconds of the calls in which elements failed, how many did, and of how many."""
+
+    seconds: float = 0.0
+    failed: int = 0
+    elements: int = 0
+
+    def more(self, run: StageRun) -> Lost:
+        """With those of another run."""
+        return Lost(
+            self.seconds + run.failed_seconds,
+            self.failed + failed_elements(run),
+            self.elements + run.elements,
+        )
 
 
 class CannotRun(RunError):

@@ -211,6 +211,16 @@ class Statistics:
         prior = self._priors.get(variant, {}).get("failure")
         return None if prior is None else _prior(prior)
 
+    def failure_seconds(
+        self, context: str, variant: str, knobs: str, device: str, batch: int
+    ) -> Estimate | None:
+        """Seconds of the calls in which elements failed ÷ all elements, at a batch size."""
+        for subject in _subjects(context, variant):
+            if self._measured_batches(subject, variant, knobs, device):
+                key = ("failure_seconds", "mean", variant, knobs, device, batch, None, "")
+                return self._newest.estimate(subject, key)
+        return None
+
     def memory(self, context: str, variant: str, knobs: str, device: str) -> Estimate | None:
         """Peak bytes of the loaded variant on one slot."""
         return self._of_choice(context, "memory", "peak", variant, knobs, device)

@@ -7,6 +7,7 @@ import octans
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from octans import analyzing
 from octans.stats.audit import difference
 from octans.stats.intervals import Interval, wilson
 
@@ -196,6 +197,23 @@ def test_a_budget_that_ends_in_the_audit_loses_no_measurement(session, monkeypat
         ("done",),
     ]
     assert "compared: 1 statistics shifted" in session.sql(LOW).message
+
+
+def test_an_audit_passes_no_budget_in_usd(session, monkeypatch):
+    """What a choice costs is known by then: its 512 rows are no first run of unknown price."""
+    from octans.stats import audit as module
+
+    def little_left(request, over, skipped, meter, *rest):
+        meter._limits = (None, meter.usd + 100.0)
+        return audit(request, over, skipped, meter, *rest)
+
+    audit = module.audit
+    session.sql("SET prefix_store = 0 B")
+    session.sql(LOW)
+    session.sql("SELECT id FROM whole WHERE twice(id) < 500").fetchall()
+    monkeypatch.setattr(analyzing, "pricer", lambda session: lambda _, run: float(run.elements))
+    monkeypatch.setattr(module, "audit", little_left)
+    assert "are not compared yet: about 300 USD are needed" in session.sql(LOW).message
 
 
 SHARES = st.integers(0, 200)

@@ -270,6 +270,37 @@ def test_a_variant_that_hangs_is_infeasible_after_analyze(world):
         assert answered == [(90,)]
 
 
+def test_a_variant_that_hangs_on_a_tenth_of_the_rows_is_as_slow_as_its_timeouts(world):
+    """Its survivors answer at once; the plan says what all rows take, and takes another."""
+    (world.base / "napping.py").write_text(
+        "import time\n"
+        "def naps(often=0, each=0.0):\n"
+        "    def call(batch):\n"
+        "        xs = batch.column('x').to_pylist()\n"
+        "        time.sleep(each + 0.12 * (often and any(x % often == 7 for x in xs)))\n"
+        "        return {'y': xs}\n"
+        "    return call\n"
+    )
+    with octans.connect(base_dir=world.base) as session:
+        session.sql(
+            "CREATE DEVICE cpu (KIND cpu, COUNT 1, THREADS 1);"
+            "CREATE MODEL m (x BIGINT) RETURNS (y BIGINT) QUALITY exact_match(y);"
+            "CREATE VARIANT m.naps USING python('napping.py:naps', often := 10);"
+            "CREATE VARIANT m.sure USING python('napping.py:naps', each := 0.001) BASE;"
+            "SET progress = false; SET call_timeout = 50 ms;"
+            "CREATE TABLE xs AS SELECT range AS x FROM range(200);"
+            "ANALYZE MODEL m USING (SELECT x, x AS truth FROM xs) LABELS (y := truth) SAMPLE 200"
+        )
+        query = "SELECT m(x) FROM xs WITH SLO (accuracy >= 0.5) MINIMIZE {} ON ERROR NULL"
+        for goal in ("cost", "wall"):
+            assert "m.sure" in session.explain(query.format(goal)).advice
+        advice = "VARIANT(m m.naps) BATCH(m 1)"
+        ran = session.sql(f"EXPLAIN (ANALYZE) {query.format('wall')}", advice=advice).explanation()
+        assert ran.totals.accuracy.value < 0.95, "failed rows are wrong"
+        assert ran.actual_totals.wall.value >= 20 * 0.05
+        assert ran.actual_totals.wall.value / 2 < ran.totals.wall.value < 3 * 20 * 0.05
+
+
 def test_timeouts_are_told_apart_where_failures_are(world):
     with octans.connect(base_dir=world.base) as session:
         session.sql(

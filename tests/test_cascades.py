@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from octans.cost.cascade import thinned
 from octans.ir.physical import Cascade, Choice
+from octans.planner.infeasible import _variants
 from octans.stats.cascade_outputs import combined
 from octans.stats.cascades import cascade_text, parse_cascade
 from octans.stats.profile import PLAIN
@@ -99,6 +100,13 @@ def test_a_cascade_is_chosen_and_answers_as_its_members_do(session):
     assert xs == list(range(2000))
     assert [y for _, y in rows] == expected(path, xs)
     assert np.mean([y == 2 * x for x, y in rows]) >= 0.95
+
+
+def test_what_cannot_be_had_names_a_cascade_as_a_reader_would():
+    early = (Choice("f.tiny", (("k", 1),)), Choice("f.mid"))
+    long = Cascade("f.big", earlier=early, thresholds=(0.5, 0.75), confidence="sure")
+    assert _variants(long) == "f.tiny, below 0.5 f.mid, below 0.75 f.big"
+    assert _variants(Choice("f.big")) == "f.big"
 
 
 def test_later_members_get_the_unsure_elements_only_and_each_once(session):

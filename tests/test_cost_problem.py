@@ -38,6 +38,7 @@ class FakeStats:
     whole: dict = field(default_factory=dict)
     failures: dict = field(default_factory=dict)
     energies: dict = field(default_factory=dict)
+    lost: dict = field(default_factory=dict)
     joints: dict = field(default_factory=dict)
     rows_right: dict = field(default_factory=dict)
 
@@ -56,6 +57,10 @@ class FakeStats:
 
     def failure(self, context, variant, knobs, device, batch=None):
         return self.failures.get(variant)
+
+    def failure_seconds(self, context, variant, knobs, device, batch):
+        value = self.lost.get((variant, knobs, device, batch))
+        return None if value is None else around(value)
 
     def row_quality(self, context, variant, knobs):
         return self.rows_right.get((context, variant, knobs))

@@ -18,6 +18,7 @@ from octans.catalog_db.artefacts import Artefacts
 from octans.catalog_db.freshness import Mark
 from octans.errors import OctansError
 from octans.examples.cheques.models import _save_dense
+from octans.executor.runner import LocalRunner
 from octans.kept import as_model_rows, kept
 from octans.measuring import measure
 from sklearn.datasets import load_digits
@@ -514,6 +515,28 @@ def test_a_budget_ends_it_and_what_was_decided_stays(session):
     result = session.sql("DERIVE VARIANTS FOR d BUDGET 0.001 s")
     assert "stopped: the budget is spent" in result.message
     assert names(session) == ["d.lin", "d.net"]
+    ended = "SELECT status FROM octans.runs WHERE kind = 'derive'"
+    assert session.sql(ended).fetchall() == [("stopped",)]
+
+
+def test_every_call_that_derive_makes_counts_in_its_usd(session, monkeypatch):
+    """Scoring the rows too, and what was begun when the budget ended it; a bound passed is told."""
+    session.sql(ANALYZE)
+    called = []
+
+    def counted(self, stage, table):
+        run = run_stage(self, stage, table)
+        called.append(run.elements)
+        return run
+
+    run_stage = LocalRunner.run_stage
+    monkeypatch.setattr(LocalRunner, "run_stage", counted)
+    price = "octans.measuring._pricer"
+    monkeypatch.setattr(price, lambda session, variant: lambda _, run: float(run.elements))
+    told = session.sql("DERIVE VARIANTS FOR d BUDGET 2000 USD").message
+    ended = "SELECT status, usd FROM octans.runs WHERE kind = 'derive'"
+    assert session.sql(ended).fetchall() == [("stopped", sum(called))]
+    assert ("more than the budget of 2000 USD" in told) == (sum(called) > 2000)
 
 
 def test_cancelled_it_keeps_what_was_decided(session, place, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import octans
 import octans.errors
@@ -9,6 +11,8 @@ import pyarrow as pa
 import pytest
 import session_world
 from octans.catalog_db.freshness import Mark
+from octans.executor import engine
+from octans.executor.engine import run
 from octans.executor.telemetry import RowReservoir
 from octans.stats.drift import LEVEL, drift, spent
 from octans.stats.feedback import Pooled, pool
@@ -72,6 +76,19 @@ def test_an_execution_adds_to_what_was_measured(session):
     ).fetchall()
     assert shown == [(after.value, after.low, after.high, after.n)], "reader and relation agree"
     assert session.sql("SHOW OBSERVATIONS FOR answer").arrow().num_rows > 0
+
+
+def test_the_actual_wall_begins_with_opening_the_engine(session, monkeypatch):
+    """Who waits for the last row waits for that too: a GPU's counters take tenths of a second."""
+
+    def slowly(plan, env):
+        time.sleep(0.2)
+        return run(plan, env)
+
+    monkeypatch.setattr(engine, "run", slowly)
+    result = session.sql(QUERY)
+    result.fetchall()
+    assert result.explanation().actual_totals.wall.value >= 0.2
 
 
 def test_behind_a_filter_it_holds_for_that_filter_alone(session):

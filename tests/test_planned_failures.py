@@ -15,6 +15,7 @@ from octans.ir.models import Model, Variant
 from octans.ir.slo import Constraint, Slo
 from octans.ir.types import Field
 from octans.planner.problem import build_problem
+from octans.planner.search.exact import solve
 from test_cost_problem import CPU, EASY, MODELS, VARIANTS, FakeStats, column, exact, source
 
 P95 = Slo((Constraint("latency_p95", "<=", 100.0),))
@@ -84,6 +85,20 @@ def test_without_a_latency_limit_such_a_choice_is_still_one():
     built = build(one_step(), stats(a=0.2), Slo((Constraint("accuracy", ">=", 0.5),)))
     assert "easy.a" in {choice.variant for choice in built.stages[0].choices}
     assert "p.easy: easy.a failed on 20.00% of the elements measured" in built.notes
+
+
+def test_what_failures_take_counts_in_every_total():
+    """One call in ten hangs for 2 s: with 10 ms of the others 209 ms a row, and their price."""
+    slo = Slo((Constraint("wall", "<=", 1e6), Constraint("cost", "<=", 1.0)))
+    known = stats(a=0.1)
+    known.lost["easy.a", "", "cpu", 1] = 0.1 * 2.0
+    built = build(one_step(), known, slo)
+    (at,) = (i for i, c in enumerate(built.stages[0].choices) if c.variant == "easy.a")
+    cost, steps = built.cost((at,))
+    assert steps["p.easy"].busy.value == pytest.approx(0.9 * 0.01 + 0.1 * 2.0)
+    assert cost.wall.value == pytest.approx(1000 * 0.209)
+    assert cost.total_cost.value == pytest.approx(1000 * 0.209 * CPU.usd_per_hour / 3600)
+    assert solve(built.problem).assignment != (at,), "the survivors' 10 ms are not what it takes"
 
 
 def test_a_model_without_quality_is_right_where_it_answers():

@@ -244,6 +244,23 @@ def test_money_is_not_overspent(strategy):
     assert not spending(1.01 * whole.usd, strategy=strategy).left_out
 
 
+@pytest.mark.parametrize("strategy", [DEFAULT, PLAIN], ids=["default", "plain"])
+def test_the_first_run_of_a_choice_is_of_one_row(strategy):
+    """Nobody knows what it costs, so a bound in USD is passed by no more than that.
+
+    The sure reader leaves nothing to read again: `again` is first called under another one, on all
+    rows that one is unsure of.
+    """
+    runner = FakeRunner(DATA)
+    limits = Limits(usd=1e9, price=lambda choice, run: sum(run.batch_seconds))
+    profile(request(DATA), runner, strategy=strategy, limits=limits)
+    first = {}
+    for variant, _, count in runner.calls:
+        first.setdefault(variant, count)
+    assert {"again.good", "again.weak"} < set(first)
+    assert set(first.values()) == {1}
+
+
 def test_a_ladder_that_money_ends_keeps_its_smaller_sizes():
     whole = Statistics(spending(None).observations).batches("p.read", "read.poor", "", "cpu")
     outcome = spending(0.05)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from octans.errors import PlanError
@@ -112,6 +113,36 @@ def test_its_plan_is_that_of_enumeration(shape, linked, seed):
                    c.allows(truth[c.metric] * (1 - 1e-7)) for c in slo.constraints)  # fmt: skip
         assert found.feasible == 1.0
         assert found.metrics == pytest.approx({m: truth[m] for m in found.metrics})
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_of_plans_equally_good_the_cheapest_is_taken_then_the_least_busy(shape):
+    """Which nobody asked about: equal by the objective, plans are told apart as in any search."""
+    drawn = known_space(7, shape, 0.5)
+    rng = random.Random(7)
+    stages = []
+    for stage in drawn.stages:
+        count = range(len(stage.options))
+        known = {
+            **stage.known,
+            "energy": tuple(float(rng.randint(1, 2)) for _ in count),
+            "cost": tuple(float(rng.randint(1, 2)) for _ in count),
+            "busy:edge": tuple(rng.uniform(0.0, 1.0) for _ in count),
+            "busy:cloud": tuple(rng.uniform(0.0, 1.0) for _ in count),
+        }
+        stages.append(replace(stage, known=known))
+    sums = ("cost", "energy", "busy:edge", "busy:cloud")
+    space = replace(drawn, stages=tuple(stages), sums=sums)
+    found = KnownSearch(space, Slo((), Objective("energy"))).incumbent()
+
+    def order(plan):
+        of = [[stage.known[dim][o] for stage, o in zip(stages, plan, strict=True)] for dim in sums]
+        cost, energy, *busy = map(sum, of)
+        return energy, cost, sum(busy)
+
+    every = plans_of(space)
+    assert order(found.assignment) == pytest.approx(min(map(order, every)))
+    assert len({order(p) for p in every if order(p)[0] == order(found.assignment)[0]}) > 2
 
 
 @pytest.mark.parametrize("shape", SHAPES)

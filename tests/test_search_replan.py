@@ -4,7 +4,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from octans.planner.search.exact import Search, Solution
+from octans.planner.search.exact import Search, Solution, solve
 from octans.planner.search.replan import Replanner
 from octans.planner.search.table import Limit, Problem, StageTable
 
@@ -57,3 +57,37 @@ def test_replanned_is_the_optimum(seed):
             assert found.key == expected.key
             assert problem.key(found.assignment) == found.key
             assert found.bound <= found.key + 1e-6
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_of_plans_equally_good_it_takes_the_one_that_the_exact_search_takes(seed):
+    rng = random.Random(seed)
+    count = rng.randint(2, 4)
+    problem = Problem(
+        chain(rng, count, 6), (1,), (Limit(("loss",), 600 * count, 0),), ties=("late", "loss")
+    )
+    levels = tuple(levelled(table) for table in problem.stages)
+    problem = replace(problem, stages=levels)
+    replanner = Replanner(problem)
+    found, joined = replanner.solve(), 0
+    for _ in range(6):
+        expected = solve(problem, explain=False)
+        assert isinstance(found, Solution) == isinstance(expected, Solution)
+        if isinstance(found, Solution):
+            assert [problem.value(dim, found.assignment) for dim in ("cost", *problem.ties)] == [
+                problem.value(dim, expected.assignment) for dim in ("cost", *problem.ties)
+            ]
+        joined += replanner.ready()
+        place = rng.randrange(count)
+        table = levelled(jitter(rng, problem.stages[place], 0.5))
+        stages = (*problem.stages[:place], table, *problem.stages[place + 1 :])
+        problem = replace(problem, stages=stages)
+        found = replanner.change(place, table)
+    assert joined
+
+
+def levelled(table):
+    """Costs in steps of 300, so that options tie."""
+    (costs,) = table.rows["cost"]
+    rows = {**table.rows, "cost": (tuple(-(-cost // 300) * 300 for cost in costs),)}
+    return replace(table, rows=rows)

@@ -12,7 +12,7 @@ from octans.ir.physical import Choice
 from octans.ir.slo import Constraint, Slo
 from octans.planner.search.protocol import Candidate
 from octans.stats import plan_profile, plan_seen
-from octans.stats.profile import Limits, ProfileResult
+from octans.summary import beyond
 
 ROWS = "SELECT id AS x, truth, book FROM numbers"
 
@@ -338,11 +338,10 @@ def test_a_search_holds_its_bound(session, monkeypatch, elements):
 
 
 def test_what_is_spent_beyond_a_bound_is_said():
-    result = ProfileResult((), (), (), None, 1.0, 0.012)
-    (note,) = analyzing._beyond(Limits(usd=0.01), result)
+    (note,) = beyond(0.01, 0.012)
     assert note.startswith("0.002 USD more than the budget of 0.01 USD were spent")
-    assert not [*analyzing._beyond(Limits(usd=0.02), result)]
-    assert not [*analyzing._beyond(Limits(), result)]
+    assert not [*beyond(0.02, 0.012)]
+    assert not [*beyond(None, 0.012)]
 
 
 @pytest.mark.parametrize("elements", [80, 160])

@@ -22,7 +22,16 @@ MAX_TIED = 200_000
 """Labels after which of the plans equally good the best so far is taken, each counted once per
 stage where stages wait for slots (our choice: about a second)."""
 
-__all__ = ["Infeasible", "Nearest", "Search", "Solution", "class_pattern", "restrict", "solve"]
+__all__ = [
+    "Infeasible",
+    "Nearest",
+    "Search",
+    "Solution",
+    "class_pattern",
+    "first_of_tied",
+    "restrict",
+    "solve",
+]
 
 
 @dataclass(frozen=True)
@@ -104,7 +113,7 @@ def solve(
     """
     best = _best(problem, frozenset(forbidden), tuple(forbidden_options), tolerance, most)
     if isinstance(best, Solution):
-        return _first_of_tied(problem, best, frozenset(forbidden), tuple(forbidden_options))
+        return first_of_tied(problem, best, frozenset(forbidden), tuple(forbidden_options))
     if not explain:
         return Infeasible((), (), best)
     return _why(problem, frozenset(forbidden), tuple(forbidden_options), best)
@@ -152,11 +161,11 @@ def _best(
     return total if best is None else replace(best, effort=total, proven=min(proven, total.reached))
 
 
-def _first_of_tied(
+def first_of_tied(
     problem: Problem,
     best: Solution,
-    forbidden: frozenset[Assignment],
-    options: tuple[Assignment, ...],
+    forbidden: frozenset[Assignment] = frozenset(),
+    options: tuple[Assignment, ...] = (),
 ) -> Solution:
     """Among the plans as good as the best, the one with the least of the first tie, and so on.
 

@@ -10,6 +10,8 @@ an edge, which a stage's table takes as entries that depend on its parent's clas
   chosen option's time.
 
 A row is alone in the protocol's path dims: every stage has a slot of its own.
+
+Equally good plans are told apart as everywhere, by `objectives.TIES`, as far as these are known.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import Any
 from ...errors import PlanError
 from ...ir.record import dataclass, field
 from ...ir.slo import Slo
-from ..objectives import goal_of, limits_of
+from ..objectives import TIES, goal_of, limits_of
 from .exact import Infeasible, solve
 from .frontier import frontier
 from .learned.settings import asked
@@ -56,7 +58,8 @@ class KnownSearch:
         _check_slo(slo)
         _check(space, outcomes)
         self._outcomes = outcomes
-        self._tables = _Tables(space, outcomes)
+        ties = _ties(space)
+        self._tables = _Tables(space, outcomes, ties)
         stages = tuple(self._tables.found)
         self._problem = Problem(
             stages,
@@ -64,6 +67,7 @@ class KnownSearch:
             limits_of(slo, (), stages),
             goal_of(slo, (), stages),
             tuple(dim for dim in space.paths if dim in outcomes),
+            ties=tuple(ties),
         )
 
     def ask(self) -> Proposal | None:
@@ -102,6 +106,20 @@ class KnownSearch:
 
 def _meets(limit: Limit, values: Mapping[str, float]) -> bool:
     return all(values[dim] <= limit.bound for dim in limit.terms)
+
+
+def _ties(space: Space) -> dict[str, tuple[str, ...]]:
+    """The dims that decide between equally good plans, as sums of the space's; those known."""
+    parts = {tie: tuple(dim for dim in space.sums if dim.partition(":")[0] == tie) for tie in TIES}
+    return {tie: dims for tie, dims in parts.items() if dims and _all_known(space, dims)}
+
+
+def _all_known(space: Space, dims: Sequence[str]) -> bool:
+    return all(
+        dim in stage.known and None not in stage.known[dim]
+        for stage in space.stages
+        for dim in dims
+    )
 
 
 def _check_slo(slo: Slo) -> None:
@@ -143,6 +161,7 @@ class _Tables:
 
     space: Space
     outcomes: tuple[str, ...]
+    ties: Mapping[str, tuple[str, ...]]
     found: list[StageTable] = field(default_factory=list)
     chooses: list[int] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
@@ -220,7 +239,8 @@ class _Tables:
     ) -> None:
         """A table of one option, nothing in the sum dims."""
         count = len(next(iter(rows.values())))
-        nothing = {dim: ((0.0,),) * count for dim in self.outcomes if dim not in rows}
+        dims = (*self.outcomes, *self.ties)
+        nothing = {dim: ((0.0,),) * count for dim in dims if dim not in rows}
         self.found.append(
             StageTable(key, 1, (0,), (len(self.found),), parents, given, nothing | rows)
         )
@@ -230,8 +250,11 @@ class _Tables:
         names = self.space.devices
         self._devices.append(tuple(names.index(option.device) for option in stage.options))
         self.chooses.append(len(self.found))
-        rows = {dim: (tuple(float(v) for v in stage.known[dim] if v is not None),)
-                for dim in self.outcomes}  # fmt: skip
+        sums = {**self.ties, **{dim: (dim,) for dim in self.outcomes}}
+        rows = {
+            dim: (tuple(map(sum, zip(*(_floats(stage, part) for part in parts), strict=True))),)
+            for dim, parts in sums.items()
+        }
         own = (len(self.found),) * len(stage.options)
         return StageTable(stage.key, max(classes) + 1, classes, own, rows=rows)
 
@@ -252,3 +275,8 @@ class _Tables:
     def _ended(self, table: StageTable) -> None:
         self.ends.append(len(self.found))
         self.found.append(table)
+
+
+def _floats(stage: StageOptions, dim: str) -> tuple[float, ...]:
+    """What is known of every option in a dim."""
+    return tuple(float(value) for value in stage.known[dim] if value is not None)

@@ -8,18 +8,21 @@ new options joined with its complement hold every plan that can win, as long as
     best plan found - bound with the new entries <= window,
 
 which is checked after joining; otherwise (or where labels carry more than sums) the problem is
-solved anew, from the surviving options and the last plan. Either way the optimum is proven. The
-multipliers stay those of the last full solve: any give a valid bound.
+solved anew, from the surviving options and the last plan. Either way the optimum is proven, and of
+equally good plans the first by the problem's `ties` is returned. The multipliers stay those of the
+last full solve: any give a valid bound.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from operator import add, le, sub
 
 from ...ir.record import dataclass
 from .dual import flatten, maximise, reduced
+from .exact import first_of_tied
 from .labels import Effort, Label, Space, dominate, extend
 from .prepare import undominated
 from .single import RELATIVE, Search, Solution
@@ -68,8 +71,11 @@ class Replanner:
         self._catch_up()
         self.complements = {}
         found = self.search.solve()
-        self.last = found if isinstance(found, Solution) else None
-        return found
+        if not isinstance(found, Solution):
+            self.last = None
+            return found
+        self.last = self._first_of_tied(found)
+        return self.last
 
     def ready(self) -> bool:
         """Make the complements for the next change; False where they do not apply or grow big."""
@@ -199,9 +205,15 @@ class Replanner:
         self.pending[place] = table
         if found is None or complement is None:
             return self.solve()
-        self.last = found
+        self.last = self._first_of_tied(found)
         self.complements = {place: complement}
-        return found
+        return self.last
+
+    def _first_of_tied(self, found: Solution) -> Solution:
+        """The plan as good as this one that comes first, with the entries of now."""
+        known = self.search.problem
+        stages = (self.pending.get(place, table) for place, table in enumerate(known.stages))
+        return first_of_tied(replace(known, stages=tuple(stages)), found)
 
     def _catch_up(self) -> None:
         """Take over entries that joining did without."""
