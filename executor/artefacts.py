@@ -75,6 +75,14 @@ def stamp(path: Path) -> str:
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 
 
+def stamps_of(backend: Backend, base_dir: Path) -> tuple[str, ...] | None:
+    """The stamps of what is called; None where it has no file, or one that is not there."""
+    try:
+        return tuple(map(stamp, files(backend, base_dir) or ())) or None
+    except OSError:
+        return None
+
+
 def file_digest(path: Path) -> bytes:
     """The hash of a file's bytes, read again when its stamp says that it changed.
 

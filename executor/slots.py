@@ -12,10 +12,10 @@ from queue import Empty, SimpleQueue
 
 from ..ir.models import Device, Model, Variant
 from ..ir.physical import Stage
+from .artefacts import stamps_of
 from .backends import backend_for
 from .backends.base import LoadedModel, LoadRequest, import_lazily_loaded, imports_apart
 from .backends.threads import threads_imposed
-from .cache import kept_artefact
 from .channels import POLL_SECONDS, Stopped
 from .failures import changed, not_available, unknown
 from .power import Meters
@@ -124,7 +124,7 @@ class Models:
         self._shelves: dict[tuple[object, ...], _Shelf] = {}
         self._unloads: list[tuple[Stage, float]] = []
         self._retired: list[LoadedModel] = []
-        self._made_of: dict[str, bytes | None] = {}
+        self._stamps: dict[str, tuple[str, ...] | None] = {}
         self._lock = threading.Lock()
 
     def model(self, stage: Stage) -> Model:
@@ -220,8 +220,8 @@ class Models:
             RunError: it cannot be loaded; OC0411, not from the files that others were.
         """
         assert request.variant.backend is not None
-        name, made_of = request.variant.full_name, kept_artefact(request.variant, self._base_dir)
-        if self._made_of.setdefault(name, made_of) != made_of:
+        name, stamps = request.variant.full_name, stamps_of(request.variant.backend, self._base_dir)
+        if self._stamps.setdefault(name, stamps) != stamps:
             raise changed(name)
         import_lazily_loaded()
         with threads_imposed(request.device.threads), imports_apart() as imports:

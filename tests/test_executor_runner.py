@@ -1,7 +1,5 @@
 """What profiling gets from the executor: the same semantics as in a query, and honest measures."""
 
-import os
-
 import pytest
 from octans.errors import RunError
 from octans.executor.runner import LocalRunner
@@ -87,19 +85,6 @@ def test_copies_of_one_run_are_of_the_same_files(world, runner):
     after = LocalRunner(world.env())
     assert after.run_stage(stage(numbers(3)), table).table.column("y").to_pylist() == [0, 20, 40]
     after.close()
-
-
-def test_a_file_touched_or_copied_anew_amid_a_run_is_the_same(world, runner):
-    """Contents count: a build that writes what was there, or a restored backup, ends no run."""
-    table = runner.scan(numbers(3))
-    assert runner.run_stage(stage(numbers(3)), table).table.column("y").to_pylist() == [0, 2, 4]
-    path = world.base / "models.py"
-    other = path.with_suffix(".new")
-    other.write_bytes(path.read_bytes())
-    os.utime(other, ns=(1, 1))
-    other.replace(path)
-    run = runner.run_stage(stage(numbers(3), by=5), table)
-    assert run.table.column("y").to_pylist() == [0, 5, 10]
 
 
 def test_what_a_process_imports_once_is_no_part_of_loading(world, runner):
