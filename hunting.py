@@ -105,7 +105,8 @@ class Hunt:
     def _search(self) -> LearnedSearch:
         """A search over the space, warmed by histories, told all that was seen."""
         from .planner.search.learned.loop import LearnedSearch, Settings
-        from .planner.search.similarity.warm_start import WarmStart, signature_of
+        from .planner.search.similarity.structure import signature_of
+        from .planner.search.similarity.warm_start import WarmStart
 
         catalog = self.session.catalog
         histories = catalog.histories.similar(signature_of(self.space))

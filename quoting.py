@@ -22,7 +22,7 @@ from .ir.slo import Slo
 from .knowing import statistics
 from .planner.explain.numbers import quantity
 from .planner.search.protocol import PROFILE
-from .planner.search.similarity.warm_start import signature_of
+from .planner.search.similarity.structure import signature_of
 from .planner.search.space import Pricing, space_of
 from .planner.steps import StepInfo, steps
 from .stats.sampling import DEFAULT_SAMPLE

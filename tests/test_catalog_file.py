@@ -1,7 +1,6 @@
 """The file: one process at a time, typed refusals, crash safety, migrations."""
 
-from __future__ import annotations
-
+import hashlib
 import os
 import signal
 import subprocess
@@ -245,6 +244,20 @@ def test_a_catalog_of_the_first_schema_keeps_its_observations(tmp_path):
             "SELECT * EXCLUDE (deployment), deployment FROM octans.observations"
         ).fetchall()
     assert after == [(*row, None) for row in before]
+
+
+VIEWS = {8: "7c9fded167ba"}
+"""The digest of `views.sql` at each version of the schema that changed it, the newest last."""
+
+
+def test_views_that_change_come_with_a_migration():
+    """A catalog of the newest version does not read `views.sql` again: it would keep the old ones.
+
+    Who changes a view adds a migration (one that says in a comment which) and a line above.
+    """
+    digest = hashlib.sha256(store._views().encode()).hexdigest()[:12]
+    version, known = list(VIEWS.items())[-1]
+    assert (version, known) == (store._LATEST, digest)
 
 
 def test_histories_of_an_older_catalog_learn_their_run(tmp_path):

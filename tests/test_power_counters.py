@@ -360,6 +360,14 @@ def test_what_pytorch_keeps_of_others_is_not_a_variant_s(gpus, growth, monkeypat
         pool.take(3 << 20)
         pool.free(3 << 20)
     assert second == Footprint(6 << 20, 9 << 20), "a larger batch"
+    with growth.watch("gpu", second):  # a copy that hung is closed, another takes its place
+        pool.free(6 << 20)
+        pool.take(6 << 20)
+    with growth.watch("gpu", second):
+        pool.free(6 << 20)
+    with growth.watch("gpu", second):
+        pool.take(6 << 20)
+    assert second == Footprint(6 << 20, 9 << 20), "it is no more than one copy"
     with growth.watch("gpu", second):
         gpu.used -= pool.reserved - pool.allocated  # it gave back what it does not use
         pool.reserved = pool.allocated

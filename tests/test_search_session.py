@@ -252,7 +252,7 @@ def test_what_a_history_saw_of_other_files_does_not_count(tmp_path):
         (tmp_path / "good.py").write_text(code + "# as before, but for this line\n")
         message = search(session, "MODEL m", "(accuracy >= 0.8)").message
         assert "history of m, " in message
-        assert "not counted, as files changed since: m.good" in message
+        assert "not counted: files changed since: m.good" in message
         (one,) = session.catalog.histories.load([1])
         assert one.changed == ("m.good",)
         assert shown() == (1, "stale", "m.good: its files changed")

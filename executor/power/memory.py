@@ -5,7 +5,8 @@ counted while one variant alone is on the device: with two at once nobody knows 
 
 What the driver sees of PyTorch is its pool, which keeps what was freed: a variant loaded after
 another was closed would seem to take nothing. So the pool is left out of what the driver tells, and
-what was allocated from it is asked of PyTorch.
+what was allocated from it is asked of PyTorch. What a process takes once, the CUDA context and what
+libraries load into it, is in the number of the variant that was the first to need it.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ class Growth:
         if alone and after is not None:
             outside = max(0, after.grown(before) - (pool_after.reserved - pool.reserved))
             most = footprint.held + outside + pool_after.peak - pool.allocated
-            footprint.held += outside + max(0, pool_after.allocated - pool.allocated)
+            held = footprint.held + outside + pool_after.allocated - pool.allocated
+            footprint.held = max(0, held)  # a copy given up is closed in some later block
             footprint.peak = max(footprint.peak or 0, footprint.held, most)
 
 

@@ -49,9 +49,8 @@ def _used(account: Sequence[Warmed], own: float, now: datetime) -> Iterator[str]
 def _told(one: Warmed, now: datetime) -> str:
     """Of what search, when, its weight, how it ranks, and what of it does not count."""
     ranks = "" if one.agreement is None else f", ranks {one.agreement:.0%} of the pairs as seen"
-    gone = one.history.changed
-    changed = f"; not counted, as files changed since: {', '.join(gone)}" if gone else ""
-    return f"{_which(one.history, now)}: weight {one.weight:.2f}{ranks}{changed}"
+    changes = f"; not counted: {one.changes}" if one.changes else ""
+    return f"{_which(one.history, now)}: weight {one.weight:.2f}{ranks}{changes}"
 
 
 def _which(history: History, now: datetime) -> str:

@@ -58,18 +58,16 @@ class Judge:
         return float(self.misranked(mean[None, :])[0])
 
     def chance(self, mean: np.ndarray) -> float:
-        """How likely a model that knows nothing misranks as few pairs, in [0, 1].
+        """How likely a model that knows nothing misranks as few pairs, in (0, 1].
 
-        By the normal distribution with the mean and spread of its own shuffles', to which Kendall's
-        τ comes near with few plans already [Kendall 1938]; their share alone has no small values.
+        The permutation test of its predictions, the model's own order counted among the shuffles
+        [Phipson & Smyth 2010]: exact however few plans there are and however many are tied.
         """
-        from scipy.special import ndtr
+        import numpy as np
 
         shuffled = self.misranked(mean[self._orders])
-        spread = float(shuffled.std())
-        if not spread:
-            return 1.0
-        return float(ndtr((self.expected(mean) - float(shuffled.mean())) / spread))
+        as_few = int(np.sum(shuffled <= self.expected(mean) + 1e-12))
+        return (1 + as_few) / (1 + len(shuffled))
 
     def draws(self, mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
         """Misranked shares in `SAMPLES` draws of the predictions."""

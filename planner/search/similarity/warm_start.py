@@ -22,21 +22,18 @@ that a mature model has a flat prior; at `MATURE` there is none.
 from __future__ import annotations
 
 import math
-import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from ....ir.physical import Choice
 from ....ir.record import dataclass
-from ....stats.histories import History, Option, SeenPlan, Signature
-from ..protocol import SOURCE, Evaluation, Space
+from ....stats.histories import History, Option, SeenPlan
+from ..protocol import Evaluation, Space
 from .history_model import ABSENT, FEATURES, MOST_PLANS, HistoryModel, Vocabulary, slots
 from .ranking import Judge, passing, won
+from .structure import changes, signature_of, similarity, why_unlike
 
 if TYPE_CHECKING:
-    import networkx as nx
     import numpy as np
 
 MOST_HISTORIES = 10
@@ -48,51 +45,6 @@ MATURE = 0.95
 GROWN, MATURE_GROWN = 1.1, 2.0
 """Times as much seen (inverse variances of losses), after which histories are weighed anew; the
 second where the own model is mature, as weighing takes longer than a proposal (our choice)."""
-ITERATIONS = 2
-"""Of Weisfeiler-Lehman: a stage with what is two calls around it."""
-
-
-def signature_of(space: Space) -> Signature:
-    """What a space is made of."""
-    return Signature(
-        tuple(_model(stage.options[0].variant) for stage in space.stages),
-        tuple(
-            (parent, place)
-            for place, stage in enumerate(space.stages)
-            for parent in stage.parents
-            if parent != SOURCE
-        ),
-        frozenset(_defined(choice) for stage in space.stages for choice in stage.options),
-        frozenset(choice.device for stage in space.stages for choice in stage.options),
-    )
-
-
-def _model(variant: str) -> str:
-    return variant.partition(".")[0]
-
-
-def _defined(choice: Choice) -> str:
-    """Name of a variant as it is defined: one that was replaced shares nothing with what it was."""
-    return choice.variant if choice.version == 1 else f"{choice.variant}#{choice.version}"
-
-
-def _unlike(space: Space, history: History) -> str | None:
-    """Why nothing is left of what it profiled: every variant is gone, was defined anew since or has
-    other files."""
-    own = {(c.variant, c.version) for stage in space.stages for c in stage.options}
-    seen = {(o.choice.variant, o.choice.version) for stage in history.options for o in stage}
-    names = {variant for variant, _ in own} & {variant for variant, _ in seen}
-    if own & seen:
-        return None
-    if not names:
-        return "no variant that it saw is there"
-    other = sorted(names & set(history.changed))
-    anew = sorted(names - set(other))
-    return "; ".join(
-        f"{why}: {', '.join(found)}"
-        for why, found in (("defined anew since", anew), ("files changed since", other))
-        if found
-    )
 
 
 def history_of(space: Space, slo: str, evaluations: Sequence[Evaluation]) -> History:
@@ -146,50 +98,6 @@ def loss_of(mean: float, variance: float, n: int) -> tuple[float, float]:
     return -math.log(accuracy), spread / n / accuracy**2
 
 
-def structure_kernel(one: Signature, other: Signature) -> float:
-    """How alike two DAGs are, in [0, 1]: the Weisfeiler-Lehman kernel, normalised to 1 for one."""
-    first, second = _colours(one), _colours(other)
-    size = math.sqrt(_dot(first, first) * _dot(second, second))
-    return _dot(first, second) / size if size else 0.0
-
-
-def _colours(signature: Signature) -> Counter[str]:
-    import networkx as nx
-
-    graph: nx.DiGraph = nx.DiGraph()
-    for place, model in enumerate(signature.stages):
-        graph.add_node(place, model=model)
-    graph.add_edges_from(signature.edges)
-    found = Counter(signature.stages)
-    with warnings.catch_warnings():  # that hashes differ from those of an older networkx
-        warnings.simplefilter("ignore", UserWarning)
-        hashes = nx.weisfeiler_lehman_subgraph_hashes(
-            graph, node_attr="model", iterations=ITERATIONS
-        )
-    for colours in hashes.values():
-        found.update(colours)
-    return found
-
-
-def _dot(one: Counter[str], other: Counter[str]) -> float:
-    return float(sum(count * other[colour] for colour, count in one.items()))
-
-
-def similarity(one: Signature, other: Signature) -> float:
-    """The mean of models, variants and devices shared (Jaccard) and of the DAGs' likeness."""
-    shared = [
-        _jaccard(one.models, other.models),
-        _jaccard(one.variants, other.variants),
-        _jaccard(one.devices, other.devices),
-        structure_kernel(one, other),
-    ]
-    return sum(shared) / len(shared)
-
-
-def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:
-    return len(one & other) / len(one | other) if one | other else 0.0
-
-
 @dataclass(frozen=True)
 class Member:
     """A history in the ensemble: its place among those handed over, and its weight."""
@@ -207,11 +115,13 @@ class Warmed:
         weight: its share; all histories' and the own model's add to 1.
         agreement: share of pairs of plans, each weighed by how surely they differ, that it ranks
             as they were seen, in [0, 1]; None: too few plans were profiled to compare.
+        changes: which of its variants do not count, and why; '' for none.
     """
 
     history: History
     weight: float
     agreement: float | None
+    changes: str = ""
 
 
 class _Known:
@@ -268,7 +178,7 @@ class WarmStart:
             for place, history in enumerate(histories)
             if own.models & history.signature.models and len(history.plans) > 1
         }
-        unlike = {place: _unlike(space, history) for place, history in alike.items()}
+        unlike = {place: why_unlike(space, history) for place, history in alike.items()}
         self.left_out = tuple((alike[place], why) for place, why in unlike.items() if why)
         self._known = {
             place: _Known(history, similarity(own, history.signature), vocabulary)
@@ -296,7 +206,12 @@ class WarmStart:
         """What each history that was considered is worth by now, the weightiest first."""
         weights = {member.place: member.weight for member in self._members}
         found = [
-            Warmed(known.history, weights.get(place, 0.0), self._agreements.get(place))
+            Warmed(
+                known.history,
+                weights.get(place, 0.0),
+                self._agreements.get(place),
+                changes(self._space, known.history),
+            )
             for place, known in self._known.items()
         ]
         return tuple(sorted(found, key=lambda one: (-one.weight, -(one.agreement or 0.0))))
