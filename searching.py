@@ -22,6 +22,7 @@ from .interrupts import deferred
 from .ir.record import dataclass
 from .ir.slo import Slo
 from .knowing import REST_OF_SEARCH
+from .planner.rewrite import pruned
 from .planner.search.space import searchable
 from .planner.steps import steps
 from .stats.promise import levels, required_margin
@@ -169,7 +170,7 @@ def find(
             code="OC0322",
             hint="declare QUALITY and give LABELS (…), or a BASE variant of every model",
         )
-    infos = steps(bound.body(SEARCH_ROWS))
+    infos = steps(pruned(bound.body(SEARCH_ROWS)))
     hunt = Hunt(session, bound, request, infos, slo, profiler)
     ended: str | None = None
     try:

@@ -209,6 +209,21 @@ def test_where_no_plan_is_likely_the_nearest_comes_first():
     assert best([plans[0], likely], None, slo) == [1, 0]
 
 
+def test_steps_that_nothing_reads_are_neither_searched_nor_measured(session):
+    """No query runs them: nor do they need labels, variants that run, or a share of the budget."""
+    session.sql(
+        "CREATE MODEL none (x BIGINT) RETURNS (y BIGINT) QUALITY exact_match(y);"
+        "CREATE PIPELINE idle (x BIGINT) RETURNS (y BIGINT) QUALITY exact_match(y) AS BEGIN "
+        "first := guess(x); idle := guess(x); upon := none(idle); RETURN first; END"
+    )
+    message = search(session, "PIPELINE idle", "(accuracy >= 0.8)").message
+    assert "best plan: VARIANT(first " in message
+    assert "searched 32 plans" in message, "those of the first step"
+    measured_of = {one.subject for one in session.catalog.observations()}
+    assert "idle.first" in measured_of
+    assert not {"idle.idle", "idle.upon"} & measured_of
+
+
 def test_searches_leave_histories(session):
     """The second one starts from the first one's, and still finds a plan."""
     for count in (1, 2):
