@@ -13,6 +13,7 @@ from .choosing import Looked
 from .cost.model import CostModel
 from .dsl.binder import BoundAnalyze
 from .errors import PlanError
+from .ir.models import knobs_text
 from .ir.physical import Choice
 from .ir.slo import Slo
 from .knowing import statistics
@@ -383,7 +384,7 @@ class Hunt:
             lines.append("no plan is likely to meet the SLO; the nearest to it is measured")
         pruned = [one for one in self.search.pruned if one.assignment not in profiled]
         proving = any(c.confidence is not None for c in self.bound.slo.constraints)
-        lines += pruning(pruned, self._named, proving=proving)
+        lines += pruning(pruned, self._named, self._failed, proving=proving)
         lines += [f"left out: {what}{why}" for what, why in [*self.refused.items()][:SHOWN]]
         if len(self.refused) > SHOWN:
             lines.append(f"left out likewise: {len(self.refused) - SHOWN} more")
@@ -392,6 +393,13 @@ class Hunt:
                 "a derived variant answers better than a milder one: ladders prune nothing"
             )
         return tuple(lines)
+
+    def _failed(self, key: str, choice: Choice) -> float:
+        """The share of its elements that a choice fails on: as seen here, or known before."""
+        context = next(info.context for info in self.infos if info.key == key)
+        knobs = knobs_text(choice.knobs)
+        known = self.costs.stats.failure(context, choice.variant, knobs, choice.device)
+        return max(self.profiler.failed(key, choice), 0.0 if known is None else known.value)
 
     def _tell_progress(self, proposal: Proposal) -> None:
         sink = self.session.environment().progress
