@@ -341,12 +341,8 @@ class Hunt:
         )
 
     def too_small(self, limits: Limits, share: float) -> Iterator[str]:
-        """What to say where a share of a budget did not suffice for a single plan."""
+        """What is said of a budget a share of which cannot suffice for a single plan."""
         plan, seen = self.cheapest(), self._row_seconds()
-        yield (
-            "no plan could be profiled within the search's half of the budget; what is left "
-            f"measures one: {advice_text(plan)}"
-        )
         if not all(item in seen for item in plan.items()):
             return
         took = {key: seen[key, choice] * LEAST_ROWS / share for key, choice in plan.items()}
@@ -361,7 +357,7 @@ class Hunt:
         if needed:
             yield (
                 f"this budget is too small: by the calls seen, about {' and '.join(needed)} are "
-                "needed to profile that plan alone"
+                f"needed to profile {advice_text(plan)} alone"
             )
 
     def looked(self) -> Looked | None:
@@ -385,7 +381,9 @@ class Hunt:
         pruned = [one for one in self.search.pruned if one.assignment not in profiled]
         proving = any(c.confidence is not None for c in self.bound.slo.constraints)
         lines += pruning(pruned, self._named, self._failed, proving=proving)
-        lines += [f"left out: {what}{why}" for what, why in [*self.refused.items()][:SHOWN]]
+        lines += [
+            f"left out of the search: {what}{why}" for what, why in [*self.refused.items()][:SHOWN]
+        ]
         if len(self.refused) > SHOWN:
             lines.append(f"left out likewise: {len(self.refused) - SHOWN} more")
         if self.search.violated:
