@@ -23,6 +23,7 @@ from .ir.types import identifier
 from .knowing import misplaced
 from .planner.lower import lower
 from .planner.problem import answers_of, settings_of
+from .planner.rewrite import pruned
 from .planner.steps import StepInfo, conditioned, steps
 from .result import Result
 from .reusing import resuming, rows_fingerprint
@@ -112,7 +113,7 @@ def _of_role(table: pa.Table, role: str) -> pa.Table:
 
 def _variants_of(session: Session, bound: BoundAnalyze) -> list[str]:
     """The variants that analyzing the subject runs."""
-    models = {info.model for info in steps(bound.body(SEARCH_ROWS))}
+    models = {info.model for info in steps(pruned(bound.body(SEARCH_ROWS)))}
     return [v.full_name for model in sorted(models) for v in session.catalog.variants(model)]
 
 
@@ -187,9 +188,9 @@ def choices(model: str, session: Session) -> tuple[Choice, ...]:
 
 
 def body_plan(session: Session, body: LogicalNode, reference: Mapping[str, Choice]) -> PhysicalPlan:
-    """A subject's body, lowered; a failed row is one that went wrong, not the end."""
+    """A subject's body, lowered as far as it is read; a failed row is one that went wrong."""
     models = {model.name: model for model in session.catalog.models()}
-    return lower(body, reference, models, "null")
+    return lower(pruned(body), reference, models, "null")
 
 
 def _null_labels(table: pa.Table) -> Iterator[str]:
@@ -313,7 +314,7 @@ def profile_request(
     from .stats.profile import Request
 
     catalog = session.catalog
-    found = steps(body)
+    found = steps(pruned(body))
     reference, base = base_choices(found, session, broken)
     options = {info.key: choices(info.model, session) for info in found}
     variants = {info.model: catalog.variants(info.model) for info in found}

@@ -13,6 +13,7 @@ from .choosing import Looked
 from .cost.model import CostModel
 from .dsl.binder import BoundAnalyze
 from .errors import PlanError
+from .ir.models import knobs_text
 from .ir.physical import Choice
 from .ir.slo import Slo
 from .knowing import statistics
@@ -341,12 +342,8 @@ class Hunt:
         )
 
     def too_small(self, limits: Limits, share: float) -> Iterator[str]:
-        """What to say where a share of a budget did not suffice for a single plan."""
+        """What is said of a budget a share of which cannot suffice for a single plan."""
         plan, seen = self.cheapest(), self._row_seconds()
-        yield (
-            "no plan could be profiled within the search's half of the budget; what is left "
-            f"measures one: {advice_text(plan)}"
-        )
         if not all(item in seen for item in plan.items()):
             return
         took = {key: seen[key, choice] * LEAST_ROWS / share for key, choice in plan.items()}
@@ -361,7 +358,7 @@ class Hunt:
         if needed:
             yield (
                 f"this budget is too small: by the calls seen, about {' and '.join(needed)} are "
-                "needed to profile that plan alone"
+                f"needed to profile {advice_text(plan)} alone"
             )
 
     def looked(self) -> Looked | None:
@@ -384,8 +381,10 @@ class Hunt:
             lines.append("no plan is likely to meet the SLO; the nearest to it is measured")
         pruned = [one for one in self.search.pruned if one.assignment not in profiled]
         proving = any(c.confidence is not None for c in self.bound.slo.constraints)
-        lines += pruning(pruned, self._named, proving=proving)
-        lines += [f"left out: {what}{why}" for what, why in [*self.refused.items()][:SHOWN]]
+        lines += pruning(pruned, self._named, self._failed, proving=proving)
+        lines += [
+            f"left out of the search: {what}{why}" for what, why in [*self.refused.items()][:SHOWN]
+        ]
         if len(self.refused) > SHOWN:
             lines.append(f"left out likewise: {len(self.refused) - SHOWN} more")
         if self.search.violated:
@@ -393,6 +392,13 @@ class Hunt:
                 "a derived variant answers better than a milder one: ladders prune nothing"
             )
         return tuple(lines)
+
+    def _failed(self, key: str, choice: Choice) -> float:
+        """The share of its elements that a choice fails on: as seen here, or known before."""
+        context = next(info.context for info in self.infos if info.key == key)
+        knobs = knobs_text(choice.knobs)
+        known = self.costs.stats.failure(context, choice.variant, knobs, choice.device)
+        return max(self.profiler.failed(key, choice), 0.0 if known is None else known.value)
 
     def _tell_progress(self, proposal: Proposal) -> None:
         sink = self.session.environment().progress

@@ -39,6 +39,7 @@ from .planner.explain.thinned import thinning
 from .planner.explain.why_not import why_not
 from .planner.format import format_plan
 from .planner.optimize import InfeasibleSlo, PlannedQuery, Promise, optimize
+from .planner.rewrite import pruned
 from .planner.steps import StepInfo, filter_subject, steps
 from .result import Result, render_explanation
 from .stats.statistics import Statistics
@@ -99,7 +100,7 @@ class Planned:
             if error.code == "OC0310":
                 from .quoting import quoted
 
-                error.notes = (*quoted(session, steps(bound.plan)), *error.notes)
+                error.notes = (*quoted(session, steps(pruned(bound.plan))), *error.notes)
             raise _placed(error, statement) from error.__cause__
         if advice is not None:
             _obeyed(query.advice)

@@ -21,6 +21,7 @@ from .ir.record import dataclass
 from .ir.slo import Slo
 from .knowing import statistics
 from .planner.explain.numbers import quantity
+from .planner.rewrite import pruned
 from .planner.search.protocol import PROFILE
 from .planner.search.similarity.structure import signature_of
 from .planner.search.space import Pricing, space_of
@@ -114,7 +115,7 @@ def _priced(session: Session, statement: ast.Analyze) -> tuple[str, ...]:
     sample = DEFAULT_SAMPLE if bound.sample is None else bound.sample
     if bound.search:
         rows = max(1, round(sample * (1.0 - HELD_BACK_SHARE)))
-        found = quoted(session, steps(bound.body(SEARCH_ROWS)), rows)
+        found = quoted(session, steps(pruned(bound.body(SEARCH_ROWS))), rows)
     else:
         found = ("what measuring every choice would take is not estimated",)
     bounds = [f"{bound.budget_seconds:g} s"] if bound.budget_seconds is not None else []

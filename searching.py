@@ -10,7 +10,7 @@ a budget, as what it finds is worth nothing until it is measured.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,9 +19,12 @@ from .dsl.binder import BoundAnalyze
 from .errors import PlanError
 from .hunting import Hunt
 from .interrupts import deferred
+from .ir.physical import Choice
 from .ir.record import dataclass
 from .ir.slo import Slo
 from .knowing import REST_OF_SEARCH
+from .planner.explain.advice import advice_text
+from .planner.rewrite import pruned
 from .planner.search.space import searchable
 from .planner.steps import steps
 from .stats.promise import levels, required_margin
@@ -57,6 +60,7 @@ class Found:
         first: the best plan alone, to be measured before the others where a budget ended the
             search; None: no budget did.
         looked: the plan it would return; None: it saw none.
+        instead: the plan to be measured where a budget allowed none to be profiled.
     """
 
     request: Request
@@ -67,6 +71,7 @@ class Found:
     history: History | None
     first: Request | None = None
     looked: Looked | None = None
+    instead: Mapping[str, Choice] | None = None
 
     def left(self, limits: Limits) -> Limits:
         """What measuring may take: nothing where nothing was found or the user has enough."""
@@ -111,7 +116,7 @@ class Found:
         """What measuring found, with what was spent on the way to it."""
         return replace(
             result,
-            notes=(*self.notes, *result.notes),
+            notes=(*self.notes, *self._measured_instead(result), *result.notes),
             seconds=result.seconds + self.seconds,
             usd=result.usd + self.usd,
             stopped=self.ended or result.stopped,
@@ -120,6 +125,18 @@ class Found:
                 *result.left_out,
             ),
         )
+
+    def _measured_instead(self, result: ProfileResult) -> Iterator[str]:
+        """What became of the plan to be measured instead of one profiled."""
+        if self.instead is None:
+            return
+        timed = {(o.variant, o.knobs) for o in result.observations if o.metric == "latency"}
+        plan = advice_text(self.instead)
+        if all(choice.made in timed for choice in self.instead.values()):
+            became = f"what was left measured one: {plan}"
+        else:
+            became = f"what was left did not suffice to measure one: {plan}"
+        yield f"no plan could be profiled within the search's half of the budget; {became}"
 
 
 def find(
@@ -169,7 +186,7 @@ def find(
             code="OC0322",
             hint="declare QUALITY and give LABELS (…), or a BASE variant of every model",
         )
-    infos = steps(bound.body(SEARCH_ROWS))
+    infos = steps(pruned(bound.body(SEARCH_ROWS)))
     hunt = Hunt(session, bound, request, infos, slo, profiler)
     ended: str | None = None
     try:
@@ -181,9 +198,10 @@ def find(
     except KeyboardInterrupt:
         ended = CANCELLED
     short = ended not in (None, CANCELLED)
-    plans, notes = hunt.plans(), [*hunt.told(), *hunt.notes]
+    plans, notes, instead = hunt.plans(), [*hunt.told(), *hunt.notes], None
     if short and not plans:
-        plans = [hunt.cheapest()]
+        instead = hunt.cheapest()
+        plans = [instead]
         notes += hunt.too_small(limits, SEARCH_SHARE)
     return Found(
         hunt.request_of(plans),
@@ -194,6 +212,7 @@ def find(
         hunt.history(),
         hunt.request_of(plans[:1]) if short else None,
         hunt.looked(),
+        instead,
     )
 
 

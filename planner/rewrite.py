@@ -17,6 +17,7 @@ from ..ir.record import dataclass
 from ..ir.verify import verify
 from .format import format_plan
 from .rules import RULES, Rule, RuleContext
+from .rules.prune_calls import prune_calls
 
 MAX_APPLICATIONS = 10_000
 """Far above what any plan needs (each rule moves a node at most the plan's depth)."""
@@ -76,6 +77,11 @@ def rewrite(
         off = name in ctx.disabled
         trace.append(TraceEntry(name, "disabled" if off else "unchanged", seconds, plan))
     return plan, tuple(trace)
+
+
+def pruned(plan: LogicalNode) -> LogicalNode:
+    """The plan without calls that nobody reads: no query makes them, so none is measured."""
+    return rewrite(plan, RuleContext(), (prune_calls,))[0]
 
 
 def _applied(

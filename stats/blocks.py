@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..ir.physical import Choice, Stage
@@ -54,6 +54,31 @@ def input_of(evaluator: Evaluator, stage: Stage, assignment: Mapping[str, Choice
 
     state = evaluator.before(stage.step, assignment)
     return state.table.filter(pa.array(evaluator.live(stage, state)))
+
+
+def reaching(
+    blocks: Sequence[Block],
+    stage: Stage,
+    assignment: Mapping[str, Choice],
+    afford: Callable[[Stage, pa.Table], None],
+) -> tuple[pa.Table, int] | None:
+    """The rows of the first block of which any reach a stage, and how many were looked at for them.
+
+    None where no row does. What has to be run to see it is asked for first, by `afford`, which
+    raises where that may not be.
+    """
+    looked_at = 0
+    for block in blocks:
+        evaluator = block.evaluator
+        for below in evaluator.chain.stages:
+            needed = below.step in evaluator.chain.ancestors[stage.step]
+            if needed and not evaluator.knows(below.step, assignment):
+                afford(evaluator.sized(below, assignment), input_of(evaluator, below, assignment))
+        table = input_of(evaluator, stage, assignment)
+        looked_at += len(block.places)
+        if table.num_rows:
+            return table, looked_at
+    return None
 
 
 def not_run(

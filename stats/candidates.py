@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from ..ir.physical import Choice
 from .end_to_end import Made, made
@@ -41,6 +41,13 @@ class Candidates:
             if (key, made(choice)) not in self.broken:
                 found.setdefault(made(choice), choice)
         return tuple(found.values())
+
+    def ways(self, key: str, *, every: bool) -> Iterator[dict[str, Choice]]:
+        """The reference; then, where `every` one is asked for, with each conditioning choice."""
+        yield self.reference
+        given = self.step(key).given
+        if every and given in self.reference:
+            yield from ({**self.reference, given: choice} for choice in self.makers(given))
 
     def without(self, ended: CannotRun, undecided: Callable[[str, Choice], bool]) -> Choice | None:
         """Leave out a choice that cannot run; what takes its place, if it was the reference.

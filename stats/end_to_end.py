@@ -157,6 +157,12 @@ class Evaluator:
             size = batch if member is choice or member.batch <= 1 else member.batch
             self._batches[key, made(member)] = size
 
+    def sized(self, stage: Stage, assignment: Mapping[str, Choice]) -> Stage:
+        """A stage as it is evaluated: its choice, at the batch size used for it."""
+        choice = assignment[stage.step]
+        batch = self._batches.get((stage.step, made(choice)), EVALUATION_BATCH)
+        return stage.replace(choice=choice.replace(batch=batch))
+
     def before(self, key: str, assignment: Mapping[str, Choice]) -> State:
         """The table a stage reads; stages it does not depend on do not run and give NULL."""
         place = next(
@@ -281,9 +287,7 @@ class Evaluator:
         places = np.flatnonzero(live & ~known.rows)
         run: StageRun | None = None
         if len(places):
-            choice = assignment[stage.step]
-            batch = self._batches.get((stage.step, made(choice)), EVALUATION_BATCH)
-            sized = stage.replace(choice=choice.replace(batch=batch))
+            sized = self.sized(stage, assignment)
             table = state.table.take(places)
             if self.prefixes is None:
                 run = self.runner.run_stage(sized, table)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..ir.models import Metric
 from ..ir.physical import Choice, Stage
-from .blocks import Block, input_of, not_run
+from .blocks import Block, input_of, not_run, reaching
 from .decide import Costs
 from .end_to_end import Made, Truth, accuracy_scores, made, text_of
 from .energy import Metered
@@ -59,6 +59,7 @@ class Measure:
         self.blocks: list[Block] = []
         self.series: dict[Hashable, Series] = {}
         self.ladders: dict[tuple[str, Made, str], Ladder] = {}
+        self.unreached: set[tuple[str, Made, str]] = set()
         self.metered: dict[tuple[str, Made, str], Metered] = {}
         self.runs: dict[tuple[str, Made], list[StageRun]] = {}
         self.elements: dict[str, float] = {}
@@ -130,16 +131,25 @@ class Measure:
             given=condition[0] if condition else None,
         )
 
-    def ladder(self, key: str, choice: Choice, assignment: Mapping[str, Choice]) -> str | None:
-        """Climb the batch ladder on the first block's rows; why it ended early, if it did."""
-        block = self.blocks[0]
+    def ladder(
+        self, key: str, choice: Choice, assignments: Iterable[Mapping[str, Choice]]
+    ) -> str | None:
+        """Climb the batch ladder on the first open block's rows that reach the step.
+
+        Under the first of the assignments where any do. Says why it ended early, if it did; where
+        no row does yet, the choice is `unreached`."""
         stage = self.chain.stage(key)
         at = (key, made(choice), choice.device)
         if at in self.ladders:
             return None
-        table = input_of(block.evaluator, stage, assignment)
-        if not table.num_rows:
-            return "no row of the sample reaches it"
+        ways = (reaching(self.blocks, stage, a, self.meter.afford_run) for a in assignments)
+        found = next(filter(None, ways), None)
+        if found is None:
+            self.unreached.add(at)
+            every = len(self.blocks) == self.looks
+            return "no row of the sample reaches it" if every else None
+        self.unreached.discard(at)
+        table, looked_at = found
         elements = element_counts(stage, table)
         runs: list[StageRun] = []
         metered = self.metered[at] = Metered()
@@ -152,7 +162,7 @@ class Measure:
             return runs[-1]
 
         # A sample of this size offers so many elements to one batch.
-        most = int(elements.sum()) * self.rows // len(block.places)
+        most = int(elements.sum()) * self.rows // looked_at
         self.meter.timing = True
         try:
             ladder = climb(stage, choice, table, elements, run, self.policy, most)

@@ -107,6 +107,11 @@ class PlanProfiler:
         """Independent units of the sample."""
         return self._ends[-1] if self._ends else 0
 
+    def failed(self, key: str, choice: Choice) -> float:
+        """The share of its elements that a choice failed on; 0 where it was not called."""
+        tally = self._tallies.get((key, made(choice)), Tally())
+        return tally.failed / max(tally.elements, 1)
+
     def unjudged(self) -> str | None:
         """Why nothing says which answers are right, of the whole or a graded step; None: it does.
 
@@ -271,7 +276,7 @@ class PlanProfiler:
             seconds,
             table.num_rows / rows,
             lengths,
-            tally.failed / known,
+            self.failed(stage.step, choice),
             tokens if tally.elements else None,
             spent.seconds[key] / made_now if made_now else None,
             spent.loads.get(key),

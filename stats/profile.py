@@ -50,6 +50,7 @@ class Limits:
 class ProfileResult:
     """What was measured, what was not and why; `stopped` is None where all was done.
 
+    `left_out` names everything once, with the last reason; `observations` hold those of `keep`.
     `evaluations` counts the elements handed to models for answers, `timings` those of the batch
     ladders, both by step key and `variant(knobs)`. `decided` are the choices measured no further
     because the data had decided; `saved` is the share of row-evaluations that this left out.
@@ -125,8 +126,9 @@ def profile(
         pieces = work.pieces()
     except Stopped as stop:
         spent = meter.spent_seconds, meter.usd
-        return ProfileResult((), ("everything",), (), str(stop), *spent, meter)
-    left_out: dict[str, None] = {}
+        rest = "everything else" if observations else "everything"
+        return ProfileResult(tuple(observations), (rest,), (), str(stop), *spent, meter)
+    left_out: dict[str, str] = {}
     for place, (label, piece) in enumerate(pieces):
         if progress is not None:
             progress(place, len(pieces), label)
@@ -134,17 +136,17 @@ def profile(
             meter.check()
             piece()
         except Unaffordable as refused:
-            left_out[f"{label}: {refused}"] = None
+            left_out[label] = f": {refused}"
         except (Stopped, KeyboardInterrupt) as stop:
             stopped = str(stop) or "cancelled"
-            left_out |= dict.fromkeys(label for label, _ in pieces[place:])
+            left_out |= {label: "" for label, _ in pieces[place:] if label not in left_out}
             break
     if progress is not None and stopped is None:
         progress(len(pieces), len(pieces), "done")
     work.verdicts.settle()
     return ProfileResult(
         tuple(observations),
-        tuple(left_out),
+        tuple(label + why for label, why in left_out.items()),
         tuple(dict.fromkeys(notes)),
         stopped,
         meter.spent_seconds,

@@ -64,6 +64,13 @@ class Verdicts:
     def _step(self, key: str) -> ProfiledStep:
         return self.request.steps.get(key) or ProfiledStep(key)
 
+    def pair_matters(self, *pair: Own) -> bool:
+        """Is there an undecided plan with both, or none known yet?"""
+        if any(one in self.choices for one in pair):
+            return False
+        with_both = [plan for plan in self.plans if set(pair) <= set(plan)]
+        return not with_both or any(plan not in self.plans_done for plan in with_both)
+
     def decide(self) -> None:
         """Stop what the blocks so far have decided, and go on with what they contradict."""
         self.reopen()

@@ -183,9 +183,19 @@ class Work:
             self.measure.inputs(key, self.reference)
 
     def _choice(self, look: int, key: str, choice: Choice) -> None:
-        """Ladder and quality of one choice, unless it is decided."""
+        """Ladder and quality of one choice, unless it is decided; a plan needs the first anyway."""
+        own = (key, made(choice))
         if self.undecided(key, choice):
             self._run(key, choice)
+        elif (*own, choice.device) in self.measure.unreached and own not in self.candidates.broken:
+            self._time(key, choice)
+
+    def _time(self, key: str, choice: Choice) -> None:
+        """The ladder alone."""
+        every = len(self.measure.blocks) == len(self._places)
+        problem = self.measure.ladder(key, choice, self.candidates.ways(key, every=every))
+        if problem is not None:
+            self.notes.append(f"{key}: {choice.variant}: {problem}")
 
     def _resumed(self, look: int) -> None:
         """Measure to the end what the last rows show to have been stopped too soon."""
@@ -207,9 +217,7 @@ class Work:
         step = self.step(key)
         first_device = next(c.device for c in self.choices(key) if made(c) == made(choice))
         is_reference = made(choice) == made(self.reference[key])
-        problem = self.measure.ladder(key, choice, self.reference)
-        if problem is not None:
-            self.notes.append(f"{key}: {choice.variant}: {problem}")
+        self._time(key, choice)
         if choice.device != first_device:
             return
         self.measure.answers(key, choice, self.reference, refusable=not is_reference)
@@ -267,15 +275,8 @@ class Work:
             return
         if few or made(choice) == made(self.reference[given]):
             for own in self.makers(key):
-                if self._pair_matters((given, made(choice)), (key, made(own))):
+                if self.verdicts.pair_matters((given, made(choice)), (key, made(own))):
                     self.measure.quality(key, own, assignment, step.metric, step.base, condition)
-
-    def _pair_matters(self, *pair: tuple[str, Made]) -> bool:
-        """Is there an undecided plan with both, or none known yet?"""
-        if any(one in self.verdicts.choices for one in pair):
-            return False
-        with_both = [plan for plan in self.plans if set(pair) <= set(plan)]
-        return not with_both or any(plan not in self.verdicts.plans_done for plan in with_both)
 
     def _kept(self, look: int, key: str, choice: Choice, above: Sequence[str]) -> None:
         """Quality of a replaced step on the rows where nothing replaced it."""

@@ -14,11 +14,12 @@ from octans.executor.environment import Environment
 from octans.executor.runner import LocalRunner
 from octans.ir.models import Backend, Device, Metric, Model, Variant
 from octans.ir.physical import Choice, PhysicalPlan, StopAfter
-from octans.ir.types import Field
+from octans.ir.types import ROW, Field
 from octans.stats.held_back import held_back_scores
 from octans.stats.ladder import Policy
 from octans.stats.lineage import chain
 from octans.stats.profile import PLAIN, Aim, Limits, ProfiledStep, profile
+from octans.stats.sequential import blocks
 from octans.stats.statistics import Statistics
 from octans.stats.strategy import DEFAULT
 from profiling import (
@@ -526,3 +527,60 @@ def test_rows_on_which_a_step_ran_are_not_run_again():
     reread = [d for d in DATA if not all(fits(reading(first, d)) for first in READS)]
     once = profile(request(DATA), FakeRunner(DATA), strategy=PLAIN).evaluations
     assert once["p.again", "again.good()"] == sum(map(len, reread))
+
+
+class Rarely(FakeRunner):
+    """Few rows reach the second step, none of them in the first block, whatever is read."""
+
+    def __init__(self, data, reach):
+        super().__init__(data)
+        self.reach = reach
+
+    def run_step(self, step, table):
+        found = super().run_step(step, table)
+        if "p.again.when" not in found.column_names:
+            return found
+        reached = pa.array([row in self.reach for row in found.column(ROW).to_pylist()])
+        place = found.column_names.index("p.again.when")
+        return found.set_column(place, "p.again.when", reached)
+
+
+def rarely(reach, **changes):
+    """Profiled, where only the rows of the sample at these places of the blocks' order reach it."""
+    order = [row for block in blocks(None, len(DATA), None, 32, DEFAULT.growth, 0) for row in block]
+    runner = Rarely(DATA, {order[place] for place in reach})
+    return profile(request(DATA, **changes), runner), runner
+
+
+@pytest.mark.parametrize("reach", [[40], [299], [150, 151, 160]])
+@pytest.mark.parametrize("accuracy", [None, 0.5])
+def test_a_step_is_timed_on_the_first_rows_that_reach_it(reach, accuracy):
+    """Also where all was decided before the block they are in."""
+    found, _ = rarely(reach, aim=Aim(accuracy=accuracy))
+    times = Statistics(found.observations)
+    for variant in ("again.good", "again.weak"):
+        assert times.batches("p.again", variant, "", "cpu")[0] == 1
+        mean = times.latency("p.again", variant, "", "cpu", 1, "mean")
+        assert mean.value == pytest.approx(FIXED_SECONDS + 2e-4)
+    assert not [note for note in found.notes if "reaches" in note]
+
+
+def test_no_row_reaches_a_step_is_said_of_the_whole_sample_alone():
+    found, runner = rarely([])
+    said = {f"p.again: {v}: no row of the sample reaches it" for v in ("again.good", "again.weak")}
+    assert said <= set(found.notes)
+    assert not any(variant.startswith("again") for variant, _, _ in runner.calls)
+
+
+def test_a_step_that_another_choice_alone_lets_run_is_timed():
+    """The reference always fits, so only where read.poor or read.fair is chosen is it reread."""
+    found = profile(request(DATA), FakeRunner(DATA))
+    assert Statistics(found.observations).batches("p.again", "again.good", "", "cpu")
+    assert not [note for note in found.notes if "reaches" in note]
+
+
+def test_looking_for_rows_that_reach_a_step_stays_within_the_budget():
+    limits = Limits(usd=0.02, price=lambda choice, run: run.elements * 1e-5)
+    order = [row for block in blocks(None, len(DATA), None, 32, DEFAULT.growth, 0) for row in block]
+    result = profile(request(DATA), Rarely(DATA, {order[-1]}), limits=limits)
+    assert result.usd <= 0.02

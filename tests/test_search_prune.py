@@ -14,6 +14,7 @@ from octans.planner.explain.pruned import pruning
 from octans.planner.search.protocol import SOURCE, Evaluation, Ladder, Space, StageOptions
 from octans.planner.search.similarity.prune import Pruned, Pruner
 from octans.planner.search.space import _rungs
+from octans.planner.stage_plan import NEVER_SECONDS
 
 DIMS = ("loss", "cost", "latency_p95")
 
@@ -243,7 +244,7 @@ def test_reasons_are_told_with_units_and_no_two_of_the_same_variants():
 
     beaten = [Pruned((at,), (2,), ("cost", "loss"), (0.4, 0.2), (0.3, 0.1)) for at in (0, 1)]
     missing = Pruned((3,), None, ("loss", "latency_p95"), (0.2231, 0.5), (0.1053, 0.2))
-    assert [*pruning([*beaten, missing], named)] == [
+    assert [*pruning([*beaten, missing], named, healthy)] == [
         "pruned before they were profiled: 2 that cannot beat one that was and 1 that cannot meet "
         "a limit",
         "pruned q.m: m.big · batch 1 · gpu, by q.m: m.small · batch 1 · gpu: cost at best $0.400, "
@@ -251,9 +252,40 @@ def test_reasons_are_told_with_units_and_no_two_of_the_same_variants():
         "pruned q.m: m.tiny · batch 1 · gpu: accuracy at best 80.0 %, needs 90.0 %; latency_p95 at "
         "best 500 ms, needs 200 ms",
     ]
-    assert [*pruning([], named)] == []
-    proving, _ = pruning([missing], named, proving=True)
+    assert [*pruning([], named, healthy)] == []
+    proving, _ = pruning([missing], named, healthy, proving=True)
     assert proving.endswith(": 1 that cannot meet a limit with the margin of its proof")
+
+
+def healthy(key, choice):
+    """No choice fails."""
+    return 0.0
+
+
+@pytest.mark.parametrize("by", [None, (1,)])
+def test_a_time_without_end_is_told_by_the_failures_behind_it(by):
+    """A plan of which more rows fail than the quantile leaves out has none, not a large one."""
+    space = Space(
+        (StageOptions("q.m", (Choice("m.flaky"), Choice("m.fine")), (SOURCE,)),),
+        (), ("latency_p95",), ("cpu",),
+    )  # fmt: skip
+    pruner = Pruner(space, {"latency_p95": 0.02 if by is None else math.inf})
+    for plan, seconds in (((0,), NEVER_SECONDS), ((1,), 0.01)):
+        pruner.add(Evaluation(plan, [1.0], ({"latency_p95": seconds},), {}, 1.0, 0.0))
+    (one,) = pruner.left_out(np.array([[0]]))
+    assert one.by == by
+
+    def named(assignment):
+        return {"q.m": space.stages[0].options[assignment[0]]}
+
+    def failed(key, choice):
+        return 0.0933 if choice.variant == "m.flaky" else 0.0
+
+    _, told = pruning([one], named, failed)
+    assert told.endswith(
+        ": m.flaky failed on 9.33% of the elements measured: latency_p95 leaves a step 5.00% of "
+        "the rows, and a row that fails never answers"
+    )
 
 
 def test_a_lineage_is_a_ladder_from_its_base_on():

@@ -209,6 +209,21 @@ def test_where_no_plan_is_likely_the_nearest_comes_first():
     assert best([plans[0], likely], None, slo) == [1, 0]
 
 
+def test_steps_that_nothing_reads_are_neither_searched_nor_measured(session):
+    """No query runs them: nor do they need labels, variants that run, or a share of the budget."""
+    session.sql(
+        "CREATE MODEL none (x BIGINT) RETURNS (y BIGINT) QUALITY exact_match(y);"
+        "CREATE PIPELINE idle (x BIGINT) RETURNS (y BIGINT) QUALITY exact_match(y) AS BEGIN "
+        "first := guess(x); idle := guess(x); upon := none(idle); RETURN first; END"
+    )
+    message = search(session, "PIPELINE idle", "(accuracy >= 0.8)").message
+    assert "best plan: VARIANT(first " in message
+    assert "searched 32 plans" in message, "those of the first step"
+    measured_of = {one.subject for one in session.catalog.observations()}
+    assert "idle.first" in measured_of
+    assert not {"idle.idle", "idle.upon"} & measured_of
+
+
 def test_searches_leave_histories(session):
     """The second one starts from the first one's, and still finds a plan."""
     for count in (1, 2):
@@ -359,7 +374,7 @@ def test_a_plan_that_a_bound_ended_with_is_measured_whole(session, monkeypatch, 
         "SAMPLE 400 SEARCH WITH SLO (accuracy >= 0.5)"
     ).message
     assert "stopped: " in message
-    plan = re.search(r"(?:best plan so far|measures one): (.*)", message)[1]
+    plan = re.search(r"(?:best plan so far|measured one): (.*)", message)[1]
     for step in ("a", "b"):
         variant = re.search(rf"VARIANT\({step} ([\w.]+)", plan)[1]
         seen = session.catalog.observations({f"twice.{step}"})
@@ -375,7 +390,8 @@ def test_a_bound_too_small_for_a_plan_is_said_and_what_was_seen_is_kept(session,
     session.sql(f"SET max_profiling_cost = {2 * price:.7f} USD")
     message = search(session, "MODEL many", "(accuracy >= 0.9)").message
     assert " 0 profiled" in message
-    assert "what is left measures one: VARIANT(many many.v " in message
+    assert "what was left did not suffice to measure one: VARIANT(many many.v " in message
+    assert measured(session, "many") == set()
     assert re.search(r"this budget is too small: by the calls seen, about \S+ USD are", message)
     with pytest.raises(OctansError) as caught:
         session.sql("EXPLAIN SELECT many(id) FROM numbers WITH SLO (accuracy >= 0.9)")
@@ -388,6 +404,25 @@ def test_a_bound_before_anything_is_seen(session):
     assert " 0 profiled" in result.message
     assert "left out: the rest of the search, everything" in result.message
     assert measured(session, "many") == set()
+
+
+@pytest.mark.parametrize("elements", [1, 2, 4, 8, 16, 24, 32])
+def test_what_a_tiny_bound_left_is_told_without_contradiction(session, monkeypatch, elements):
+    """It names a plan as measured where it has statistics, and nothing as left out twice."""
+    price = 1e-5
+    monkeypatch.setattr(analyzing, "pricer", lambda session: lambda _, run: price * run.elements)
+    many(session)
+    session.sql(f"SET max_profiling_cost = {elements * price:.7f} USD")
+    message = search(session, "MODEL many", "(accuracy >= 0.9)").message
+    seen = measured(session, "many")
+    if " 0 profiled" in message:
+        assert ("what was left measured one: " in message) == bool(seen)
+        assert ("what was left did not suffice to measure one: " in message) == (not seen)
+    told = re.search(r"stopped: .*; left out: (.*)", message)[1]
+    everything = re.search(r"everything(?! else)", told)
+    assert not everything or " 0 observations" in message
+    names = re.findall(r"many: many\.v \(accuracy := \S+\) on \w+", told)
+    assert len(names) == len(set(names))
 
 
 @pytest.mark.parametrize("bound", ["SET max_profiling_cost = 0 USD", "BUDGET 1 us"])

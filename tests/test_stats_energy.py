@@ -227,8 +227,8 @@ def test_the_statistic_says_what_counted():
 # --- profiling ------------------------------------------------------------------------------------
 
 
-READERS = {"read.poor", "read.fair", "read.base"}
-"""What the sample's rows reach: `again` only gets rows that BASE misread, and it misreads none."""
+VARIANTS = {"read.poor", "read.fair", "read.base", "again.good", "again.weak"}
+"""All: BASE misreads no row, but `read.poor` does, and those reach `again`."""
 
 
 class MeteredRunner(FakeRunner):
@@ -262,7 +262,7 @@ def profiled(step, **limits):
 def test_profiling_measures_joules_a_call_at_every_batch_size():
     energies, _ = profiled(1e-5)
     variants = {variant for _, variant, _ in energies}
-    assert variants == READERS
+    assert variants == VARIANTS
     for (_, variant, batch), seen in energies.items():
         seconds = FIXED_SECONDS + batch * SECONDS.get(variant, 2e-4)
         assert seen.value == pytest.approx(100.0 * seconds, rel=0.1)
@@ -272,7 +272,7 @@ def test_profiling_measures_joules_a_call_at_every_batch_size():
 
 def test_a_slow_counter_tells_at_least_the_best_batch_size():
     energies, _ = profiled(0.1)
-    assert {variant for _, variant, _ in energies} == READERS
+    assert {variant for _, variant, _ in energies} == VARIANTS
 
 
 def test_a_budget_too_small_for_a_slow_counter_costs_only_the_energy():

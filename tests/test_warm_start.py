@@ -313,6 +313,14 @@ def test_structure_is_symmetric_and_most_like_itself():
     assert similarity(chain, swapped) > similarity(chain, other)
 
 
+def test_structure_tells_models_apart_whatever_their_letters():
+    """One letter of a stage's model is no reason to fail, nor to take it for another model."""
+    one = signature_of(space(models=("é", "日本")))
+    other = signature_of(space(models=("è", "日本")))
+    assert structure_kernel(one, one) == pytest.approx(1.0)
+    assert 0.0 < structure_kernel(one, other) < 1.0
+
+
 def test_the_catalog_keeps_histories_and_finds_those_that_share_most(tmp_path):
     near = history()
     apart = history_of(space(models=("x", "y", "z")), "", [])

@@ -23,6 +23,7 @@ from ...ir.slo import Constraint, Objective, Slo
 from ...stats.lineages import Lineage, lineage, strength
 from ...stats.plan_seen import PlanSeen, StageSeen, quantiles
 from ...stats.promise import levels, required_margin
+from ..stage_plan import NEVER_SECONDS
 from ..steps import StepInfo
 from .protocol import (
     LOAD,
@@ -275,7 +276,7 @@ def _dims(space: Space, choice: Choice, seen: StageSeen, pricing: Pricing) -> di
             if points
             else 0.0
         )  # fmt: skip
-    found = {dim: min(max(value, LEAST), 1e12) for dim, value in found.items()}
+    found = {dim: min(max(value, LEAST), NEVER_SECONDS) for dim, value in found.items()}
     if seen.per_row is not None:
         found[PROFILE] = max(seen.per_row, LEAST)
     if seen.load is not None:

@@ -87,7 +87,8 @@ def _colours(signature: Signature) -> Counter[str]:
 
     graph: nx.DiGraph = nx.DiGraph()
     for place, model in enumerate(signature.stages):
-        graph.add_node(place, model=model)
+        label = model.encode("ascii", "backslashreplace").decode("ascii")  # networkx hashes ASCII
+        graph.add_node(place, model=label)
     graph.add_edges_from(signature.edges)
     found = Counter(signature.stages)
     with warnings.catch_warnings():  # that hashes differ from those of an older networkx
