@@ -217,6 +217,7 @@ def _profiled(
     import pyarrow as pa
 
     from .executor.runner import LocalRunner
+    from .renewing import renewed
     from .searching import find
     from .stats.profile import Limits, profile
     from .stats.recorder import Recorder, record_unloads
@@ -257,6 +258,10 @@ def _profiled(
                 )
                 if found is not None and found.history is not None:
                     session.catalog.histories.add([found.history])
+                if found is not None:
+                    found, result = renewed(
+                        session, bound, found, result, recall, limits, strategy, measured
+                    )
                 told = recall.told()
                 result, audit = audited(session, bound, request, recall, result, measured)
         result = replace(result, notes=(*told, *result.notes))

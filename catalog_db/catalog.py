@@ -255,9 +255,9 @@ class Catalog:
 
         They are the deployment's that the session measures for (its setting `deployment`).
         """
-        self._log.record(self._stamped(observations))
+        self._log.record(self.stamped(observations))
 
-    def _stamped(self, observations: Iterable[Observation]) -> list[Observation]:
+    def stamped(self, observations: Iterable[Observation]) -> list[Observation]:
         """As the deployment's that the session measures for."""
         deployment = self.settings.deployment
         if deployment is None:
@@ -292,7 +292,7 @@ class Catalog:
 
         `environments` is of `notice`.
         """
-        self._log.fold(self._stamped(seen), environments)
+        self._log.fold(self.stamped(seen), environments)
 
     @property
     def audits(self) -> Audits:

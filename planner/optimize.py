@@ -184,6 +184,7 @@ class Pick:
     first."""
 
     problem: PlanProblem
+    physical: PhysicalPlan
     chosen: Candidate
     runner_up: Candidate | None
 
@@ -219,7 +220,8 @@ def pick(plan: LogicalNode, slo: Slo, known: Knowledge, *, units: int) -> Pick:
     chosen = _best(problem)
     if promised is not None:
         chosen = next(_candidates(problem, promised, units, 1), chosen)
-    return Pick(problem, chosen, _runner_up(problem, chosen))
+    physical = lower(logical, chosen.choices, known.models, "fail")
+    return Pick(problem, physical, chosen, _runner_up(problem, chosen))
 
 
 def _rewritten(
