@@ -62,6 +62,8 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
         table = drawn.table
         made_of(session, run, _variants_of(session, bound))
         catalog.save_sample(bound.subject, bound.version, run, table)
+        held_back = rows_fingerprint(_of_role(table, "held_back"))
+        catalog.note_split(run, f"{bound.subject} {held_back}")
         result, audit, found = _profiled(session, bound, drawn, run, text, measured)
     except OctansError as error:
         catalog.record(measured)
@@ -91,7 +93,6 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
             "left_out": list(result.left_out),
             "notes": list(result.notes),
             "source_rows": drawn.source_rows,
-            "held_back": f"{bound.subject} {rows_fingerprint(_of_role(table, 'held_back'))}",
         },
     )
     if result.stopped == "cancelled":

@@ -11,18 +11,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from .drawing import clusters_of
+from .asking import KEPT_ROWS
 from .errors import PlanError
 from .ir.record import dataclass
 from .knowing import knowledge, promised_subject, stale_notes, stale_steps, statistics
 from .planner.explain.advice import advice_text
 from .planner.explain.picked import picked
-from .planner.optimize import Pick, pick
-from .planner.steps import steps
+from .planner.optimize import Pick, Promise, pick
+from .planner.steps import StepInfo, steps
 
 if TYPE_CHECKING:
     from .dsl.binder import BoundAnalyze
     from .ir.physical import Choice, Stage
+    from .ir.slo import Constraint
     from .session import Session
     from .stats.observation import Observation
 
@@ -65,9 +66,14 @@ def choice_of(session: Session, bound: BoundAnalyze, pending: Sequence[Observati
     promised = promised_subject(bound.slo, steps(body))
     stats = statistics(session, ("",), promised=promised, pending=pending)
     known = knowledge(session, stats)
-    kept = session.catalog.sample(bound.subject, bound.version, "held_back")
-    units = 0 if kept is None else len(set(clusters_of(kept) or range(kept.num_rows)))
-    found = pick(body, bound.slo, known, units=units)
+
+    def promise(constraint: Constraint, infos: Sequence[StepInfo]) -> Promise:
+        from .proving import Prover
+
+        # It is asked about all rows of USING, so all that were held back of them stand for it.
+        return Prover(session, constraint, infos, bound.body(KEPT_ROWS)).promise()
+
+    found = pick(body, bound.slo, known, promise)
     return Given(found, stale_steps(stats, found.physical.stages))
 
 
@@ -90,7 +96,7 @@ def chosen(
 ) -> tuple[str, ...]:
     """The plan that a query gets now, and why none of the others that were named.
 
-    It is noted with the history that the search left.
+    It is noted with the history that the search left, unless it has to be proved first.
 
     Args:
         session: whose catalog has what was measured.
@@ -108,7 +114,8 @@ def chosen(
             return ()
         return (f"{label}: {looked.text()}; a query gets no plan: {error.message}",)
     plan = now.pick.chosen
-    session.catalog.histories.came_to(run, advice_text(plan.choices), plan.cost)
+    if now.pick.promise is None or now.pick.tested(plan) is not None:
+        session.catalog.histories.came_to(run, advice_text(plan.choices), plan.cost)
     others = {} if looked is None else {"the search's own best": looked.choices}
     if earlier is not None:
         others["the plan before this search"] = earlier

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from ...ir.estimates import Estimate
 from ...ir.physical import Choice
 from ...ir.slo import Constraint, Slo
+from ...stats.promise import Proof
+from ..optimize import Candidate as Plan
 from ..optimize import Pick
 from .advice import advice_text
 from .build import lost_by, unproved
@@ -25,7 +27,7 @@ def picked(pick: Pick, label: str, others: Mapping[str, Mapping[str, Choice]]) -
     chosen, slo = pick.chosen, pick.problem.slo
     yield f"{label}: {advice_text(chosen.choices)}: {_numbers(chosen, slo)}"
     for constraint in slo.constraints:
-        yield from _sure(chosen, constraint)
+        yield from _sure(chosen, constraint, pick.tested(chosen))
     told = [dict(chosen.choices)]
     for whose, named in others.items():
         choices = {key: named[key] for key in chosen.choices if key in named}
@@ -38,19 +40,21 @@ def picked(pick: Pick, label: str, others: Mapping[str, Mapping[str, Choice]]) -
         elif same_plan(other, chosen):
             yield f"{whose} was {advice_text(choices)}: measuring took other batch sizes"
         else:
-            yield _beside(whose, other, chosen, slo)
+            yield _beside(whose, other, pick)
     rival = pick.runner_up
     if rival is not None and dict(rival.choices) not in told and _close(rival, chosen, slo):
-        yield _beside("the runner-up", rival, chosen, slo)
+        yield _beside("the runner-up", rival, pick)
 
 
-def _sure(chosen: Candidate, constraint: Constraint) -> Iterator[str]:
-    """What to say where it is not sure that the plan meets a limit."""
+def _sure(chosen: Candidate, constraint: Constraint, proof: Proof | None) -> Iterator[str]:
+    """How sure it is that the plan meets a limit, where that is proved or not sure."""
     text, value = constraint_text(constraint), reached(chosen, constraint)
-    if constraint.confidence is not None:
+    if constraint.confidence is not None and proof is not None:
+        yield f"{text} is {proof.text()}"
+    elif constraint.confidence is not None:
         yield (
-            f"{text} is not proved yet: a query tests this plan first on the held-back rows, and "
-            "takes the next best where it fails"
+            f"{text} is not proved yet: a query tests this plan on the held-back rows, and takes "
+            "the next best where it fails"
         )
     elif value is not None and not constraint.allows(_ends(value, constraint)[1]):
         ends = interval(value, unit_of(constraint.metric))
@@ -61,11 +65,14 @@ def _close(one: Candidate, other: Candidate, slo: Slo) -> bool:
     return too_close(one, other, slo.objective.metric)
 
 
-def _beside(whose: str, other: Candidate, chosen: Candidate, slo: Slo) -> str:
+def _beside(whose: str, other: Plan, pick: Pick) -> str:
     """How another plan differs, its numbers, and what keeps it from being chosen."""
+    chosen, slo, proof = pick.chosen, pick.problem.slo, pick.tested(other)
     missed = misses(other, slo)
     if missed:
         why = "misses " + " and ".join(constraint_text(c) + _nearly(other, c) for c in missed)
+    elif proof is not None and not proof.accepted:
+        why = proof.text()
     elif unproved(other, chosen, slo):
         why = "lacks the margin that a proof on the held-back rows asks for"
     else:
