@@ -376,15 +376,16 @@ def aim_of(slo: Slo) -> Aim:
     from .stats.strategy import Aim
 
     accuracy = [c for c in slo.constraints if c.metric == "accuracy"]
-    whole = [c.limit for c in accuracy if c.model is None]
+    whole = max((c for c in accuracy if c.model is None), key=lambda c: c.limit, default=None)
     latencies = [
-        c.limit * (1.0 + (c.soft or 0.0))
+        c.furthest
         for c in slo.constraints
         if c.metric.startswith("latency") and c.model is None and not c.per_token
     ]
     return Aim(
-        accuracy=max(whole, default=None),
-        models=tuple((c.model, c.limit) for c in accuracy if c.model is not None),
+        accuracy=None if whole is None else whole.limit,
+        least=None if whole is None or whole.confidence is not None else whole.furthest,
+        models=tuple((c.model, c.furthest) for c in accuracy if c.model is not None),
         latency=min(latencies, default=None),
         confidence=max((c.confidence for c in accuracy if c.confidence is not None), default=None),
         maximize_accuracy=slo.objective.metric == "accuracy",

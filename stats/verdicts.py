@@ -249,7 +249,9 @@ class Verdicts:
             verdict = self.judge.against(seen, asked, self._seen())
         if verdict is None and aim.accuracy is not None and key == self.request.subject:
             enough = not aim.maximize_accuracy
-            verdict = self.judge.against(seen, aim.accuracy, self._seen(), above=enough)
+            verdict = self.judge.against(
+                seen, aim.accuracy, self._seen(), above=enough, least=aim.least
+            )
         return verdict
 
     def _judged_plan(self, plan: Plan, costs: Mapping[Plan, Costs]) -> Verdict[Plan] | None:
@@ -267,7 +269,7 @@ class Verdicts:
         if aim.accuracy is not None:
             enough = not aim.maximize_accuracy
             judged: Verdict[Plan] | None = self.judge.against(
-                self.plans[plan], aim.accuracy, self._seen(), above=enough
+                self.plans[plan], aim.accuracy, self._seen(), above=enough, least=aim.least
             )
             if judged is not None:
                 return judged

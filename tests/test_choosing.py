@@ -2,12 +2,16 @@
 
 import pytest
 import session_world
-from octans import choosing
+from octans import analyzing, choosing
 from octans.dsl.binder import bind_analyze
 from octans.dsl.parser import parse_one
 from octans.ir.physical import Choice
+from octans.stats.decide import Judge
+from octans.stats.series import Piece, Series
+from octans.stats.strategy import Strategy
 
 TUNED = (("accuracy", 0.92),)
+LESS = (("accuracy", 0.85),)
 
 
 @pytest.fixture
@@ -129,3 +133,27 @@ def test_where_no_query_gets_a_plan_the_search_speaks(session):
             "a query gets no plan: no statistics for any variant of guess"
             in told(empty, looked=BEST)[0]
         )
+
+
+def test_a_limit_that_soft_loosens_is_met_as_far_as_that(session):
+    """As EXPLAIN says: within the margin it is met."""
+    assert len(told(session, "(accuracy >= 0.95 SOFT 10 %)")) == 1
+    _, line = told(session, "(accuracy >= 0.95 SOFT 3 %)")
+    assert line.startswith("whether it meets accuracy >= 0.95 SOFT 3 % is too close to tell")
+    *_, line = told(session, "(accuracy >= 0.95 SOFT 4.5 %)", looked=choice("cheap"))
+    assert line.endswith("; misses accuracy >= 0.95 SOFT 4.5 %")
+    *_, line = told(session, "(accuracy >= 0.95 SOFT 4.5 %)", looked=choice("tuned", LESS))
+    assert line.endswith("; misses accuracy >= 0.95 SOFT 4.5 % (too close to tell)")
+
+
+def test_what_soft_allows_is_not_stopped_as_too_inaccurate(session):
+    """What is enough is enough at the limit itself: beyond it SOFT takes a penalty."""
+    aim = analyzing.aim_of(bound(session, "(accuracy >= 0.95 SOFT 20 %)").slo)
+    assert (aim.accuracy, aim.least) == (0.95, pytest.approx(0.76))
+    proved = analyzing.aim_of(bound(session, "(accuracy >= 0.9 AT CONFIDENCE 0.9)").slo)
+    assert (proved.accuracy, proved.least) == (0.9, None)
+    judge = Judge(Strategy(), 0.95)
+    piece = Piece([float(i % 5 != 0) for i in range(128)], range(128), True)
+    seen = Series((piece,))
+    assert judge.against(seen, aim.accuracy, 128).short
+    assert judge.against(seen, aim.accuracy, 128, above=True, least=aim.least) is None

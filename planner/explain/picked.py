@@ -13,7 +13,16 @@ from ..optimize import Pick
 from .advice import advice_text
 from .build import lost_by, unproved
 from .numbers import full, interval, unit_of
-from .planned import Candidate, constraint_text, differences, misses, reached, same_plan, too_close
+from .planned import (
+    Candidate,
+    allows,
+    constraint_text,
+    differences,
+    misses,
+    reached,
+    same_plan,
+    too_close,
+)
 
 
 def picked(pick: Pick, label: str, others: Mapping[str, Mapping[str, Choice]]) -> Iterator[str]:
@@ -56,7 +65,7 @@ def _sure(chosen: Candidate, constraint: Constraint, proof: Proof | None) -> Ite
             f"{text} is not proved yet: a query tests this plan on the held-back rows, and takes "
             "the next best where it fails"
         )
-    elif value is not None and not constraint.allows(_ends(value, constraint)[1]):
+    elif value is not None and not allows(constraint, _ends(value, constraint)[1]):
         ends = interval(value, unit_of(constraint.metric))
         yield f"whether it meets {text} is too close to tell: 95 % interval {ends}"
 
@@ -84,7 +93,7 @@ def _beside(whose: str, other: Plan, pick: Pick) -> str:
 def _nearly(plan: Candidate, constraint: Constraint) -> str:
     """Said where the interval of what is missed reaches the limit."""
     value = reached(plan, constraint)
-    near = value is not None and constraint.allows(_ends(value, constraint)[0])
+    near = value is not None and allows(constraint, _ends(value, constraint)[0])
     return " (too close to tell)" if near else ""
 
 
