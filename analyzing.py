@@ -81,8 +81,15 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
     if audit is not None:
         settle(session, audit)
     if found is not None:
-        ended = result.stopped is not None
-        best = chosen(session, bound, run, looked=found.looked, earlier=earlier, ended=ended)
+        best = chosen(
+            session,
+            bound,
+            run,
+            looked=found.looked,
+            earlier=earlier,
+            sure=result.sure,
+            ended=result.stopped is not None,
+        )
         result = replace(result, notes=(*best, *result.notes))
     catalog.finish_run(
         run,

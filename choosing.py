@@ -92,6 +92,7 @@ def chosen(
     *,
     looked: Looked | None,
     earlier: Mapping[str, Choice] | None,
+    sure: Mapping[str, bool],
     ended: bool,
 ) -> tuple[str, ...]:
     """The plan that a query gets now, and why none of the others that were named.
@@ -104,6 +105,7 @@ def chosen(
         run: its number.
         looked: the plan that the search would return; None: it saw none.
         earlier: what `before` said.
+        sure: whether plans surely have the accuracy asked for or surely not, by text.
         ended: did a budget or the user end it?
     """
     label = "best plan so far" if ended else "best plan"
@@ -119,4 +121,4 @@ def chosen(
     others = {} if looked is None else {"the search's own best": looked.choices}
     if earlier is not None:
         others["the plan before this search"] = earlier
-    return (*picked(now.pick, label, others), *stale_notes(session, now.stages, now.stale))
+    return (*picked(now.pick, label, others, sure), *stale_notes(session, now.stages, now.stale))

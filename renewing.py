@@ -85,6 +85,7 @@ def renewed(
             notes=tuple(dict.fromkeys((*result.notes, note, *more.notes))),
             decided=tuple(dict.fromkeys((*result.decided, *more.decided))),
             saved=result.saved,
+            sure={**result.sure, **more.sure},
         )
     return found, result
 

@@ -11,6 +11,7 @@ from .intervals import Interval
 from .lineage import Chain
 from .lineages import Lineage, audited, lineage, milder
 from .measure import Measure
+from .observation import assignment_text
 from .request import ProfiledStep, Request
 from .series import Series, calibrated
 from .strategy import StoppedChoice
@@ -315,6 +316,17 @@ class Verdicts:
             for (of, own), verdict in self.choices.items()
             if of == key
         )
+
+    def sure(self) -> dict[str, bool]:
+        """By text, the plans that surely have the accuracy asked of the subject, or surely not."""
+        subject = self.request.subject
+        alone = [((own,), v.meets, v.short) for own, v in self.choices.items() if own[0] == subject]
+        whole = [(plan, v.meets, v.short) for plan, v in self.plans_done.items()]
+        return {
+            assignment_text(dict(plan)): meets
+            for plan, meets, short in [*alone, *whole]
+            if meets or short
+        }
 
     def saved(self) -> float:
         """Share of the rows of all choices and plans that was not needed."""

@@ -1,12 +1,17 @@
 """The plan that ANALYZE … SEARCH names in the end: the planner's, and why it is no other one."""
 
+from datetime import UTC, datetime
+
 import pytest
 import session_world
-from octans import analyzing, choosing
+from octans import analyzing, choosing, proving
+from octans.catalog_db.histories import Histories
 from octans.dsl.binder import bind_analyze
 from octans.dsl.parser import parse_one
 from octans.ir.physical import Choice
+from octans.planner.promises import Promise
 from octans.stats.decide import Judge
+from octans.stats.promise import Proof
 from octans.stats.series import Piece, Series
 from octans.stats.strategy import Strategy
 
@@ -33,13 +38,19 @@ def bound(session, slo="(accuracy >= 0.9)"):
     return bind_analyze(parse_one(text), session.catalog)
 
 
-def told(session, slo="(accuracy >= 0.9)", looked=None, earlier=None, *, ended=False):
+def told(session, slo="(accuracy >= 0.9)", looked=None, earlier=None, sure=None, *, ended=False):
     if looked is not None:
         looked = choosing.Looked({"guess": looked}, 300, "rows")
     if earlier is not None:
         earlier = {"guess": earlier}
     found = choosing.chosen(
-        session, bound(session, slo), 1, looked=looked, earlier=earlier, ended=ended
+        session,
+        bound(session, slo),
+        1,
+        looked=looked,
+        earlier=earlier,
+        sure=sure or {},
+        ended=ended,
     )
     return list(found)
 
@@ -103,6 +114,15 @@ def test_a_limit_that_the_interval_passes_is_not_called_met(session):
     )
 
 
+def test_what_a_test_has_decided_is_not_called_too_close_to_tell(session):
+    """Its answer, on one side, stands in the same table; a two-sided interval may be wider."""
+    sure = {"guess=guess.tuned(accuracy := 0.92)": True}
+    assert len(told(session, "(accuracy >= 0.92)", sure=sure)) == 1
+    sure = {"guess=guess.tuned(accuracy := 0.85)": False}
+    _, line = told(session, looked=choice("tuned", LESS), sure=sure)
+    assert line.endswith("; misses accuracy >= 0.9")
+
+
 def test_the_nearest_batch_size_that_was_measured_stands_for_another(session):
     _, line = told(session, looked=choice("best", (), 64))
     assert line.startswith("the search's own best (guess: guess.best · batch 16 · cpu instead of ")
@@ -157,3 +177,61 @@ def test_what_soft_allows_is_not_stopped_as_too_inaccurate(session):
     seen = Series((piece,))
     assert judge.against(seen, aim.accuracy, 128).short
     assert judge.against(seen, aim.accuracy, 128, above=True, least=aim.least) is None
+
+
+class Earlier:
+    """Stands for `proving.Prover`: what earlier tests say of variants."""
+
+    def __init__(self, monkeypatch, **bounds):
+        self.bounds = bounds
+        monkeypatch.setattr(proving, "Prover", lambda _, constraint, *rest: self.of(constraint))
+
+    def of(self, constraint):
+        self.constraint = constraint
+        return self
+
+    def known(self, plan):
+        variant = plan.choices["guess"].variant.removeprefix("guess.")
+        if variant not in self.bounds:
+            return None
+        bound, i = self.bounds[variant], 1 + list(self.bounds).index(variant)
+        proof = Proof("", variant, i, 0.1 / 2**i, 1000, 940.0, bound, True, AT, 0.5)
+        return proof.judged(self.constraint.limit, "labels")
+
+    def promise(self):
+        return Promise(self.constraint, 1000, len(self.bounds), self.known, None)
+
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+PROMISED = "(accuracy >= 0.9 AT CONFIDENCE 0.9)"
+
+
+def test_what_earlier_tests_say_decides_which_plan_is_named(session, monkeypatch):
+    """As a query decides: the first that passed or was not tested yet; none where all failed."""
+    Earlier(monkeypatch)
+    first, line, *_ = told(session, PROMISED)
+    assert first.startswith("best plan: VARIANT(guess guess.tuned accuracy=0.92)")
+    assert line.startswith(f"{PROMISED[1:-1]} is not proved yet: a query tests this plan on ")
+    Earlier(monkeypatch, tuned=0.89)
+    first, line, other = told(session, PROMISED, looked=BEST)
+    assert first.startswith("best plan: VARIANT(guess guess.best)")
+    assert "is not proved yet" in line
+    assert other.endswith("; not proved on 1000 held-back rows: 0.9400, lower bound 0.8900 at "
+                          "level 0.05 (test 1)")  # fmt: skip
+    Earlier(monkeypatch, tuned=0.89, best=0.98)
+    first, line, *_ = told(session, PROMISED)
+    assert first.startswith("best plan: VARIANT(guess guess.best)")
+    assert line.startswith(f"{PROMISED[1:-1]} is proved on 1000 held-back rows: 0.9400, ")
+    Earlier(monkeypatch, tuned=0.89, best=0.89, cheap=0.8)
+    assert told(session, PROMISED) == []
+
+
+def test_a_history_has_no_best_plan_that_is_not_proved(session, monkeypatch):
+    noted = []
+    monkeypatch.setattr(Histories, "came_to", lambda self, run, plan, cost: noted.append(plan))
+    Earlier(monkeypatch)
+    told(session, PROMISED)
+    assert noted == []
+    Earlier(monkeypatch, tuned=0.91)
+    told(session, PROMISED)
+    assert [plan[:25] for plan in noted] == ["VARIANT(guess guess.tuned"]

@@ -187,18 +187,6 @@ def test_earlier_qualities_of_the_same_split_count_at_once(session, monkeypatch)
     assert seen == [1, 2]
 
 
-def test_a_plan_that_failed_its_test_is_not_named(session):
-    """The next one is, which a query takes."""
-    slo = "(accuracy >= 0.9 AT CONFIDENCE 0.9)"
-    first = named(search(session, "MODEL guess", slo).message)
-    session.explain(f"SELECT guess(id) FROM numbers WITH SLO {slo}")
-    with session.catalog.cursor() as cursor:
-        cursor.execute("UPDATE octans_internal.proofs SET bound = 0.5, accepted = false")
-    message = search(session, "MODEL guess", slo).message
-    assert named(message) != first
-    assert "is not proved yet" in message
-
-
 def test_a_pipeline_with_a_condition(session):
     message = search(session, "PIPELINE answer", "(accuracy >= 0.95)").message
     assert "best plan: " in message

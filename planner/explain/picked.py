@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from ...ir.estimates import Estimate
 from ...ir.physical import Choice
 from ...ir.slo import Constraint, Slo
+from ...stats.observation import assignment_text
 from ...stats.promise import Proof
 from ..optimize import Candidate as Plan
 from ..optimize import Pick
@@ -25,18 +26,24 @@ from .planned import (
 )
 
 
-def picked(pick: Pick, label: str, others: Mapping[str, Mapping[str, Choice]]) -> Iterator[str]:
+def picked(
+    pick: Pick,
+    label: str,
+    others: Mapping[str, Mapping[str, Choice]],
+    sure: Mapping[str, bool],
+) -> Iterator[str]:
     """The plan with what it was chosen by, how sure that is, and why it is none of the others.
 
     Args:
         pick: the plan.
         label: what to call it.
         others: plans that were named elsewhere, by what to call them; choices by step key.
+        sure: whether plans surely have the accuracy asked of the whole or surely not, by text.
     """
     chosen, slo = pick.chosen, pick.problem.slo
     yield f"{label}: {advice_text(chosen.choices)}: {_numbers(chosen, slo)}"
     for constraint in slo.constraints:
-        yield from _sure(chosen, constraint, pick.tested(chosen))
+        yield from _sure(chosen, constraint, pick.tested(chosen), sure)
     told = [dict(chosen.choices)]
     for whose, named in others.items():
         choices = {key: named[key] for key in chosen.choices if key in named}
@@ -49,13 +56,15 @@ def picked(pick: Pick, label: str, others: Mapping[str, Mapping[str, Choice]]) -
         elif same_plan(other, chosen):
             yield f"{whose} was {advice_text(choices)}: measuring took other batch sizes"
         else:
-            yield _beside(whose, other, pick)
+            yield _beside(whose, other, pick, sure)
     rival = pick.runner_up
     if rival is not None and dict(rival.choices) not in told and _close(rival, chosen, slo):
-        yield _beside("the runner-up", rival, pick)
+        yield _beside("the runner-up", rival, pick, sure)
 
 
-def _sure(chosen: Candidate, constraint: Constraint, proof: Proof | None) -> Iterator[str]:
+def _sure(
+    chosen: Candidate, constraint: Constraint, proof: Proof | None, sure: Mapping[str, bool]
+) -> Iterator[str]:
     """How sure it is that the plan meets a limit, where that is proved or not sure."""
     text, value = constraint_text(constraint), reached(chosen, constraint)
     if constraint.confidence is not None and proof is not None:
@@ -65,6 +74,8 @@ def _sure(chosen: Candidate, constraint: Constraint, proof: Proof | None) -> Ite
             f"{text} is not proved yet: a query tests this plan on the held-back rows, and takes "
             "the next best where it fails"
         )
+    elif _decided(chosen, constraint, sure):
+        return
     elif value is not None and not allows(constraint, _ends(value, constraint)[1]):
         ends = interval(value, unit_of(constraint.metric))
         yield f"whether it meets {text} is too close to tell: 95 % interval {ends}"
@@ -74,12 +85,12 @@ def _close(one: Candidate, other: Candidate, slo: Slo) -> bool:
     return too_close(one, other, slo.objective.metric)
 
 
-def _beside(whose: str, other: Plan, pick: Pick) -> str:
+def _beside(whose: str, other: Plan, pick: Pick, sure: Mapping[str, bool]) -> str:
     """How another plan differs, its numbers, and what keeps it from being chosen."""
     chosen, slo, proof = pick.chosen, pick.problem.slo, pick.tested(other)
     missed = misses(other, slo)
     if missed:
-        why = "misses " + " and ".join(constraint_text(c) + _nearly(other, c) for c in missed)
+        why = "misses " + " and ".join(constraint_text(c) + _nearly(other, c, sure) for c in missed)
     elif proof is not None and not proof.accepted:
         why = proof.text()
     elif unproved(other, chosen, slo):
@@ -90,9 +101,22 @@ def _beside(whose: str, other: Plan, pick: Pick) -> str:
     return f"{whose} ({apart}) has {_numbers(other, slo)}; {why}"
 
 
-def _nearly(plan: Candidate, constraint: Constraint) -> str:
-    """Said where the interval of what is missed reaches the limit."""
+def _decided(plan: Candidate, constraint: Constraint, sure: Mapping[str, bool]) -> bool | None:
+    """Is a limit surely met, or surely not? None where no test has decided it.
+
+    One that may look often decides on one side, so that its answer and a two-sided interval may
+    differ.
+    """
+    if constraint.metric != "accuracy" or constraint.model is not None:
+        return None
+    return sure.get(assignment_text({key: choice.made for key, choice in plan.choices.items()}))
+
+
+def _nearly(plan: Candidate, constraint: Constraint, sure: Mapping[str, bool]) -> str:
+    """Said where the interval of what is missed reaches the limit and no test has decided it."""
     value = reached(plan, constraint)
+    if _decided(plan, constraint, sure) is False:
+        return ""
     near = value is not None and allows(constraint, _ends(value, constraint)[0])
     return " (too close to tell)" if near else ""
 
