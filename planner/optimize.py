@@ -19,7 +19,7 @@ from ..errors import PlanError
 from ..ir.estimates import Estimate
 from ..ir.logical import Apply, LogicalNode, Source
 from ..ir.models import Device, Model, Variant
-from ..ir.physical import Choice, PhysicalPlan
+from ..ir.physical import Cascade, Choice, PhysicalPlan
 from ..ir.record import dataclass
 from ..ir.slo import Constraint, Slo
 from ..ir.types import names
@@ -156,17 +156,32 @@ class Pick:
         return None if self.promise is None else self.promise.known(plan)
 
     def priced(self, choices: Mapping[str, Choice]) -> Candidate | None:
-        """Another plan by the same statistics, at the nearest batch sizes that were measured; None
-        where one of its choices has no statistics."""
-        nearest = {}
-        for stage in self.problem.stages:
-            own = choices[stage.step.key]
-            alike = [c for c in stage.choices if c.made == own.made and c.device == own.device]
-            if not alike:
-                return None
-            nearest[stage.step.key] = min(alike, key=lambda c: abs(math.log(c.batch / own.batch)))
-        found = self.problem.assignment(nearest)
+        """Another plan by the same statistics, at the nearest batch sizes that were measured, and
+        thresholds of cascades; None where one of its choices has no statistics."""
+        nearest = {key: self.nearest(key, choice) for key, choice in choices.items()}
+        known = {key: choice for key, choice in nearest.items() if choice is not None}
+        if len(known) < len(nearest):
+            return None
+        found = self.problem.assignment(known)
         return None if found is None else candidate_of(self.problem, found)
+
+    def nearest(self, key: str, own: Choice) -> Choice | None:
+        """Of a step's options the one of the same members and device that is most like a choice."""
+        (stage,) = (stage for stage in self.problem.stages if stage.step.key == key)
+        made = [member.made for member in own.members]
+        alike = (
+            option
+            for option in stage.choices
+            if [m.made for m in option.members] == made and option.device == own.device
+        )
+        return min(alike, key=lambda option: _distance(option, own), default=None)
+
+
+def _distance(option: Choice, own: Choice) -> tuple[float, float]:
+    """Of thresholds, then of batch sizes; between choices of the same members."""
+    thresholds = (c.thresholds if isinstance(c, Cascade) else () for c in (option, own))
+    apart = math.fsum(abs(a - b) for a, b in zip(*thresholds, strict=True))
+    return apart, abs(math.log(option.batch / own.batch))
 
 
 def pick(plan: LogicalNode, slo: Slo, known: Knowledge, promises: Promises) -> Pick:

@@ -1,14 +1,19 @@
 """The plan that ANALYZE … SEARCH names in the end: the planner's, and why it is no other one."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 import session_world
 from octans import analyzing, choosing, proving
 from octans.catalog_db.histories import Histories
 from octans.dsl.binder import bind_analyze
 from octans.dsl.parser import parse_one
-from octans.ir.physical import Choice
+from octans.ir.physical import Cascade, Choice
+from octans.planner.explain.picked import picked
+from octans.planner.optimize import Pick
 from octans.planner.promises import Promise
 from octans.stats.decide import Judge
 from octans.stats.promise import Proof
@@ -137,8 +142,46 @@ def test_what_was_not_measured_cannot_be_compared(session):
     _, line = told(session, looked=choice("best", device="big"))
     assert line == (
         "the search's own best was VARIANT(guess guess.best) BATCH(guess 16) DEVICE(guess big): "
-        "not all of it was measured"
+        "excluded: no statistics (no latency of guess.best on big was measured)"
     )
+
+
+def test_what_was_measured_and_may_not_be_chosen_is_told_with_the_reason(session):
+    """As WHY NOT tells it."""
+    columns = {"subject": ["guess"], "variant": ["guess.cheap"], "knobs": [""], "device": ["cpu"]}
+    share = {"metric": ["failure"], "statistic": ["share"], "value": [0.11], "n": [400]}
+    batch = pa.array([None], pa.int64())
+    session_world.insert(session, pa.table({**columns, **share, "batch": batch}))
+    _, line = told(session, looked=choice("cheap"))
+    assert line == (
+        "the search's own best was VARIANT(guess guess.cheap) BATCH(guess 16) DEVICE(guess cpu): "
+        "excluded: it fails (guess.cheap failed on 11.00% of the elements measured, and ON ERROR "
+        "FAIL stops at the first)"
+    )
+
+
+def cascade(threshold, batch=16):
+    return Cascade("guess.best", (), batch, earlier=(choice("cheap"),), thresholds=(threshold,))
+
+
+def test_a_cascade_whose_threshold_was_fitted_anew_was_measured(session):
+    """Another threshold of the same members is the same cascade as far as that can be known."""
+    pick = choosing.choice_of(session, bound(session)).pick
+    (stage,) = pick.problem.stages
+    options = (*stage.choices, cascade(0.5), cascade(0.8), cascade(0.8, 64))
+    problem = SimpleNamespace(stages=(SimpleNamespace(step=stage.step, choices=options),))
+    nearest = replace(pick, problem=problem).nearest
+    assert nearest("guess", cascade(0.9)) == cascade(0.8)
+    assert nearest("guess", cascade(0.6, 128)) == cascade(0.5)
+    assert nearest("guess", cascade(0.8, 128)) == cascade(0.8, 64)
+    assert nearest("guess", cascade(0.8).replace(device="big")) is None
+
+
+def test_a_cascade_is_told_with_what_changed_of_it(session, monkeypatch):
+    pick = choosing.choice_of(session, bound(session)).pick
+    monkeypatch.setattr(Pick, "priced", lambda self, choices: self.chosen)
+    _, line = picked(pick, "best plan", {"the search's own best": {"guess": cascade(0.9)}}, {})
+    assert line.endswith(": its threshold was fitted anew")
 
 
 def test_where_no_query_gets_a_plan_the_search_speaks(session):

@@ -24,6 +24,10 @@ from .planned import (
     same_plan,
     too_close,
 )
+from .why_not import excluded, reason
+
+REFITTED = "its threshold was fitted anew"
+"""Said of a cascade whose members are measured, with another threshold than it was named with."""
 
 
 def picked(
@@ -52,14 +56,33 @@ def picked(
         told.append(choices)
         other = pick.priced(choices)
         if other is None:
-            yield f"{whose} was {advice_text(choices)}: not all of it was measured"
-        elif same_plan(other, chosen):
-            yield f"{whose} was {advice_text(choices)}: measuring took other batch sizes"
+            yield f"{whose} was {advice_text(choices)}: {_lacking(pick, choices)}"
+            continue
+        anew = any(other.choices[key].made != choice.made for key, choice in choices.items())
+        if same_plan(other, chosen):
+            why = REFITTED if anew else "measuring took other batch sizes"
+            yield f"{whose} was {advice_text(choices)}: {why}"
         else:
-            yield _beside(whose, other, pick, sure)
+            yield _beside(whose, other, pick, sure) + (f"; {REFITTED}" if anew else "")
     rival = pick.runner_up
     if rival is not None and dict(rival.choices) not in told and _close(rival, chosen, slo):
         yield _beside("the runner-up", rival, pick, sure)
+
+
+def _lacking(pick: Pick, choices: Mapping[str, Choice]) -> str:
+    """Why a plan has no numbers: what of it is no choice of a query, as WHY NOT says it."""
+    reasons: dict[str, None] = {}
+    for key, choice in choices.items():
+        if pick.nearest(key, choice) is not None:
+            continue
+        for member in choice.members:
+            own = [
+                item
+                for item in excluded(pick.problem, key, member.variant, member.knobs)
+                if item.device in (None, member.device) and item.batch in (None, member.batch)
+            ]
+            reasons |= dict.fromkeys(map(reason, own))
+    return f"excluded: {'; '.join(reasons)}" if reasons else "not all of it was measured"
 
 
 def _sure(
