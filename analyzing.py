@@ -63,6 +63,8 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
         table = drawn.table
         made_of(session, run, _variants_of(session, bound))
         catalog.save_sample(bound.subject, bound.version, run, table)
+        held_back = rows_fingerprint(_of_role(table, "held_back"))
+        catalog.note_split(run, f"{bound.subject} {held_back}")
         result, audit, found = _profiled(session, bound, drawn, run, text, measured)
     except OctansError as error:
         catalog.record(measured)
@@ -80,8 +82,15 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
     if audit is not None:
         settle(session, audit)
     if found is not None:
-        ended = result.stopped is not None
-        best = chosen(session, bound, run, looked=found.looked, earlier=earlier, ended=ended)
+        best = chosen(
+            session,
+            bound,
+            run,
+            looked=found.looked,
+            earlier=earlier,
+            sure=result.sure,
+            ended=result.stopped is not None,
+        )
         result = replace(result, notes=(*best, *result.notes))
     catalog.finish_run(
         run,
@@ -92,7 +101,6 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
             "left_out": list(result.left_out),
             "notes": list(result.notes),
             "source_rows": drawn.source_rows,
-            "held_back": f"{bound.subject} {rows_fingerprint(_of_role(table, 'held_back'))}",
         },
     )
     if result.stopped == "cancelled":
@@ -218,6 +226,7 @@ def _profiled(
     import pyarrow as pa
 
     from .executor.runner import LocalRunner
+    from .renewing import renewed
     from .searching import find
     from .stats.profile import Limits, profile
     from .stats.recorder import Recorder, record_unloads
@@ -258,6 +267,10 @@ def _profiled(
                 )
                 if found is not None and found.history is not None:
                     session.catalog.histories.add([found.history])
+                if found is not None:
+                    found, result = renewed(
+                        session, bound, found, result, recall, limits, strategy, measured
+                    )
                 told = recall.told()
                 result, audit = audited(session, bound, request, recall, result, measured)
         result = replace(result, notes=(*told, *result.notes))
@@ -371,15 +384,16 @@ def aim_of(slo: Slo) -> Aim:
     from .stats.strategy import Aim
 
     accuracy = [c for c in slo.constraints if c.metric == "accuracy"]
-    whole = [c.limit for c in accuracy if c.model is None]
+    whole = max((c for c in accuracy if c.model is None), key=lambda c: c.limit, default=None)
     latencies = [
-        c.limit * (1.0 + (c.soft or 0.0))
+        c.furthest
         for c in slo.constraints
         if c.metric.startswith("latency") and c.model is None and not c.per_token
     ]
     return Aim(
-        accuracy=max(whole, default=None),
-        models=tuple((c.model, c.limit) for c in accuracy if c.model is not None),
+        accuracy=None if whole is None else whole.limit,
+        least=None if whole is None or whole.confidence is not None else whole.furthest,
+        models=tuple((c.model, c.furthest) for c in accuracy if c.model is not None),
         latency=min(latencies, default=None),
         confidence=max((c.confidence for c in accuracy if c.confidence is not None), default=None),
         maximize_accuracy=slo.objective.metric == "accuracy",

@@ -8,22 +8,24 @@ is told with the numbers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from .drawing import clusters_of
+from .asking import KEPT_ROWS
 from .errors import PlanError
 from .ir.record import dataclass
-from .knowing import knowledge, promised_subject, statistics
+from .knowing import knowledge, promised_subject, stale_notes, stale_steps, statistics
 from .planner.explain.advice import advice_text
 from .planner.explain.picked import picked
-from .planner.optimize import Pick, pick
-from .planner.steps import steps
+from .planner.optimize import Pick, Promise, pick
+from .planner.steps import StepInfo, steps
 
 if TYPE_CHECKING:
     from .dsl.binder import BoundAnalyze
-    from .ir.physical import Choice
+    from .ir.physical import Choice, Stage
+    from .ir.slo import Constraint
     from .session import Session
+    from .stats.observation import Observation
 
 
 @dataclass(frozen=True)
@@ -39,24 +41,46 @@ class Looked:
         return f"{advice_text(self.choices)}; looked at on {self.rows} {self.units}"
 
 
-def choice_of(session: Session, bound: BoundAnalyze) -> Pick:
+@dataclass(frozen=True)
+class Given:
+    """The plan that a query gets; `stale` says of steps why their numbers may no longer hold."""
+
+    pick: Pick
+    stale: Mapping[str, str]
+
+    @property
+    def stages(self) -> Sequence[Stage]:
+        """What it runs, one for every member of a cascade."""
+        return self.pick.physical.stages
+
+
+def choice_of(session: Session, bound: BoundAnalyze, pending: Sequence[Observation] = ()) -> Given:
     """What a query of the subject on all rows of USING gets by the present statistics.
+
+    `pending` is what was measured and is not recorded yet.
 
     Raises:
         PlanError: no plan of what was measured meets the SLO, or nothing was measured.
     """
     body = bound.body(f"({bound.using})")
     promised = promised_subject(bound.slo, steps(body))
-    known = knowledge(session, statistics(session, ("",), promised=promised))
-    kept = session.catalog.sample(bound.subject, bound.version, "held_back")
-    units = 0 if kept is None else len(set(clusters_of(kept) or range(kept.num_rows)))
-    return pick(body, bound.slo, known, units=units)
+    stats = statistics(session, ("",), promised=promised, pending=pending)
+    known = knowledge(session, stats)
+
+    def promise(constraint: Constraint, infos: Sequence[StepInfo]) -> Promise:
+        from .proving import Prover
+
+        # It is asked about all rows of USING, so all that were held back of them stand for it.
+        return Prover(session, constraint, infos, bound.body(KEPT_ROWS)).promise()
+
+    found = pick(body, bound.slo, known, promise)
+    return Given(found, stale_steps(stats, found.physical.stages))
 
 
 def before(session: Session, bound: BoundAnalyze) -> Mapping[str, Choice] | None:
     """The choices until now; None where there was no plan."""
     try:
-        return choice_of(session, bound).chosen.choices
+        return choice_of(session, bound).pick.chosen.choices
     except PlanError:
         return None
 
@@ -68,11 +92,12 @@ def chosen(
     *,
     looked: Looked | None,
     earlier: Mapping[str, Choice] | None,
+    sure: Mapping[str, bool],
     ended: bool,
 ) -> tuple[str, ...]:
     """The plan that a query gets now, and why none of the others that were named.
 
-    It is noted with the history that the search left.
+    It is noted with the history that the search left, unless it has to be proved first.
 
     Args:
         session: whose catalog has what was measured.
@@ -80,6 +105,7 @@ def chosen(
         run: its number.
         looked: the plan that the search would return; None: it saw none.
         earlier: what `before` said.
+        sure: whether plans surely have the accuracy asked for or surely not, by text.
         ended: did a budget or the user end it?
     """
     label = "best plan so far" if ended else "best plan"
@@ -89,9 +115,10 @@ def chosen(
         if looked is None:
             return ()
         return (f"{label}: {looked.text()}; a query gets no plan: {error.message}",)
-    plan = advice_text(now.chosen.choices)
-    session.catalog.histories.came_to(run, plan, now.chosen.cost)
+    plan = now.pick.chosen
+    if now.pick.promise is None or now.pick.tested(plan) is not None:
+        session.catalog.histories.came_to(run, advice_text(plan.choices), plan.cost)
     others = {} if looked is None else {"the search's own best": looked.choices}
     if earlier is not None:
         others["the plan before this search"] = earlier
-    return tuple(picked(now, label, others))
+    return (*picked(now.pick, label, others, sure), *stale_notes(session, now.stages, now.stale))

@@ -75,7 +75,7 @@ class Hunt:
             {v.full_name: v.price for v in session.catalog.variants() if v.price is not None},
         )
         self.costs = CostModel(
-            statistics(session),
+            statistics(session, fresh=True),
             self.pricing.devices,
             {variant.full_name: variant for variant in session.catalog.variants()},
         )

@@ -42,6 +42,8 @@ def statistics(
     *,
     priors: bool = False,
     promised: str | None = None,
+    pending: Sequence[Observation] = (),
+    fresh: bool = False,
 ) -> Statistics:
     """Everything measured of what is declared now; what is stale is used, and says why.
 
@@ -51,6 +53,8 @@ def statistics(
     What is proved on the held-back rows of the subject `promised` must not be chosen by what may
     have seen them: qualities are left out that an ANALYZE with another split measured, or a DERIVE
     on rows of such a sample.
+
+    `pending` is what was measured and is not recorded yet. With `fresh`, nothing stale is in it.
     """
     catalog = session.catalog
     notice(session)
@@ -59,8 +63,9 @@ def statistics(
         replace(one, stale=old)
         if one.stale is None and (old := too_old(one.at, now, limit)) is not None
         else one
-        for one in catalog.observations(filters=filters)
+        for one in (*catalog.observations(filters=filters), *catalog.stamped(pending))
     ]
+    found = [one for one in found if one.stale is None] if fresh else _not_outdated(found)
     left_out: tuple[str, ...] = ()
     if promised is not None:
         found, left_out = _without_seeing(session, promised, found)
@@ -78,6 +83,25 @@ def statistics(
         dependences=catalog.extended_statistics(),
         left_out=left_out,
     )
+
+
+def _not_outdated(observations: Sequence[Observation]) -> list[Observation]:
+    """Without stale calls of a choice that was measured again, be it at other batch sizes.
+
+    What it did at theirs before it changed would be compared with what it does now.
+    """
+    again = {_calls(one) for one in observations if one.stale is None and one.batch is not None}
+    return [
+        one
+        for one in observations
+        if one.stale is None or one.batch is None or _calls(one) not in again
+    ]
+
+
+def _calls(one: Observation) -> tuple[str | None, ...]:
+    """What was measured of a choice's calls, at whatever batch size."""
+    choice = one.subject, one.variant, one.knobs, one.device
+    return (*choice, one.metric, one.statistic, one.given, one.filter, one.deployment)
 
 
 def promised_subject(slo: Slo, infos: Sequence[StepInfo]) -> str | None:

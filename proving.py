@@ -19,7 +19,7 @@ from .planner.optimize import Candidate, Promise
 from .planner.population import Population
 from .planner.steps import StepInfo
 from .reusing import recalling, rows_fingerprint
-from .stats.promise import Scored, Search, Truth, first_proved, levels, minimum_rows
+from .stats.promise import Proof, Scored, Search, Truth, first_proved, levels, minimum_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -115,7 +115,13 @@ class Prover:
             proof = found.proof and replace(found.proof, among=self._asked.text())
             return replace(found, proof=proof, proofs=proofs)
 
-        return Promise(constraint, units, len(earlier), prove)
+        judged = {proof.plan: proof.judged(constraint.limit, truth) for proof in earlier}
+
+        def known(candidate: Candidate) -> Proof | None:
+            proof = judged.get(identity(candidate))
+            return proof and replace(proof, among=self._asked.text())
+
+        return Promise(constraint, units, len(earlier), known, prove)
 
     def _truth(self) -> Truth:
         """What the held-back rows are scored against."""

@@ -6,11 +6,11 @@ index of definitions and its queue of observations, because DuckDB lets a proces
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import threading
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -255,14 +255,12 @@ class Catalog:
 
         They are the deployment's that the session measures for (its setting `deployment`).
         """
-        self._log.record(self._stamped(observations))
+        self._log.record(self.stamped(observations))
 
-    def _stamped(self, observations: Iterable[Observation]) -> list[Observation]:
+    def stamped(self, observations: Iterable[Observation]) -> list[Observation]:
         """As the deployment's that the session measures for."""
-        deployment = self.settings.deployment
-        if deployment is None:
-            return list(observations)
-        return [dataclasses.replace(one, deployment=deployment) for one in observations]
+        own = self.settings.deployment
+        return [one if own is None else replace(one, deployment=own) for one in observations]
 
     def flush(self) -> None:
         """Write everything recorded so far.
@@ -292,7 +290,7 @@ class Catalog:
 
         `environments` is of `notice`.
         """
-        self._log.fold(self._stamped(seen), environments)
+        self._log.fold(self.stamped(seen), environments)
 
     @property
     def audits(self) -> Audits:
@@ -353,6 +351,10 @@ class Catalog:
         self._history.finish_run(
             run, status=status, rows=rows, failed=failed, usd=usd, error=error, details=details
         )
+
+    def note_split(self, run: int, held_back: str) -> None:
+        """See `History.note_split`."""
+        self._history.note_split(run, held_back)
 
     def same_split(self, run: int) -> frozenset[int]:
         """See `History.same_split`."""

@@ -51,9 +51,18 @@ class History:
         with self._store.transaction() as cursor:
             cursor.execute("DELETE FROM octans_internal.checkpoints WHERE run = ?", [run])
             cursor.execute(
-                "UPDATE octans_internal.runs SET status = ?, finished_at = ?, rows = ?, "
-                "failed = ?, usd = ?, error = ?, details = ? WHERE id = ?",
+                "UPDATE octans_internal.runs SET status = $1, finished_at = $2, rows = $3, "
+                "failed = $4, usd = $5, error = $6, details = CASE WHEN details IS NULL "
+                "THEN $7 ELSE json_merge_patch(details, coalesce($7, '{}')) END WHERE id = $8",
                 [status, now(), rows, failed, usd, error, _json(details), run],
+            )
+
+    def note_split(self, run: int, held_back: str) -> None:
+        """Note which rows of what an ANALYZE holds back, before anything is measured on others."""
+        with self._store.transaction() as cursor:
+            cursor.execute(
+                "UPDATE octans_internal.runs SET details = ? WHERE id = ?",
+                [_json({"held_back": held_back}), run],
             )
 
     def interrupt_runs(self) -> None:

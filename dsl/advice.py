@@ -4,7 +4,8 @@
     CASCADE(classify tiny 0.93 forest trees=500) BATCH(classify 512 64)
 
 The first word inside the brackets names a step: its context (`read_amount.digits`) or a unique
-suffix of it (`digits`). Which step that is, the planner decides; here is only the syntax.
+suffix of it (`digits`). Which step that is, the planner decides; here is only the syntax. What is
+no plain word stands in double quotes, a whole name at once: `VARIANT("my m" "my m.fast one")`.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from .problems import one_of, problem
 
 KINDS = ("VARIANT", "CASCADE", "BATCH", "DEVICE")
 
-_VALUE = r"'(?:[^']|'')*'|[^\s()',]+"
+_QUOTED = r'"(?:[^"]|"")+"'
+_VALUE = rf"'(?:[^']|'')*'|{_QUOTED}|[^\s()',\"]+"
 _ITEM = re.compile(rf"\s*(?P<kind>\w+)\s*\((?P<inside>(?:{_VALUE}|[\s,])*)\)", re.DOTALL)
-_WORD = re.compile(rf"(?P<knob>[\w$]+)\s*:?=\s*(?P<setting>{_VALUE})|(?P<word>{_VALUE})")
+_WORD = re.compile(rf"(?P<knob>[\w$]+|{_QUOTED})\s*:?=\s*(?P<setting>{_VALUE})|(?P<word>{_VALUE})")
 
 
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
@@ -76,7 +78,7 @@ def _item(found: re.Match[str], offset: int) -> AdviceRef:
             candidates=nearest(kind, KINDS),
         )
     words = [
-        word["word"] or f"{word['knob']}={word['setting']}"
+        _name(word["word"]) if word["word"] else f"{_name(word['knob'])}={word['setting']}"
         for word in _WORD.finditer(found["inside"])
     ]
     plain = [word for word in words if "=" not in word]
@@ -89,6 +91,11 @@ def _item(found: re.Match[str], offset: int) -> AdviceRef:
     if not _reads(kind, words, plain):
         raise problem("OC0112", f"{kind} takes {wanted}", span=span, label="cannot be read")
     return AdviceRef(kind, words[0], tuple(words[1:]), found.group().strip())
+
+
+def _name(word: str) -> str:
+    """What a word says, without double quotes."""
+    return word[1:-1].replace('""', '"') if word[:1] == '"' else word
 
 
 def _reads(kind: str, words: list[str], plain: list[str]) -> bool:

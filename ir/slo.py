@@ -41,6 +41,12 @@ class Constraint(Value):
     soft: float | None = None
     per_token: bool = False
 
+    @property
+    def furthest(self) -> float:
+        """The limit as far as SOFT lets it go."""
+        margin = abs(self.limit) * (self.soft or 0.0)
+        return self.limit + (margin if self.operator == "<=" else -margin)
+
     def allows(self, value: float) -> bool:
         """Does a point value meet the limit?"""
         return value <= self.limit if self.operator == "<=" else value >= self.limit

@@ -1,9 +1,7 @@
 """From a bound query to a chosen physical plan: rewrite, tabulate, search, prove, lower.
 
 The search is exact, so the plan chosen is the best there is under the point estimates; the frontier
-beside it is certified within 1 + ε. An accuracy AT CONFIDENCE is not taken from estimates: plans
-are handed, best first, to a prover that tests them on held-back rows. The search asks those
-candidates for a margin above the threshold, so that the first test has a fair chance.
+beside it is certified within 1 + ε. An accuracy AT CONFIDENCE is proved, see `promises`.
 
 Error codes: OC0312 no plan meets the SLO; OC0315 no plan could be proved; OC0316 nothing to prove
 it on; OC0317 advice that cannot be followed.
@@ -13,41 +11,37 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 
 from ..cost.provider import StatsProvider
-from ..cost.stages import StageCost
 from ..errors import PlanError
-from ..ir.estimates import Cost, Estimate
+from ..ir.estimates import Estimate
 from ..ir.logical import Apply, LogicalNode, Source
 from ..ir.models import Device, Model, Variant
-from ..ir.physical import Choice, PhysicalPlan
+from ..ir.physical import Cascade, Choice, PhysicalPlan
 from ..ir.record import dataclass
 from ..ir.slo import Constraint, Slo
 from ..ir.types import names
-from ..stats.promise import Proof, Search, levels, required_margin
+from ..stats.promise import Proof
 from .advice import Item, Report, restrict
 from .explain.planned import constraint_text
 from .infeasible import InfeasibleSlo, infeasible
 from .lower import lower
-from .objectives import costless, limits_of
+from .objectives import costless
 from .problem import Allow, Excluded, Missing, PlanProblem, build_problem
+from .promises import Candidate, Promise, Promises, candidate_of, next_proved, proved
 from .rewrite import TraceEntry, rewrite
 from .rules import RuleContext
 from .search.exact import Solution, solve
 from .search.frontier import OBJECTIVES, Frontier, frontier
-from .search.table import Assignment, Problem
+from .search.table import Problem
 from .sql import source_sql
-from .steps import StepInfo
 from .weights import Weights
 
 EPSILON = 0.25
 """The certified slack of the frontier shown: a few dozen plans, each distinct enough to be worth
 reading (our choice; the chosen plan itself is exact)."""
-
-MAX_CANDIDATES = 8
-"""Plans tested under one promise before giving up: each halves the level (our choice)."""
 
 
 @dataclass(frozen=True)
@@ -65,20 +59,6 @@ class Knowledge:
     rows: Callable[[str], Estimate | None] = lambda sql: None
     unavailable: Mapping[str, str] = field(default_factory=dict)
     disabled_rules: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A complete plan: a choice for every step, what it costs, and what each step does.
-
-    `composition` says how its accuracy follows from what was measured.
-    """
-
-    assignment: Assignment
-    choices: Mapping[str, Choice]
-    cost: Cost
-    steps: Mapping[str, StageCost]
-    composition: str | None = None
 
 
 @dataclass(frozen=True)
@@ -110,24 +90,6 @@ class PlannedQuery:
         return self.problem.excluded
 
 
-@dataclass(frozen=True)
-class Promise:
-    """An accuracy AT CONFIDENCE and what it can be proved on.
-
-    `units` counts independent held-back units, `tested` the tests made under it before; `prove`
-    takes candidates, best first, until one is accepted.
-    """
-
-    constraint: Constraint
-    units: int
-    tested: int
-    prove: Callable[[Iterator[Candidate], int], Search[Candidate]]
-
-
-Promises = Callable[[Constraint, Sequence[StepInfo]], Promise]
-"""Finds what a constraint can be proved on; raises PlanError OC0316 where nothing can."""
-
-
 def optimize(
     plan: LogicalNode,
     slo: Slo,
@@ -157,7 +119,7 @@ def optimize(
     proof: Proof | None = None
     if promised is not None and promises is not None:
         _best(problem)  # what no plan can reach is no question of rows
-        chosen, proof = _proved(problem, promises(promised, problem.steps))
+        chosen, proof = proved(problem, promises(promised, problem.steps))
     else:
         chosen = _best(problem)
     ends = _frontier(problem.problem)
@@ -165,7 +127,7 @@ def optimize(
         logical=logical,
         physical=lower(logical, chosen.choices, known.models, on_error),
         chosen=chosen,
-        frontier=tuple(_candidate(problem, point.assignment) for point in ends.points),
+        frontier=tuple(candidate_of(problem, point.assignment) for point in ends.points),
         epsilon=ends.epsilon,
         runner_up=_runner_up(problem, chosen),
         slo=slo,
@@ -180,35 +142,57 @@ def optimize(
 
 @dataclass(frozen=True)
 class Pick:
-    """What `optimize` would choose; where an accuracy AT CONFIDENCE is asked, what it would test
-    first."""
+    """What `optimize` would choose; where a `promise` is asked and the plan was not tested for it,
+    what it would test next."""
 
     problem: PlanProblem
+    physical: PhysicalPlan
     chosen: Candidate
     runner_up: Candidate | None
+    promise: Promise | None
+
+    def tested(self, plan: Candidate) -> Proof | None:
+        """What an earlier test of the promise says of a plan; None where there was none."""
+        return None if self.promise is None else self.promise.known(plan)
 
     def priced(self, choices: Mapping[str, Choice]) -> Candidate | None:
-        """Another plan by the same statistics, at the nearest batch sizes that were measured; None
-        where one of its choices has no statistics."""
-        nearest = {}
-        for stage in self.problem.stages:
-            own = choices[stage.step.key]
-            alike = [c for c in stage.choices if c.made == own.made and c.device == own.device]
-            if not alike:
-                return None
-            nearest[stage.step.key] = min(alike, key=lambda c: abs(math.log(c.batch / own.batch)))
-        found = self.problem.assignment(nearest)
-        return None if found is None else _candidate(self.problem, found)
+        """Another plan by the same statistics, at the nearest batch sizes that were measured, and
+        thresholds of cascades; None where one of its choices has no statistics."""
+        nearest = {key: self.nearest(key, choice) for key, choice in choices.items()}
+        known = {key: choice for key, choice in nearest.items() if choice is not None}
+        if len(known) < len(nearest):
+            return None
+        found = self.problem.assignment(known)
+        return None if found is None else candidate_of(self.problem, found)
+
+    def nearest(self, key: str, own: Choice) -> Choice | None:
+        """Of a step's options the one of the same members and device that is most like a choice."""
+        (stage,) = (stage for stage in self.problem.stages if stage.step.key == key)
+        made = [member.made for member in own.members]
+        alike = (
+            option
+            for option in stage.choices
+            if [m.made for m in option.members] == made and option.device == own.device
+        )
+        return min(alike, key=lambda option: _distance(option, own), default=None)
 
 
-def pick(plan: LogicalNode, slo: Slo, known: Knowledge, *, units: int) -> Pick:
-    """The plan that `optimize` would choose, without a frontier and with nothing run to prove it.
+def _distance(option: Choice, own: Choice) -> tuple[float, float]:
+    """Of thresholds, then of batch sizes; between choices of the same members."""
+    thresholds = (c.thresholds if isinstance(c, Cascade) else () for c in (option, own))
+    apart = math.fsum(abs(a - b) for a, b in zip(*thresholds, strict=True))
+    return apart, abs(math.log(option.batch / own.batch))
+
+
+def pick(plan: LogicalNode, slo: Slo, known: Knowledge, promises: Promises) -> Pick:
+    """The plan that `optimize` would choose, without a frontier and with nothing run to prove it:
+    by the tests made before, it is one that passed or the first that none was made of.
 
     Args:
         plan: as bound.
         slo: constraints and objective.
         known: statistics and declarations.
-        units: independent held-back rows that an accuracy AT CONFIDENCE would be proved on.
+        promises: finds the held-back rows of an accuracy AT CONFIDENCE.
 
     Raises:
         PlanError: no plan, see the module.
@@ -216,10 +200,12 @@ def pick(plan: LogicalNode, slo: Slo, known: Knowledge, *, units: int) -> Pick:
     logical, _ = _rewritten(plan, known, "fail")
     problem, _ = _advised(logical, slo, known, (), steady=True)
     promised = _promised(slo)
-    chosen = _best(problem)
+    chosen, promise = _best(problem), None
     if promised is not None:
-        chosen = next(_candidates(problem, promised, units, 1), chosen)
-    return Pick(problem, chosen, _runner_up(problem, chosen))
+        promise = promises(promised, problem.steps)
+        chosen = next_proved(problem, promise)
+    physical = lower(logical, chosen.choices, known.models, "fail")
+    return Pick(problem, physical, chosen, _runner_up(problem, chosen), promise)
 
 
 def _rewritten(
@@ -315,12 +301,6 @@ def _limited(rows: Estimate, source: Source) -> Estimate:
     return replace(rows, value=left[0], low=left[1], high=left[2])
 
 
-def _candidate(problem: PlanProblem, assignment: Assignment) -> Candidate:
-    cost, steps = problem.cost(assignment)
-    composition = problem.composition(assignment)
-    return Candidate(assignment, problem.choices(assignment), cost, steps, composition)
-
-
 def _best(problem: PlanProblem) -> Candidate:
     """The proven optimum under the point estimates.
 
@@ -329,7 +309,7 @@ def _best(problem: PlanProblem) -> Candidate:
     """
     solution = solve(problem.problem)
     if isinstance(solution, Solution):
-        return _candidate(problem, solution.assignment)
+        return candidate_of(problem, solution.assignment)
     raise infeasible(problem, solution)
 
 
@@ -344,85 +324,7 @@ def _runner_up(problem: PlanProblem, chosen: Candidate) -> Candidate | None:
     """The best plan that meets the SLO with another variant or knob somewhere."""
     classes = problem.problem.classes(chosen.assignment)
     other = solve(problem.problem, forbidden=(classes,), explain=False)
-    return _candidate(problem, other.assignment) if isinstance(other, Solution) else None
-
-
-# --- promises -------------------------------------------------------------------------------------
-
-
-def _proved(problem: PlanProblem, promise: Promise) -> tuple[Candidate, Proof]:
-    """The first candidate that is proved.
-
-    Raises:
-        PlanError: OC0315 none was proved.
-    """
-    most = promise.tested + MAX_CANDIDATES
-    candidates = _candidates(problem, promise.constraint, promise.units, most)
-    search = promise.prove(candidates, MAX_CANDIDATES)
-    if search.accepted is not None and search.proof is not None:
-        return search.accepted, search.proof
-    tested = tuple(proof.text() for proof in search.proofs)
-    text = constraint_text(promise.constraint)
-    raise PlanError(
-        f"no plan could be proved to reach {text}",
-        code="OC0315",
-        notes=tested or ("no plan's estimate reaches it",),
-        hint=(
-            f"{promise.units} independent held-back rows (or clusters) are what there is: a lower "
-            "limit can be proved on them, or ANALYZE a larger SAMPLE for a higher one"
-        ),
-    )
-
-
-def _candidates(
-    problem: PlanProblem, promised: Constraint, units: int, most: int
-) -> Iterator[Candidate]:
-    """Plans in the order they are worth testing: the best with a margin, then the most accurate.
-
-    The margin is what a candidate needs above the threshold to pass its test with power 1/2; it
-    grows with every test, because levels halve. No held-back result enters this order, and neither
-    does the number of earlier tests: asked again, a query meets its own proofs in the same order
-    and keeps its plan.
-    """
-    tried: list[Assignment] = []
-    confidence, threshold = promised.confidence or 0.0, promised.limit
-    for test in range(1, most + 1):
-        margin = required_margin(units, threshold, levels(confidence, test))
-        found = _with_accuracy(problem, promised, threshold + margin, tried)
-        if found is None:
-            found = _most_accurate(problem, tried)
-        if found is None:
-            return
-        tried.append(problem.problem.classes(found))
-        yield _candidate(problem, found)
-
-
-def _with_accuracy(
-    problem: PlanProblem, constraint: Constraint, least: float, tried: Sequence[Assignment]
-) -> Assignment | None:
-    """The best plan whose estimate reaches `least`."""
-    if least > 1.0:
-        return None
-    tighter = tuple(
-        c.replace(limit=least, confidence=None) if c == constraint else c
-        for c in problem.slo.constraints
-    )
-    limits = limits_of(
-        problem.slo.replace(constraints=tighter), problem.devices, problem.problem.stages
-    )
-    return _best_untried(replace(problem.problem, limits=limits), tried)
-
-
-def _best_untried(problem: Problem, tried: Sequence[Assignment]) -> Assignment | None:
-    """The best plan that was not tested yet."""
-    found = solve(problem, forbidden=tried, explain=False)
-    return found.assignment if isinstance(found, Solution) else None
-
-
-def _most_accurate(problem: PlanProblem, tried: Sequence[Assignment]) -> Assignment | None:
-    """The plan within the limits with the highest estimate."""
-    goal = replace(problem.problem.goal, terms=("loss",), scale="loss")
-    return _best_untried(replace(problem.problem, goal=goal), tried)
+    return candidate_of(problem, other.assignment) if isinstance(other, Solution) else None
 
 
 __all__ = [

@@ -266,9 +266,7 @@ class Gather:
                 value = call.sized(most).service_seconds(stage.lengths, level, 1.0)
             else:
                 continue
-            soft = (constraint.soft or 0.0) * constraint.limit
-            slack = soft if constraint.operator == "<=" else -soft
-            limit = constraint.replace(limit=constraint.limit + slack)
+            limit = constraint.replace(limit=constraint.furthest)
             if value is None or not limit.allows(value):
                 unit = unit_of(constraint.metric)
                 shown = "unknown" if value is None else quantity(value, unit)

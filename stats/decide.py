@@ -97,13 +97,24 @@ class Judge:
         return None
 
     def against(
-        self, seen: Series, asked: float, rows: int, *, above: bool = False
+        self,
+        seen: Series,
+        asked: float,
+        rows: int,
+        *,
+        above: bool = False,
+        least: float | None = None,
     ) -> Verdict[K] | None:
-        """Is it surely below what is asked, or (where that is enough) above?"""
+        """Is it surely below what is asked, or (where that is enough) above?
+
+        With `least`, below that: in between it is allowed, and what is not penalised may be worth
+        more.
+        """
         units, looks = seen.units()
         test = self.strategy.test
-        if surely_below(units, looks, asked, self.alpha, test):
-            reason = f"surely below the accuracy of {asked:g} asked for"
+        floor = asked if least is None else least
+        if surely_below(units, looks, floor, self.alpha, test):
+            reason = f"surely below the accuracy of {floor:g} asked for"
             return Verdict(reason, rows, short=True)
         if above and surely_above(units, looks, asked, self.alpha, test):
             reason = f"surely above the accuracy of {asked:g} asked for"

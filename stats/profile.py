@@ -54,6 +54,7 @@ class ProfileResult:
     `evaluations` counts the elements handed to models for answers, `timings` those of the batch
     ladders, both by step key and `variant(knobs)`. `decided` are the choices measured no further
     because the data had decided; `saved` is the share of row-evaluations that this left out.
+    `sure` says of plans, by text, whether they surely have the accuracy asked for or surely not.
     `meter` is what counted it: further work within the same limits goes through it.
     """
 
@@ -68,6 +69,7 @@ class ProfileResult:
     timings: Mapping[tuple[str, str], int] = field(default_factory=dict)
     decided: tuple[StoppedChoice, ...] = ()
     saved: float = 0.0
+    sure: Mapping[str, bool] = field(default_factory=dict)
 
 
 Progress = Callable[[int, int, str], None]
@@ -156,6 +158,7 @@ def profile(
         dict(meter.timings),
         work.verdicts.decided(),
         work.verdicts.saved(),
+        work.verdicts.sure(),
     )
 
 

@@ -59,13 +59,15 @@ class Aim:
     """What an SLO asks of the measurements; None: nothing.
 
     Attributes:
-        accuracy: at least, of the subject's answers; `models` likewise of one model's.
+        accuracy: asked of the subject's answers; `models` likewise of one model's.
+        least: what SOFT lets that accuracy fall to, with a penalty; None: to nothing below it.
         latency: seconds at most, of a row, at any asked quantile.
         confidence: at which decisions about them are taken; None: the strategy's.
         maximize_accuracy: the objective is accuracy, so that enough is never enough.
     """
 
     accuracy: float | None = None
+    least: float | None = None
     models: tuple[tuple[str, float], ...] = ()
     latency: float | None = None
     confidence: float | None = None

@@ -11,6 +11,7 @@ from .intervals import Interval
 from .lineage import Chain
 from .lineages import Lineage, audited, lineage, milder
 from .measure import Measure
+from .observation import assignment_text
 from .request import ProfiledStep, Request
 from .series import Series, calibrated
 from .strategy import StoppedChoice
@@ -256,7 +257,9 @@ class Verdicts:
             verdict = self.judge.against(seen, asked, self._seen())
         if verdict is None and aim.accuracy is not None and key == self.request.subject:
             enough = not aim.maximize_accuracy
-            verdict = self.judge.against(seen, aim.accuracy, self._seen(), above=enough)
+            verdict = self.judge.against(
+                seen, aim.accuracy, self._seen(), above=enough, least=aim.least
+            )
         return verdict
 
     def _judged_plan(self, plan: Plan, costs: Mapping[Plan, Costs]) -> Verdict[Plan] | None:
@@ -274,7 +277,7 @@ class Verdicts:
         if aim.accuracy is not None:
             enough = not aim.maximize_accuracy
             judged: Verdict[Plan] | None = self.judge.against(
-                self.plans[plan], aim.accuracy, self._seen(), above=enough
+                self.plans[plan], aim.accuracy, self._seen(), above=enough, least=aim.least
             )
             if judged is not None:
                 return judged
@@ -320,6 +323,17 @@ class Verdicts:
             for (of, own), verdict in self.choices.items()
             if of == key
         )
+
+    def sure(self) -> dict[str, bool]:
+        """By text, the plans that surely have the accuracy asked of the subject, or surely not."""
+        subject = self.request.subject
+        alone = [((own,), v.meets, v.short) for own, v in self.choices.items() if own[0] == subject]
+        whole = [(plan, v.meets, v.short) for plan, v in self.plans_done.items()]
+        return {
+            assignment_text(dict(plan)): meets
+            for plan, meets, short in [*alone, *whole]
+            if meets or short
+        }
 
     def saved(self) -> float:
         """Share of the rows of all choices and plans that was not needed."""

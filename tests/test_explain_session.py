@@ -6,7 +6,10 @@ from pathlib import Path
 
 import octans
 import pytest
+from octans.dsl.advice import parse_advice
 from octans.errors import PlanError
+from octans.ir.physical import Choice
+from octans.planner.advice import narrow
 from octans.planner.explain.advice import advice_text, short_key
 
 SETUP = """
@@ -200,3 +203,18 @@ def test_a_step_is_named_by_the_shortest_suffix_of_its_own():
     assert short_key("a", ("a", "p.a")) == "a"
     assert short_key("p.a", ("a", "p.a")) == "p.a"
     assert advice_text({}) == ""
+
+
+def test_advice_of_names_that_are_no_plain_words_is_read_back():
+    """A space, a bracket, a quote: a word in double quotes is one name, whole."""
+    choices = {
+        'my "pipe".a step': Choice("my m.fast one", (("k (s)", "x y"), ("n", 2)), 16, "cpu 0"),
+        "plain": Choice("日本.a", (), 4, "cpu"),
+    }
+    text = advice_text(choices)
+    assert text.startswith('VARIANT("a step" "my m.fast one" "k (s)"=\'x y\' n=2) BATCH("a step"')
+    one, other = choices.values()
+    options = {key: [one, other] for key in choices}
+    left, reports = narrow(options, parse_advice(text, 0))
+    assert {report.outcome for report in reports} == {"matched"}
+    assert left == {key: (choice,) for key, choice in choices.items()}

@@ -6,7 +6,7 @@ from dataclasses import replace
 import octans
 import pytest
 import session_world
-from octans import analyzing, hunting, searching
+from octans import analyzing, choosing, hunting, searching
 from octans.errors import OctansError
 from octans.ir.physical import Choice
 from octans.ir.slo import Constraint, Slo
@@ -155,6 +155,36 @@ def test_what_is_found_can_be_proved(session):
         "EXPLAIN SELECT guess(id) FROM numbers WITH SLO (accuracy >= 0.9 AT CONFIDENCE 0.9)"
     ).text
     assert "proved on" in shown
+
+
+def test_a_test_that_was_made_decides_which_plan_is_named(session):
+    """At first the one to be tested; later the one that a query takes by the tests before it."""
+    slo = "(accuracy >= 0.9 AT CONFIDENCE 0.9)"
+    message = search(session, "MODEL guess", slo).message
+    assert f"accuracy {slo[10:-1]} is not proved yet: a query tests this plan" in message
+    best = "SELECT best FROM octans.histories ORDER BY id DESC LIMIT 1"
+    assert session.sql(best).fetchall() == [(None,)], "a query may get another one"
+    session.explain(f"SELECT guess(id) FROM numbers WITH SLO {slo}")
+    message = search(session, "MODEL guess", slo).message
+    plan = session.explain(f"SELECT guess(id) FROM numbers WITH SLO {slo}").advice
+    assert named(message) == plan
+    assert f"accuracy {slo[10:-1]} is proved on 100 held-back rows" in message
+    assert session.sql(best).fetchall() == [(plan,)]
+
+
+def test_earlier_qualities_of_the_same_split_count_at_once(session, monkeypatch):
+    """Not only once the run is over: the plan is named before."""
+    seen = []
+
+    def spy(session, bound, *args, **options):
+        run = session.catalog.sample_run("guess", 1)
+        seen.append(len(session.catalog.same_split(run)))
+        return choosing.chosen(session, bound, *args, **options)
+
+    monkeypatch.setattr(analyzing, "chosen", spy)
+    for _ in range(2):
+        search(session, "MODEL guess", "(accuracy >= 0.9 AT CONFIDENCE 0.9)")
+    assert seen == [1, 2]
 
 
 def test_a_pipeline_with_a_condition(session):

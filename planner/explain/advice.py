@@ -7,23 +7,25 @@ gives the same plan: it fixes all there is to choose. A cascade has `CASCADE(dig
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 
 from ...ir.models import scalar_text
 from ...ir.physical import Cascade, Choice
+from ...ir.types import quote
 
 
 def advice_text(choices: Mapping[str, Choice]) -> str:
     """The advice that reproduces these choices, in the steps' order."""
     items = []
     for key, choice in choices.items():
-        step = short_key(key, choices)
+        step = _word(short_key(key, choices))
         if isinstance(choice, Cascade):
             items.append(f"CASCADE({step} {cascade_words(choice)})")
         else:
             items.append(f"VARIANT({step} {_words(choice)})")
         items.append(f"BATCH({step} {' '.join(str(member.batch) for member in choice.members)})")
-        items.append(f"DEVICE({step} {choice.device})")
+        items.append(f"DEVICE({step} {_word(choice.device)})")
     return " ".join(items)
 
 
@@ -38,7 +40,13 @@ def cascade_words(choice: Cascade) -> str:
 
 def _words(choice: Choice) -> str:
     """A variant and its knobs."""
-    return choice.variant + "".join(f" {name}={scalar_text(value)}" for name, value in choice.knobs)
+    knobs = (f" {_word(name)}={scalar_text(value)}" for name, value in choice.knobs)
+    return _word(choice.variant) + "".join(knobs)
+
+
+def _word(name: str) -> str:
+    """A name as one word of an advice."""
+    return name if re.fullmatch(r"[^\s()',\"=]+", name) else quote(name)
 
 
 def short_key(key: str, keys: Collection[str]) -> str:

@@ -141,11 +141,7 @@ def _metric(cost: Cost, metric: str) -> Estimate | None:
 
 def allows(constraint: Constraint, value: float) -> bool:
     """Within the limit, or within its SOFT margin?"""
-    if constraint.allows(value):
-        return True
-    margin = abs(constraint.limit) * (constraint.soft or 0.0)
-    bound = constraint.limit + (margin if constraint.operator == "<=" else -margin)
-    return constraint.replace(limit=bound).allows(value)
+    return constraint.replace(limit=constraint.furthest).allows(value)
 
 
 def misses(candidate: Candidate, slo: Slo) -> tuple[Constraint, ...]:

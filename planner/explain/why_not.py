@@ -169,18 +169,22 @@ def _reach(problem: PlanProblem, place: int, options: Sequence[int], near: Neare
     )
 
 
-def _excluded(problem: PlanProblem, key: str, variant: str, knobs: Knobs) -> str:
-    """Why the variant is not among the options."""
-    mine = [
+def excluded(problem: PlanProblem, key: str, variant: str, knobs: Knobs) -> tuple[Excluded, ...]:
+    """What of a variant with these knobs is not among a step's options."""
+    return tuple(
         item
         for item in problem.excluded
         if item.key == key
         and item.variant == variant
         and (not item.knobs or set(knobs) <= set(item.knobs))
-    ]
-    if not mine:
+    )
+
+
+def _excluded(problem: PlanProblem, key: str, variant: str, knobs: Knobs) -> str:
+    """Why the variant is not among the options."""
+    reasons = list(dict.fromkeys(map(reason, excluded(problem, key, variant, knobs))))
+    if not reasons:
         return "no such variant, or no such knobs"
-    reasons = list(dict.fromkeys(_reason(item) for item in mine))
     statements = [m.statement for m in problem.missing if m.key == key and m.variant == variant]
     text = "excluded: " + "; ".join(reasons)
     return f"{text}; run {statements[0]}" if statements else text
@@ -201,6 +205,7 @@ _CODES = {
 """`Excluded.code` in words."""
 
 
-def _reason(item: Excluded) -> str:
+def reason(item: Excluded) -> str:
+    """In words: `it fails (…)`."""
     head = _CODES.get(item.code, item.code)
     return f"{head} ({item.reason})" if item.reason else head

@@ -62,8 +62,7 @@ def searchable(slo: Slo, held_back: int) -> Slo:
                 code="OC0311",
                 hint="leave it out, or ask for more than nothing",
             )
-        slack = (constraint.soft or 0.0) * constraint.limit
-        limit = constraint.limit + (slack if constraint.operator == "<=" else -slack)
+        limit = constraint.furthest
         if constraint.metric == "accuracy" and constraint.confidence is not None:
             margin = required_margin(held_back, limit, levels(constraint.confidence, 1))
             limit = limit if math.isinf(margin) else limit + margin
