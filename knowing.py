@@ -65,7 +65,8 @@ def statistics(
         else one
         for one in (*catalog.observations(filters=filters), *catalog.stamped(pending))
     ]
-    found = [one for one in found if one.stale is None] if fresh else _not_outdated(found)
+    if fresh:
+        found = [one for one in found if one.stale is None]
     left_out: tuple[str, ...] = ()
     if promised is not None:
         found, left_out = _without_seeing(session, promised, found)
@@ -83,25 +84,6 @@ def statistics(
         dependences=catalog.extended_statistics(),
         left_out=left_out,
     )
-
-
-def _not_outdated(observations: Sequence[Observation]) -> list[Observation]:
-    """Without stale calls of a choice that was measured again, be it at other batch sizes.
-
-    What it did at theirs before it changed would be compared with what it does now.
-    """
-    again = {_calls(one) for one in observations if one.stale is None and one.batch is not None}
-    return [
-        one
-        for one in observations
-        if one.stale is None or one.batch is None or _calls(one) not in again
-    ]
-
-
-def _calls(one: Observation) -> tuple[str | None, ...]:
-    """What was measured of a choice's calls, at whatever batch size."""
-    choice = one.subject, one.variant, one.knobs, one.device
-    return (*choice, one.metric, one.statistic, one.given, one.filter, one.deployment)
 
 
 def promised_subject(slo: Slo, infos: Sequence[StepInfo]) -> str | None:

@@ -1,14 +1,9 @@
 """ANALYZE … SEARCH after files changed: the plan it names rests on numbers of what is there now."""
 
 import re
-from dataclasses import replace
-from datetime import UTC, datetime
 
 import octans
 import pytest
-import session_world
-from octans import knowing
-from octans.stats.observation import Observation
 
 CODE = """
 import time
@@ -83,16 +78,3 @@ def test_a_plan_that_no_budget_is_left_for_is_marked(session, tmp_path):
     changed(tmp_path, CODE + "# as before\n", *(name for name, *_ in VARIANTS))
     message = searched(session, "BUDGET 0.000001 USD")
     assert re.search(r"note: statistics of m are stale \(m.\w+: its files changed\)", message)
-
-
-def test_calls_at_batch_sizes_of_before_do_not_count_beside_new_ones():
-    """Where the ladder ends earlier now, a time of before at a larger batch size misleads."""
-    rows = session_world.observations({"guess": session_world.GUESS[:1]}).to_pylist()
-    first = [Observation(at=datetime.now(UTC), **row) for row in rows if row["variant"]]
-    old = [replace(one, stale="its files changed") for one in first]
-    again = [one for one in first if one.batch == 1]
-    left = knowing._not_outdated([*old, *again])
-    assert {one.batch for one in old} > {None, 1}
-    assert [one for one in left if one.batch is not None] == again
-    assert [one for one in left if one.batch is None] == [o for o in old if o.batch is None]
-    assert knowing._not_outdated(old) == old
