@@ -292,11 +292,13 @@ class CostModel:
             for size in means.batches
             if (lost := self.stats.failure_seconds(context, variant, knobs, device, size))
         }
+        if not known:
+            return means.seconds
         found = []
         for size, well in zip(means.batches, means.seconds, strict=True):
-            near = min(known, key=lambda b: abs(math.log(b / size)), default=None)
+            near = min(known, key=lambda b: abs(math.log(b / size)))
             fails = self.stats.failure(context, variant, knobs, device, size)
-            if near is None or fails is None or not fails.value:
+            if fails is None or not fails.value:
                 found.append(well)
                 continue
 
