@@ -11,11 +11,12 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from .asking import KeptSample, asked_of, inputs_of, kept_sample, standing_for
+from .asking import KEPT_ROWS, KeptSample, asked_of, inputs_of, kept_sample, standing_for
 from .catalog_db.freshness import Mark
 from .ir.logical import Distinct, Filter, Join, Limit, LogicalNode, Source
 from .ir.node import collect
 from .ir.physical import PhysicalNode, SqlScan, SqlStep, Stage
+from .ir.types import quote
 from .stats.intervals import wilson
 from .stats.observation import Observation
 from .stats.staleness import many_new_rows
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from .executor.engine import Execution
     from .planner.optimize import PlannedQuery
     from .session import Session
+
+SEEN_ROWS = "octans_seen_rows"
 
 
 def filter_context(plan: LogicalNode) -> str:
@@ -150,12 +153,27 @@ def _new_rows(
     rows = session.catalog.audits.source_rows(kept.run)
     if not rows:
         return None
-    known = set(map(repr, table.select(seen.column_names).to_pylist()))
-    again = sum(repr(row) in known for row in seen.to_pylist())
-    _, upper = wilson(again, seen.num_rows)
+    found = again(session, table.select(seen.column_names), seen)
+    _, upper = wilson(found, seen.num_rows)
     old = min(1.0, upper * rows / table.num_rows)
     scan, read, _ = source
     new = session.catalog.audits.count_new(
         kept.subject, kept.run, scan.sql, read, read * (1.0 - old)
     )
     return many_new_rows(rows, new)
+
+
+def again(session: Session, known: pa.Table, seen: pa.Table) -> int:
+    """How many of the rows seen are among those known; NULL and NaN are equal to themselves."""
+    same = " AND ".join(
+        f"s.{name} IS NOT DISTINCT FROM k.{name}" for name in map(quote, seen.column_names)
+    )
+    with (
+        session.visible(KEPT_ROWS, known),
+        session.visible(SEEN_ROWS, seen),
+        session.catalog.cursor() as cursor,
+    ):
+        ((again,),) = cursor.execute(
+            f"SELECT count(*) FROM {SEEN_ROWS} AS s SEMI JOIN {KEPT_ROWS} AS k ON {same}"
+        ).fetchall()
+    return int(again)

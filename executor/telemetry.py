@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from heapq import heappop, heappush, heapreplace
 from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
@@ -122,50 +124,70 @@ class FlowMeter:
 
 
 class RowReservoir:
-    """A uniform sample of at most `AUDITED` rows of a stream [Vitter 1985, algorithm R].
+    """A uniform sample of at most `AUDITED` rows of a stream [Li 1994, algorithm L].
 
-    Where they take more than `AUDITED_BYTES`, rows at random go, and so many fewer are kept: what
-    stays is as uniform.
+    A row's key is a uniform number, and those with the least keys stay. Only rows that enter are
+    looked at: how many are passed over until the next one does is drawn. Where they take more than
+    `AUDITED_BYTES`, those with the greatest keys go, and so many fewer are kept: what stays is as
+    uniform.
     """
 
-    def __init__(self) -> None:
-        self._rng = np.random.default_rng(0)
+    def __init__(self, seed: int = 0) -> None:
+        self._rng = random.Random(seed)
         self._seen = 0
+        self._next = 0
         self._most = AUDITED
         self._bytes = 0
-        self._rows: list[pa.RecordBatch] = []
+        self._heap: list[tuple[float, int]] = []
+        """The negated keys of the rows kept, the greatest key first; with each its slot."""
+        self._rows: dict[int, pa.RecordBatch] = {}
 
     def offer(self, batch: pa.RecordBatch) -> None:
         """See the next rows; what is kept is copied, so that it holds on to no chunk."""
         import pyarrow as pa
 
-        places = np.arange(self._seen, self._seen + batch.num_rows)
+        entered: dict[int, int] = {}
+        while self._next < self._seen + batch.num_rows:
+            entered[self._enter()] = self._next - self._seen
+            self._next += 1 + self._passed_over()
         self._seen += batch.num_rows
-        slots = self._rng.integers(0, places + 1)
-        chosen = np.flatnonzero((places < self._most) | (slots < self._most))
-        if not len(chosen):
+        if not entered:
             return
         # Not `pa.array`: its first use imports pandas, and nothing has run yet.
-        indices = pa.py_buffer(chosen.astype(np.int64))
-        taken = batch.take(pa.Array.from_buffers(pa.int64(), len(chosen), [None, indices]))
-        for row, (place, slot) in enumerate(zip(places[chosen], slots[chosen], strict=True)):
-            one = taken.slice(row, 1)
-            self._bytes += one.nbytes
-            if place < self._most:
-                self._rows.append(one)
-            else:
-                self._bytes -= self._rows[int(slot)].nbytes
-                self._rows[int(slot)] = one
+        places = pa.py_buffer(np.fromiter(entered.values(), np.int64, len(entered)))
+        taken = batch.take(pa.Array.from_buffers(pa.int64(), len(entered), [None, places]))
+        for row, slot in enumerate(entered):
+            before = self._rows.get(slot)
+            self._rows[slot] = one = taken.slice(row, 1)
+            self._bytes += one.nbytes - (0 if before is None else before.nbytes)
         while self._bytes > AUDITED_BYTES and len(self._rows) > 1:
-            gone = self._rows.pop(int(self._rng.integers(len(self._rows))))
-            self._bytes -= gone.nbytes
+            _, slot = heappop(self._heap)
+            self._bytes -= self._rows.pop(slot).nbytes
             self._most = len(self._rows)
+            self._next = self._seen + self._passed_over()
+
+    def _enter(self) -> int:
+        """The slot of a row that stays; once all are taken, the greatest key gives its own up."""
+        if len(self._heap) < self._most:
+            slot = len(self._heap)
+            heappush(self._heap, (-self._rng.random(), slot))
+            return slot
+        greatest, slot = self._heap[0]
+        heapreplace(self._heap, (greatest * self._rng.random(), slot))
+        return slot
+
+    def _passed_over(self) -> int:
+        """Rows until the next that enters."""
+        if len(self._heap) < self._most:
+            return 0
+        return int(math.log(1.0 - self._rng.random()) / math.log1p(self._heap[0][0]))
 
     def table(self, schema: pa.Schema) -> pa.Table:
         """The rows kept."""
         import pyarrow as pa
 
-        return pa.Table.from_batches(self._rows, self._rows[0].schema if self._rows else schema)
+        rows = list(self._rows.values())
+        return pa.Table.from_batches(rows, rows[0].schema if rows else schema).combine_chunks()
 
 
 class Telemetry:

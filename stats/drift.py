@@ -141,11 +141,11 @@ def _length(column: pa.ChunkedArray) -> NDArray[np.float64] | None:
     return np.asarray(sizes.cast(pa.float64()).to_numpy(), dtype=np.float64)
 
 
-def _elements(
-    column: pa.ChunkedArray, summary: Callable[[NDArray[np.float64]], float]
-) -> NDArray[np.float64] | None:
+def _elements(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
+    """The numbers in lists, NULL and NaN left out, and the row of each; None of other columns."""
     import numpy as np
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.types as kinds
 
     kind = column.type
@@ -153,20 +153,39 @@ def _elements(
         return None
     if not (kinds.is_integer(kind.value_type) or kinds.is_floating(kind.value_type)):
         return None
-    found = np.full(len(column), np.nan)
-    for place, value in enumerate(column):
-        if value.is_valid and len(value.values):
-            numbers = np.asarray(value.values.cast(pa.float64()).to_numpy(zero_copy_only=False))
-            found[place] = summary(numbers[~np.isnan(numbers)]) if len(numbers) else np.nan
-    return found
+    places = np.flatnonzero(column.is_valid().to_numpy())
+    lists = column.drop_null()  # a list that is NULL may yet have elements
+    numbers = np.asarray(pc.list_flatten(lists).cast(pa.float64(), safe=False).to_numpy())
+    rows = places[pc.list_parent_indices(lists).to_numpy()]
+    known = ~np.isnan(numbers)
+    return rows[known], numbers[known]
 
 
 def _mean(column: pa.ChunkedArray) -> NDArray[np.float64] | None:
-    return _elements(column, lambda numbers: float(numbers.mean()) if len(numbers) else math.nan)
+    found = _elements(column)
+    return None if found is None else _means(*found, len(column))
 
 
 def _spread(column: pa.ChunkedArray) -> NDArray[np.float64] | None:
-    return _elements(column, lambda numbers: float(numbers.std()) if len(numbers) else math.nan)
+    import numpy as np
+
+    found = _elements(column)
+    if found is None:
+        return None
+    rows, numbers = found
+    means = _means(rows, numbers, len(column))
+    return np.sqrt(_means(rows, (numbers - means[rows]) ** 2, len(column)))
+
+
+def _means(
+    rows: NDArray[np.int64], numbers: NDArray[np.float64], count: int
+) -> NDArray[np.float64]:
+    """Of the numbers of every one of `count` rows; NaN of none."""
+    import numpy as np
+
+    sums = np.bincount(rows, numbers, count)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(sums / np.bincount(rows, minlength=count))
 
 
 _MEASURES: tuple[tuple[str, Callable[[pa.ChunkedArray], NDArray[np.float64] | None]], ...] = (

@@ -407,6 +407,36 @@ def test_threads_are_imposed_and_restored():
     assert blas() == before
 
 
+def test_threads_are_imposed_by_whichever_thread_calls():
+    """Another thread may have set the pools before, and may set them again afterwards."""
+    from threading import Thread
+
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    def blas():
+        return {p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"}
+
+    def impose():
+        with threads_imposed(1):
+            seen.append(blas())
+
+    seen = []
+    with threads_imposed(2):
+        before = blas()
+        worker = Thread(target=impose)
+        worker.start()
+        worker.join()
+        assert seen == [{1}]
+    with threadpool_limits(2):
+        worker = Thread(target=impose)
+        worker.start()
+        worker.join()
+        assert seen == [{1}, {1}]
+        assert blas() == before
+    with threadpool_limits(1):
+        assert blas() == {1}
+
+
 def test_a_file_is_run_once_however_many_stages_load_it(tmp_path):
     from concurrent.futures import ThreadPoolExecutor
 

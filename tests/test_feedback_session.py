@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
@@ -14,9 +15,10 @@ from octans.catalog_db.freshness import Mark
 from octans.executor import engine
 from octans.executor.engine import run
 from octans.executor.telemetry import RowReservoir
-from octans.stats.drift import LEVEL, drift, spent
+from octans.stats.drift import LEVEL, drift, features, spent
 from octans.stats.feedback import Pooled, pool
 from octans.stats.staleness import Q_RUNS, contradicted, enough_new_rows, many_new_rows
+from octans.watching import again
 
 QUERY = "SELECT answer(id) FROM numbers"
 
@@ -231,8 +233,7 @@ def test_a_latency_carries_what_failed_beside_it():
 def test_the_rows_kept_of_a_stream_are_uniform_and_bounded():
     places = np.zeros(20)
     for seed in range(200):
-        kept = RowReservoir()
-        kept._rng = np.random.default_rng(seed)
+        kept = RowReservoir(seed)
         for start in range(0, 2000, 250):
             kept.offer(pa.RecordBatch.from_pydict({"x": list(range(start, start + 250))}))
         found = kept.table(pa.schema([])).column("x").to_pylist()
@@ -248,6 +249,20 @@ def test_large_rows_are_kept_by_their_bytes():
     found = kept.table(pa.schema([]))
     assert 1 < found.num_rows < 20
     assert found.nbytes <= 4 << 20
+
+
+def test_rows_too_large_for_all_to_stay_are_uniform_too():
+    """Rows grow too large amid the stream; those from before and after stay alike."""
+    places = np.zeros(10)
+    for seed in range(300):
+        kept = RowReservoir(seed)
+        for start in range(0, 100, 10):
+            rows = [str(row).ljust(1 << 18) for row in range(start, start + 10)]
+            kept.offer(pa.RecordBatch.from_pydict({"x": rows}))
+        found = [int(row) for row in kept.table(pa.schema([])).column("x").to_pylist()]
+        assert len(found) == len(set(found)) == 15
+        places += np.bincount(np.array(found) // 10, minlength=10)
+    assert np.all(np.abs(places / 300 - 1.5) < 0.3), "each tenth of the stream alike"
 
 
 # --- the rules ------------------------------------------------------------------------------------
@@ -331,6 +346,32 @@ def test_new_rows_make_stale_at_the_square_root():
 
 def test_the_levels_of_all_looks_add_up_to_the_whole():
     assert sum(spent(look) for look in range(1, 10_000)) == pytest.approx(LEVEL, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.float32()), pa.list_(pa.float32(), 3)])
+def test_the_features_of_lists_are_those_of_their_known_numbers(kind):
+    lists = [[1, 2, 6], [4, None, math.nan], None, [None] * 3, [7, 7, 7]]
+    found = features(
+        pa.table({"x": pa.chunked_array([pa.array(lists[:2], kind), pa.array(lists[2:], kind)])})
+    )
+    np.testing.assert_allclose(found["mean of x"], [3, 4, math.nan, math.nan, 7])
+    np.testing.assert_allclose(found["spread of x"], [math.sqrt(14 / 3), 0, math.nan, math.nan, 0])
+    np.testing.assert_array_equal(found["NULL share of x"], [0, 0, 1, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("column", "other"),
+    [
+        ([1.5, None, math.nan], 2.5),
+        (["ä", None, ""], "b"),
+        ([[1, None], None, []], [1]),
+        ([{"a": None}, None, {"a": 1}], {"a": 2}),
+    ],
+)
+def test_rows_seen_again_are_known_by_all_their_values(session, column, other):
+    known = pa.table({"the x": column, "y": [1, 2, 3]})
+    seen = pa.table({"the x": [*column, other, column[0]], "y": [1, 2, 3, 1, 2]})
+    assert again(session, known, seen) == 3
 
 
 def test_drift_names_the_feature_that_moved():

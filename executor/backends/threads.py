@@ -74,15 +74,30 @@ class _Blas:
             self._users += 1
             for library in libraries:
                 self._before.setdefault(library.filepath, (library, library.num_threads))
-                library.set_num_threads(threads)
+                _set(library, threads)
 
     def leave(self) -> None:
         with self._lock:
             self._users -= 1
             if self._users == 0:
                 for library, number in self._before.values():
-                    library.set_num_threads(number)
+                    _set(library, number)
                 self._before.clear()
+
+
+def _set(library: Any, threads: int) -> None:
+    """Set a BLAS pool's number, whichever thread set it before.
+
+    The first thread to set OpenBLAS's has the say of it in threadpoolctl, and what others set does
+    nothing, silently. Who holds it here is counted by `_Blas`, so it is taken from that thread.
+    """
+    release = getattr(library, "clear_controlling_thread", None)
+    if release is None:
+        library.set_num_threads(threads)
+        return
+    release(force=True)
+    library.set_num_threads(threads)
+    release()
 
 
 _LIBRARIES = _Libraries()
