@@ -81,7 +81,7 @@ class Limits:
     tuning: float
 
 
-FULL = Limits(plans=60.0, cpu=8.0, ours=30.0, tuning=4.0)
+FULL = Limits(plans=60.0, cpu=8.0, ours=60.0, tuning=4.0)
 QUICK = Limits(plans=60.0, cpu=2.0, ours=8.0, tuning=2.0)
 
 

@@ -63,7 +63,7 @@ def _grid(*settings: Settings) -> tuple[dict[str, Any], ...]:
     return tuple({"sample": sample, **each} for each in settings for sample in SAMPLES)
 
 
-SAMPLES = (100, 40, 400)
+SAMPLES = (100, 400, 1600)
 OURS = "octans"
 TOOLS = ("optuna_tpe", "optuna_gp", "smac", "botorch")
 SEARCHES: dict[str, Entry] = {
