@@ -37,6 +37,9 @@ WHERE (f.filter = '' OR list_contains($1, f.filter)) AND (
 ORDER BY f.filter
 """
 
+FedKey = tuple[int, str, int]
+"""Of feedback: the measurement's id, the filter it holds behind, the variant's environment."""
+
 
 class Fed(NamedTuple):
     """A measurement with the executions since; `instead` of it where it was of something else."""
@@ -67,6 +70,21 @@ class Repeat(NamedTuple):
     seen: Observation
     environment: int
     instead: bool
+
+    @property
+    def key(self) -> FedKey:
+        """Where it is pooled."""
+        return self.id, self.seen.filter or "", self.environment
+
+
+class _Feedback(NamedTuple):
+    """A measurement pooled with `runs` executions, the newest ones' ratios to it."""
+
+    instead: bool
+    pooled: Pooled
+    runs: int
+    ratios: list[float]
+    at: datetime
 
 
 class Mark(NamedTuple):
@@ -278,44 +296,67 @@ class Freshness:
 
         Where executions in a row contradict a measurement, it is marked.
         """
+        if not repeats:
+            return
         known = self.reasons()
         marks: dict[Mark, None] = {}
         with self._store.exclusive() as cursor:
+            fed = _fed_before(cursor, repeats)
             for each in repeats:
-                ratios, base = self._fold(cursor, each), each.base
+                base, now = each.base, _with(fed.get(each.key), each)
+                fed[each.key] = now
                 told = each.instead or base.statistic not in ("mean", "share")
                 ends = Pooled.of(base)
-                within = (ends.low / ends.value, ends.high / ends.value) if ratios else ()
-                reason = None if told else contradicted(base.metric, ratios, *within)
+                within = (ends.low / ends.value, ends.high / ends.value) if now.ratios else ()
+                reason = None if told else contradicted(base.metric, now.ratios, *within)
                 if reason is not None and known.of(each.id, base) is None:
                     marks[Mark(base.subject, reason, base.variant, base.device, base.metric)] = None
+            _replace(cursor, fed)
         for mark in marks:
             self.mark(mark)
 
-    def _fold(self, cursor: Any, each: Repeat) -> list[float]:
-        """Pool one; the ratios of the newest executions to the measurement."""
-        key = [each.id, each.seen.filter or "", each.environment]
-        where = "WHERE base = ? AND filter = ? AND environment = ?"
-        row = cursor.execute(
-            f"SELECT value, ci_low, ci_high, n, n_failed, runs, ratios "
-            f"FROM octans_internal.feedback {where}",
-            key,
-        ).fetchone()
-        before: Pooled | None
-        if row is not None:
-            before, runs, ratios = Pooled(*row[:5]), row[5], row[6]
-        else:
-            before = None if each.instead else Pooled.of(each.base)
-            runs, ratios = 0, []
-        together = pool(before, Pooled.of(each.seen))
-        if each.base.value > 0:
-            ratios = [*ratios, each.seen.value / each.base.value][-RATIOS:]
-        cursor.execute(f"DELETE FROM octans_internal.feedback {where}", key)
-        cursor.execute(
-            "INSERT INTO octans_internal.feedback VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [*key, each.instead, *together, runs + 1, ratios, _utc(each.seen.at)],
-        )
-        return list(ratios)
+
+def _fed_before(cursor: Any, repeats: Collection[Repeat]) -> dict[FedKey, _Feedback]:
+    """What is kept of the measurements that are repeated."""
+    rows = cursor.execute(
+        "SELECT base, filter, environment, instead, value, ci_low, ci_high, n, n_failed, runs, "
+        "ratios, measured_at FROM octans_internal.feedback WHERE list_contains(?, base)",
+        [[each.id for each in repeats]],
+    ).fetchall()
+    wanted = {each.key for each in repeats}
+    return {
+        (base, filtered, made): _Feedback(instead, Pooled(*rest[:5]), *rest[5:])
+        for base, filtered, made, instead, *rest in rows
+        if (base, filtered, made) in wanted
+    }
+
+
+def _with(before: _Feedback | None, each: Repeat) -> _Feedback:
+    """One more execution."""
+    pooled: Pooled | None
+    if before is not None:
+        pooled, runs, ratios = before.pooled, before.runs, before.ratios
+    else:
+        pooled, runs, ratios = None if each.instead else Pooled.of(each.base), 0, []
+    if each.base.value > 0:
+        ratios = [*ratios, each.seen.value / each.base.value][-RATIOS:]
+    together = pool(pooled, Pooled.of(each.seen))
+    return _Feedback(each.instead, together, runs + 1, ratios, _utc(each.seen.at))
+
+
+def _replace(cursor: Any, fed: Mapping[FedKey, _Feedback]) -> None:
+    """In two statements, however many there are: each takes a millisecond or more."""
+    rows = [(*key, f.instead, *f.pooled, f.runs, f.ratios, f.at) for key, f in fed.items()]
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    cursor.execute(
+        "DELETE FROM octans_internal.feedback WHERE (base, filter, environment) IN "
+        "(SELECT unnest($1::BIGINT[]), unnest($2::VARCHAR[]), unnest($3::BIGINT[]))",
+        columns[:3],
+    )
+    types = ("BIGINT", "VARCHAR", "BIGINT", "BOOLEAN", *["DOUBLE"] * 3, *["BIGINT"] * 3)
+    kinds = (*types, "DOUBLE[]", "TIMESTAMP")
+    values = ", ".join(f"unnest(${place}::{kind}[])" for place, kind in enumerate(kinds, 1))
+    cursor.execute(f"INSERT INTO octans_internal.feedback SELECT {values}", columns)
 
 
 def _utc(at: datetime) -> datetime:

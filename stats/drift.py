@@ -90,7 +90,9 @@ def p_value(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     from scipy.special import kolmogorov
 
     values = np.concatenate([one, other])
-    below = [np.searchsorted(np.sort(some), values, side="right") / len(some) for some in (one, other)]
+    below = [
+        np.searchsorted(np.sort(some), values, side="right") / len(some) for some in (one, other)
+    ]
     farthest = np.max(np.abs(below[0] - below[1]))
     return float(kolmogorov(farthest * np.sqrt(len(one) * len(other) / len(values))))
 
