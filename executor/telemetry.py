@@ -129,7 +129,7 @@ class RowReservoir:
     A row's key is a uniform number, and those with the least keys stay. Only rows that enter are
     looked at: how many are passed over until the next one does is drawn. Where they take more than
     `AUDITED_BYTES`, those with the greatest keys go, and so many fewer are kept: what stays is as
-    uniform.
+    uniform. Rows that were replaced are let go of once they may take as much again.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -138,9 +138,11 @@ class RowReservoir:
         self._next = 0
         self._most = AUDITED
         self._bytes = 0
+        """Of all batches that `_rows` may be in."""
         self._heap: list[tuple[float, int]] = []
         """The negated keys of the rows kept, the greatest key first; with each its slot."""
-        self._rows: dict[int, pa.RecordBatch] = {}
+        self._rows: dict[int, tuple[pa.RecordBatch, int]] = {}
+        """By slot, a batch and the row's place in it."""
 
     def offer(self, batch: pa.RecordBatch) -> None:
         """See the next rows; what is kept is copied, so that it holds on to no chunk."""
@@ -157,14 +159,10 @@ class RowReservoir:
         places = pa.py_buffer(np.fromiter(entered.values(), np.int64, len(entered)))
         taken = batch.take(pa.Array.from_buffers(pa.int64(), len(entered), [None, places]))
         for row, slot in enumerate(entered):
-            before = self._rows.get(slot)
-            self._rows[slot] = one = taken.slice(row, 1)
-            self._bytes += one.nbytes - (0 if before is None else before.nbytes)
-        while self._bytes > AUDITED_BYTES and len(self._rows) > 1:
-            _, slot = heappop(self._heap)
-            self._bytes -= self._rows.pop(slot).nbytes
-            self._most = len(self._rows)
-            self._next = self._seen + self._passed_over()
+            self._rows[slot] = taken, row
+        self._bytes += taken.nbytes
+        if self._bytes > 2 * AUDITED_BYTES:
+            self._shrink()
 
     def _enter(self) -> int:
         """The slot of a row that stays; once all are taken, the greatest key gives its own up."""
@@ -182,12 +180,29 @@ class RowReservoir:
             return 0
         return int(math.log(1.0 - self._rng.random()) / math.log1p(self._heap[0][0]))
 
+    def _shrink(self) -> pa.RecordBatch:
+        """The rows kept, within `AUDITED_BYTES`, in a batch of their own."""
+        import pyarrow as pa
+
+        rows = {slot: batch.slice(row, 1) for slot, (batch, row) in self._rows.items()}
+        total = sum(row.nbytes for row in rows.values())
+        while total > AUDITED_BYTES and len(rows) > 1:
+            _, slot = heappop(self._heap)
+            total -= rows.pop(slot).nbytes
+            self._most = len(rows)
+            self._next = self._seen + self._passed_over()
+        kept = pa.concat_batches(list(rows.values()))
+        self._rows = {slot: (kept, row) for row, slot in enumerate(rows)}
+        self._bytes = kept.nbytes
+        return kept
+
     def table(self, schema: pa.Schema) -> pa.Table:
         """The rows kept."""
         import pyarrow as pa
 
-        rows = list(self._rows.values())
-        return pa.Table.from_batches(rows, rows[0].schema if rows else schema).combine_chunks()
+        return pa.Table.from_batches(
+            [self._shrink()] if self._rows else [], None if self._rows else schema
+        )
 
 
 class Telemetry:
