@@ -11,7 +11,8 @@ of measuring is concerned.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -82,6 +83,20 @@ def draw(session: Session, bound: BoundAnalyze) -> Drawn:
         raise duckdb_error(error) from error
 
 
+def pool_of(counted: int, kept: Collection[int], seed: int) -> list[int]:
+    """Up to `POOL` of the places below `counted` that are not `kept`, uniformly, ascending.
+
+    Millions of places are never listed: of the n-th that is not kept all is known but how many
+    that are kept lie before it.
+    """
+    count = counted - len(kept)
+    drawn = (
+        range(count) if count <= POOL else sorted(random.Random(seed).sample(range(count), POOL))
+    )
+    before = [place - rank for rank, place in enumerate(sorted(kept))]
+    return [place + bisect_right(before, place) for place in drawn]
+
+
 class _Draw:
     def __init__(
         self, session: Session, bound: BoundAnalyze, cursor: duckdb.DuckDBPyConnection
@@ -148,9 +163,7 @@ class _Draw:
             own = [known[place] for place in searched] if clusters is not None else None
             found = strata(self._features(searched), own, self.seed)
             return None if found is None else tuple(found), searched
-        others = [place for place in range(counted) if place not in kept]
-        if len(others) > POOL:
-            others = sorted(random.Random(self.seed).sample(others, POOL))
+        others = pool_of(counted, kept, self.seed)
         found = strata(self._features(others), None, self.seed)
         if found is None:
             return None, searched

@@ -1,11 +1,13 @@
 """ANALYZE through a session: odd samples, labels, budgets, and variants that do not work."""
 
 import os
+import random
 import signal
 import threading
 
 import pytest
 import session_world
+from octans import drawing
 from octans.errors import OctansError, RunError
 from octans.stats.sampling import sample
 
@@ -382,3 +384,16 @@ def test_what_was_measured_stays_when_it_is_stopped(session, how):
     (status,) = session.sql("SELECT status FROM octans.runs ORDER BY id DESC LIMIT 1").fetchone()
     assert status == "cancelled"
     assert session.sql("SELECT 1 AS x").fetchall() == [(1,)]
+
+
+@pytest.mark.parametrize("counted", [0, 1, 60, 400])
+@pytest.mark.parametrize("share", [0, 0.3, 1])
+def test_the_pool_is_drawn_from_what_is_not_kept(counted, share, monkeypatch):
+    """As if all other places had been listed, which takes 28 bytes for each row of a source."""
+    monkeypatch.setattr(drawing, "POOL", 50)
+    for seed in range(20):
+        kept = set(random.Random(seed).sample(range(counted), round(share * counted)))
+        others = [place for place in range(counted) if place not in kept]
+        if len(others) > 50:
+            others = sorted(random.Random(seed).sample(others, 50))
+        assert drawing.pool_of(counted, kept, seed) == others
