@@ -62,7 +62,7 @@ def analyze(session: Session, statement: ast.Analyze) -> Result:
         drawn = draw(session, bound)
         table = drawn.table
         made_of(session, run, _variants_of(session, bound))
-        catalog.save_sample(bound.subject, bound.version, run, table)
+        catalog.samples.save(bound.subject, bound.version, run, table)
         held_back = rows_fingerprint(_of_role(table, "held_back"))
         catalog.note_split(run, f"{bound.subject} {held_back}")
         result, audit, found = _profiled(session, bound, drawn, run, text, measured)

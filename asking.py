@@ -48,7 +48,7 @@ def kept_sample(session: Session, subject: str) -> KeptSample | None:
     declared = session.catalog.pipeline(subject) or session.catalog.model(subject)
     if declared is None or not declared.outputs:
         return None
-    run = session.catalog.sample_run(declared.name, declared.version)
+    run = session.catalog.samples.run(declared.name, declared.version)
     if run is None:
         return None
     answer = declared.outputs[0].name

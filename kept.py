@@ -89,11 +89,11 @@ class Kept:
 def kept(session: Session, model: Model) -> Kept | None:
     """The sample that ANALYZE kept of a model, else of the first pipeline that calls it."""
     catalog = session.catalog
-    table = catalog.sample(model.name, model.version)
+    table = catalog.samples.load(model.name, model.version)
     if table is not None:
         return Kept(model, model, table)
     for pipeline in catalog.pipelines():
-        table = catalog.sample(pipeline.name, pipeline.version)
+        table = catalog.samples.load(pipeline.name, pipeline.version)
         if table is not None and _calls(session, pipeline, table, model):
             return Kept(model, pipeline, table)
     return None

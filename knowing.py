@@ -98,7 +98,7 @@ def _without_seeing(
     """The observations that saw no held-back row of the subject, and what to say of the others."""
     catalog = session.catalog
     declared = catalog.pipeline(subject) or catalog.model(subject)
-    run = None if declared is None else catalog.sample_run(declared.name, declared.version)
+    run = None if declared is None else catalog.samples.run(declared.name, declared.version)
     unseeing = frozenset() if run is None else catalog.same_split(run)
     kept: list[Observation] = []
     others: dict[str, set[str]] = {}

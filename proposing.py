@@ -78,7 +78,7 @@ def derive(session: Session, statement: ast.Derive) -> Result:
     )
     world = world_of(session, bound.model, learning=learning)
     subject = world.sample.subject
-    sample = catalog.sample_run(subject.name, subject.version)
+    sample = catalog.samples.run(subject.name, subject.version)
     run = catalog.begin_run("derive", to_text(statement))
     try:
         with catalog.derivations.workspace() as work, session.visible(ROWS, world.rows):
@@ -189,7 +189,7 @@ class _Search:
     def _mark(self, names: Sequence[str]) -> None:
         """What was measured on rows that are known not to stand for the inputs is as stale."""
         catalog, subject = self.session.catalog, self.world.sample.subject
-        analyzed = catalog.sample_run(subject.name, subject.version)
+        analyzed = catalog.samples.run(subject.name, subject.version)
         reason = None if analyzed is None else catalog.freshness.marked(subject.name, analyzed)
         if reason is None:
             return

@@ -56,7 +56,7 @@ class Prover:
         self._inputs = declared.inputs
         self._outputs = declared.outputs
         self._metric = self._metric_of(declared.quality)
-        self._run = session.catalog.sample_run(self._subject, self._version)
+        self._run = session.catalog.samples.run(self._subject, self._version)
         self._kept = KeptSample(
             self._subject,
             self._version,
@@ -168,7 +168,7 @@ class Prover:
         return metric
 
     def _held_back(self) -> pa.Table:
-        table = self._session.catalog.sample(self._subject, self._version, "held_back")
+        table = self._session.catalog.samples.load(self._subject, self._version, "held_back")
         if table is None or not table.num_rows:
             raise PlanError(
                 f"an accuracy AT CONFIDENCE is proved on held-back rows of {self._subject}, and "

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .ir.estimates import Cost
     from .ir.explain import Explanation
     from .planning import Planned
+    from .watching import Analyzed
 
 T = TypeVar("T")
 Definition = (
@@ -70,6 +71,7 @@ class Session:
         self.progress: ProgressSink | None = None
         self.cancelled = threading.Event()
         """Set while the running statement is to stop; cleared by the next one."""
+        self.analyzed: dict[str, Analyzed] = {}
         self._caller: FrameType | None = None
         self._advice: str | None = None
         self._cache: ResultCache | None = None

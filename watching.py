@@ -11,12 +11,13 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from .asking import KEPT_ROWS, KeptSample, asked_of, inputs_of, kept_sample, standing_for
+from .asking import KeptSample, asked_of, inputs_of, kept_sample, standing_for
 from .catalog_db.freshness import Mark
 from .ir.logical import Distinct, Filter, Join, Limit, LogicalNode, Source
 from .ir.node import collect
 from .ir.physical import PhysicalNode, SqlScan, SqlStep, Stage
-from .ir.types import quote
+from .ir.record import dataclass
+from .ir.types import Schema, quote
 from .stats.intervals import wilson
 from .stats.observation import Observation
 from .stats.staleness import many_new_rows
@@ -24,11 +25,15 @@ from .stats.staleness import many_new_rows
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
     from .executor.engine import Execution
     from .planner.optimize import PlannedQuery
+    from .planner.population import Population
     from .session import Session
+    from .stats.drift import Features
 
 SEEN_ROWS = "octans_seen_rows"
 
@@ -93,6 +98,15 @@ def _selected(node: LogicalNode) -> bool:
     return any(s.predicates or s.limit is not None or s.distinct for s in collect(node, Source))
 
 
+@dataclass(frozen=True)
+class Analyzed:
+    """The rows that ANALYZE `run` kept, as far as others are compared with them."""
+
+    run: int
+    features: Features
+    hashes: NDArray[np.uint64]
+
+
 def watch(
     session: Session,
     plan: LogicalNode,
@@ -112,34 +126,71 @@ def watch(
         return
     catalog = session.catalog
     kept = kept_sample(session, subjects.pop())
-    table = None if kept is None else catalog.sample(kept.subject, kept.version)
-    if kept is None or kept.run is None or table is None:
+    columns = None if kept is None else catalog.samples.columns(kept.subject, kept.version)
+    if kept is None or kept.run is None or columns is None:
         return
-    seen = inputs_of(session, kept, plan, table, samples[0][2])
-    asked = asked_of(session, kept, plan, table)
-    if (
-        seen is None
-        or asked.unclear is not None
-        or catalog.freshness.marked(kept.subject, kept.run) is not None
-    ):
+    if catalog.freshness.marked(kept.subject, kept.run) is not None:
+        return
+    seen = inputs_of(session, kept, plan, columns, samples[0][2])
+    asked = asked_of(session, kept, plan, columns)
+    if seen is None or asked.unclear is not None:
         return
     reason = None
     if not asked.limited:
-        reference = standing_for(session, asked, table).select(seen.column_names)
+        reference = _reference(session, kept, asked, seen.column_names)
         look = catalog.audits.look(kept.subject, kept.version, kept.run)
-        found = drift(features(reference), features(seen), look)
+        found = drift(reference, features(seen), look)
         reason = None if found is None else found.text()
     if not asked.where and not asked.limited:
         catalog.audits.keep(kept.subject, kept.version, kept.run, run, seen)
-        reason = reason or _new_rows(session, kept, table, seen, samples[0])
+        reason = reason or _new_rows(session, kept, seen, samples[0])
     if reason is not None:
         catalog.freshness.mark(Mark(kept.subject, reason))
+
+
+def _reference(
+    session: Session, kept: KeptSample, asked: Population, names: Sequence[str]
+) -> Features:
+    """The features of the kept rows like those asked about."""
+    from .stats.drift import features
+
+    if asked.sql is None:
+        return analyzed(session, kept).features
+    table = session.catalog.samples.load(kept.subject, kept.version)
+    assert table is not None
+    return features(standing_for(session, asked, table).select(names))
+
+
+def analyzed(session: Session, kept: KeptSample) -> Analyzed:
+    """All of the kept rows; of each subject those of one ANALYZE stay with the session.
+
+    They may be large, as images are, and are not read for every execution.
+    """
+    from .stats.drift import features
+
+    known = session.analyzed.get(kept.subject)
+    if known is None or known.run != kept.run:
+        table = session.catalog.samples.load(kept.subject, kept.version)
+        assert table is not None
+        assert kept.run is not None
+        rows = table.select([field.name for field in kept.inputs])
+        known = Analyzed(kept.run, features(rows), row_hashes(session, kept.inputs, rows))
+        session.analyzed[kept.subject] = known
+    return known
+
+
+def row_hashes(session: Session, inputs: Schema, rows: pa.Table) -> NDArray[np.uint64]:
+    """Of every row; NULL and NaN are equal to themselves, and numbers as the model gets them."""
+    values = ", ".join(f"CAST({quote(field.name)} AS {field.type})" for field in inputs)
+    with session.visible(SEEN_ROWS, rows), session.catalog.cursor() as cursor:
+        found = cursor.sql(f"SELECT hash({values}) FROM {SEEN_ROWS}").to_arrow_table()
+    hashes: NDArray[np.uint64] = found.column(0).to_numpy()
+    return hashes
 
 
 def _new_rows(
     session: Session,
     kept: KeptSample,
-    table: pa.Table,
     seen: pa.Table,
     source: tuple[SqlScan, int, pa.Table],
 ) -> str | None:
@@ -149,31 +200,18 @@ def _new_rows(
     kept; the upper end of the share found there tells how many may be old (on the safe side: no
     alarm where chance could hide them).
     """
+    import numpy as np
+
     assert kept.run is not None
     rows = session.catalog.audits.source_rows(kept.run)
     if not rows:
         return None
-    found = again(session, table.select(seen.column_names), seen)
-    _, upper = wilson(found, seen.num_rows)
-    old = min(1.0, upper * rows / table.num_rows)
+    known = analyzed(session, kept).hashes
+    again = int(np.isin(row_hashes(session, kept.inputs, seen), known).sum())
+    _, upper = wilson(again, seen.num_rows)
+    old = min(1.0, upper * rows / len(known))
     scan, read, _ = source
     new = session.catalog.audits.count_new(
         kept.subject, kept.run, scan.sql, read, read * (1.0 - old)
     )
     return many_new_rows(rows, new)
-
-
-def again(session: Session, known: pa.Table, seen: pa.Table) -> int:
-    """How many of the rows seen are among those known; NULL and NaN are equal to themselves."""
-    same = " AND ".join(
-        f"s.{name} IS NOT DISTINCT FROM k.{name}" for name in map(quote, seen.column_names)
-    )
-    with (
-        session.visible(KEPT_ROWS, known),
-        session.visible(SEEN_ROWS, seen),
-        session.catalog.cursor() as cursor,
-    ):
-        ((again,),) = cursor.execute(
-            f"SELECT count(*) FROM {SEEN_ROWS} AS s SEMI JOIN {KEPT_ROWS} AS k ON {same}"
-        ).fetchall()
-    return int(again)

@@ -30,13 +30,12 @@ from .freshness import Freshness
 from .histories import Histories
 from .history import History, Json, Status
 from .observations import ObservationLog
-from .samples import Role, Samples
+from .samples import Samples
 from .settings import Settings
 from .store import Store
 from .views import Views
 
 if TYPE_CHECKING:
-    import pyarrow as pa
 
     from ..stats.promise import Proof
     from .prefixes import Checkpoint, Prefixes
@@ -67,9 +66,9 @@ class Catalog:
         self._store = shared.store
         self._definitions = shared.definitions
         self._log = shared.log
-        self._samples = Samples(shared.store)
+        self.samples = Samples(shared.store)
         self._history = shared.history
-        self.derivations = Derivations(shared.definitions, shared.artefacts, self._samples)
+        self.derivations = Derivations(shared.definitions, shared.artefacts, self.samples)
         self.histories = Histories(shared.store)
         self._views = Views(shared.store, shared.definitions)
         self._frames: dict[str, object] = {}
@@ -301,26 +300,6 @@ class Catalog:
     def freshness(self) -> Freshness:
         """What tells whether statistics still hold."""
         return self._log.freshness
-
-    def save_sample(self, subject: str, version: int, run: int, table: pa.Table) -> None:
-        """Keep a sample: `__row`, `__role` (search, held_back), `__cluster`, inputs, labels.
-
-        Raises:
-            CatalogError: OC0513, one of these columns is missing.
-        """
-        self._samples.save(subject, version, run, table)
-
-    def sample(self, subject: str, version: int, role: Role | None = None) -> pa.Table | None:
-        """The kept rows of one role (None: all) in source order; None when there are none."""
-        return self._samples.load(subject, version, role)
-
-    def sample_run(self, subject: str, version: int) -> int | None:
-        """The ANALYZE that kept the sample; None when there is none."""
-        return self._samples.run(subject, version)
-
-    def sample_sizes(self, subject: str, version: int) -> dict[str, tuple[int, int]]:
-        """Rows and clusters by role."""
-        return self._samples.sizes(subject, version)
 
     # --- prefixes -----------------------------------------------------------------------------
 

@@ -84,7 +84,7 @@ class Samples:
             ).fetchall()
         return dict(found)
 
-    def load(self, subject: str, version: int, role: Role | None) -> pa.Table | None:
+    def load(self, subject: str, version: int, role: Role | None = None) -> pa.Table | None:
         """The rows of one role (None: all) in source order; None when nothing was kept."""
         relation = self._relation(subject, version)
         if relation is None:
@@ -94,6 +94,14 @@ class Samples:
                 f"FROM octans_internal.{relation} WHERE $1 IS NULL OR __role = $1 ORDER BY __row",
                 params=[role],
             ).to_arrow_table()
+
+    def columns(self, subject: str, version: int) -> pa.Table | None:
+        """No rows, with the columns of those kept; None when nothing was kept."""
+        relation = self._relation(subject, version)
+        if relation is None:
+            return None
+        with self._store.cursor() as cursor:
+            return cursor.sql(f"FROM octans_internal.{relation} LIMIT 0").to_arrow_table()
 
     def run(self, subject: str, version: int) -> int | None:
         """The ANALYZE that kept the sample; None when there is none."""

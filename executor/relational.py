@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 POSITION = "__position"
-NARROW_ROWS, WIDE_ROWS = MAX_ROWS, 1024
-"""Rows asked of DuckDB at once: many where a row is small for sure, few where it may be large."""
-READ_AHEAD = "4MiB"
-"""What DuckDB may compute ahead of us per query; its own 10 MiB gained no speed, only memory."""
+READ_AHEAD = 4 << 20
+"""Bytes that DuckDB may compute ahead of us per query; its own 10 MiB gained no speed, only memory.
+"""
+UNKNOWN_ROWS = 1024
+"""Rows asked of DuckDB at once where they may be of any size."""
 
 
 def query_failed(state: RunState, error: Exception) -> BaseException:
@@ -51,10 +52,10 @@ def run_query(
     state: RunState, cursor: DuckDBPyConnection, sql: str, schema: Schema
 ) -> Iterator[pa.RecordBatch]:
     """Stream a query's result."""
-    wide = any("BLOB" in f.type or "VARCHAR" in f.type or "[]" in f.type for f in schema)
+    rows = rows_at_once(state.arrow_schema(schema))
     try:
-        cursor.execute(f"SET streaming_buffer_size = '{READ_AHEAD}'")
-        reader = cursor.sql(sql).to_arrow_reader(WIDE_ROWS if wide else NARROW_ROWS)
+        cursor.execute(f"SET streaming_buffer_size = '{READ_AHEAD} bytes'")
+        reader = cursor.sql(sql).to_arrow_reader(rows)
         try:
             for batch in reader:
                 if state.stopped():
@@ -64,6 +65,26 @@ def run_query(
             reader.close()
     except (duckdb.Error, pa.ArrowException, OSError) as error:  # the reader's errors are Arrow's
         raise query_failed(state, error) from error
+
+
+def rows_at_once(schema: pa.Schema) -> int:
+    """How many rows to ask of DuckDB: no more than it computes ahead, the rest is waited for."""
+    sizes = [_bytes(kind) for kind in schema.types]
+    if None in sizes:
+        return UNKNOWN_ROWS
+    row = sum(size for size in sizes if size is not None)
+    return min(max(READ_AHEAD // max(row, 1), UNKNOWN_ROWS), MAX_ROWS)
+
+
+def _bytes(kind: pa.DataType) -> int | None:
+    """Of a value; None where they vary."""
+    if pa.types.is_fixed_size_list(kind):
+        size = _bytes(kind.value_type)
+        return None if size is None else size * kind.list_size
+    try:
+        return max(int(kind.bit_width) // 8, 1)
+    except ValueError:
+        return None
 
 
 def scan(node: SqlScan, state: RunState, sizer: ChunkSizer) -> Iterator[Chunk]:

@@ -48,7 +48,7 @@ def test_what_is_measured_is_what_is_true(session):
     """Labels score every variant, on every search row or until it is decided."""
     rows, message = analyzed(session, f"MODEL guess USING ({ROWS}) LABELS (y := truth) SAMPLE 400")
     assert "300 rows searched, 100 held back" in message
-    search = session.catalog.sample("guess", 1, "search").column("x").to_pylist()
+    search = session.catalog.samples.load("guess", 1, "search").column("x").to_pylist()
     found = qualities(session, "guess")
     for variant, knobs, accuracy in (
         ("guess.cheap", "", 0.8),
@@ -73,7 +73,7 @@ def test_the_same_seed_draws_the_same_rows(session):
     for seed in (0, 0, 1):
         session.sql(f"SET seed = {seed}")
         analyzed(session, f"MODEL shout USING (SELECT name AS t FROM numbers) SAMPLE {40}")
-        samples.append(session.catalog.sample("shout", 1).column("t").to_pylist())
+        samples.append(session.catalog.samples.load("shout", 1).column("t").to_pylist())
     assert samples[0] == samples[1] != samples[2]
 
 
@@ -115,10 +115,10 @@ def test_a_cluster_is_never_split(session, clusters, held):
         f"MODEL guess USING (SELECT id AS x, truth, id % {clusters} AS c FROM numbers) "
         "LABELS (y := truth) CLUSTER BY c SAMPLE 400",
     )
-    sizes = session.catalog.sample_sizes("guess", 1)
+    sizes = session.catalog.samples.sizes("guess", 1)
     sides = [
         set() if table is None else set(table.column("__cluster").to_pylist())
-        for table in (session.catalog.sample("guess", 1, r) for r in ("search", "held_back"))
+        for table in (session.catalog.samples.load("guess", 1, r) for r in ("search", "held_back"))
     ]
     assert not sides[0] & sides[1]
     assert len(sides[0] | sides[1]) == clusters
@@ -241,7 +241,7 @@ def test_a_model_without_variants(session):
 
 def test_failing_elements_count_as_wrong(session):
     analyzed(session, f"MODEL picky USING ({ROWS}) LABELS (y := truth) SAMPLE 400")
-    search = session.catalog.sample("picky", 1, "search").column("x").to_pylist()
+    search = session.catalog.samples.load("picky", 1, "search").column("x").to_pylist()
     share = sum(x % 10 != 7 for x in search) / len(search)
     assert qualities(session, "picky")["picky.only", ""][0] == pytest.approx(share)
     (failure,) = (o for o in session.catalog.observations({"picky"}) if o.metric == "failure")
@@ -306,8 +306,8 @@ def test_features_make_the_strata(session):
     """Proportional over the feature's values, however skewed a uniform draw would be."""
     using = "SELECT id AS x, truth, id % 10 < 3 AS rare FROM numbers"
     analyzed(session, f"MODEL guess USING ({using}) LABELS (y := truth) FEATURES (rare) SAMPLE 160")
-    search = session.catalog.sample("guess", 1, "search").column("x").to_pylist()
-    held = session.catalog.sample("guess", 1, "held_back").column("x").to_pylist()
+    search = session.catalog.samples.load("guess", 1, "search").column("x").to_pylist()
+    held = session.catalog.samples.load("guess", 1, "held_back").column("x").to_pylist()
     assert not set(search) & set(held)
     assert len(search) == 120
     others = [x for x in range(400) if x not in held]
@@ -320,10 +320,10 @@ def test_what_is_held_back_knows_nothing_of_strata(session):
     found = []
     for features in ("", "FEATURES (x % 7)", "FEATURES (x, x * x % 11)"):
         analyzed(session, f"MODEL guess USING ({ROWS}) LABELS (y := truth) {features} SAMPLE 160")
-        table = session.catalog.sample("guess", 1, "held_back")
+        table = session.catalog.samples.load("guess", 1, "held_back")
         found.append(table.column("x").to_pylist())
     analyzed(session, f"MODEL guess USING ({ROWS}) LABELS (y := truth) SAMPLE UNIFORM 160")
-    uniform = session.catalog.sample("guess", 1)
+    uniform = session.catalog.samples.load("guess", 1)
     roles = uniform.column("__role").to_pylist()
     xs = uniform.column("x").to_pylist()
     found.append([x for x, role in zip(xs, roles, strict=True) if role == "held_back"])

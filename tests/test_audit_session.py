@@ -172,7 +172,7 @@ def test_a_filter_behind_another_is_measured_only_once_all_rows_reach_it(session
 def test_an_analyze_that_stops_early_leaves_the_audit_for_the_next(session):
     session.sql(LOW)
     session.sql("SELECT id FROM whole WHERE twice(id) < 500").fetchall()
-    run = session.catalog.sample_run("twice", session.catalog.model("twice").version)
+    run = session.catalog.samples.run("twice", session.catalog.model("twice").version)
     session.sql(f"{LOW} BUDGET 1 us")
     assert session.catalog.audits.rows(run) is not None
     assert "compared: 1 statistics shifted" in session.sql(LOW).message

@@ -204,7 +204,7 @@ def test_the_score_on_held_back_rows_is_that_of_the_run(session):
     """The evaluator puts a cascade together from its members; the engine runs it. They agree."""
     text = QUERY.replace("0.95", "0.93 AT CONFIDENCE 0.9")
     guarantee = explained(session, text).verdicts[0].guarantee
-    held = session.catalog.sample("f", 1, "held_back")
+    held = session.catalog.samples.load("f", 1, "held_back")
     xs = held.column("x").to_pylist()
     path = path_of(explained(session, text).advice)
     right = np.mean([y == 2 * x for x, y in zip(xs, expected(path, xs), strict=True)])

@@ -30,24 +30,24 @@ def sample(offset: int = 0) -> pa.Table:
 
 
 def test_a_sample_comes_back_by_role_in_source_order_with_its_types(catalog):
-    catalog.save_sample("p", 1, 7, sample())
-    held = catalog.sample("p", 1, "held_back")
+    catalog.samples.save("p", 1, 7, sample())
+    held = catalog.samples.load("p", 1, "held_back")
     assert held["__row"].to_pylist() == [0, 1]
     assert held["glyph"].to_pylist() == [[3.0, 4.0], [5.0, 6.0]]
     assert held.schema.field("glyph").type == pa.list_(pa.float32(), 2)
     assert held["label: amount"].to_pylist() == [None, 3]
-    assert catalog.sample("P", 1)["__row"].to_pylist() == [0, 1, 2]
-    assert catalog.sample_sizes("p", 1) == {"held_back": (2, 2), "search": (1, 1)}
-    assert catalog.sample_run("p", 1) == 7
+    assert catalog.samples.load("P", 1)["__row"].to_pylist() == [0, 1, 2]
+    assert catalog.samples.sizes("p", 1) == {"held_back": (2, 2), "search": (1, 1)}
+    assert catalog.samples.run("p", 1) == 7
 
 
 def test_the_newest_sample_of_a_version_is_kept(catalog):
-    catalog.save_sample("p", 1, 7, sample())
-    catalog.save_sample("p", 2, 8, sample(10))
-    catalog.save_sample("p", 1, 9, sample(20))
-    assert catalog.sample("p", 1)["__row"].to_pylist() == [20, 21, 22]
-    assert catalog.sample("p", 2)["__row"].to_pylist() == [10, 11, 12]
-    assert catalog.sample_run("p", 1) == 9
+    catalog.samples.save("p", 1, 7, sample())
+    catalog.samples.save("p", 2, 8, sample(10))
+    catalog.samples.save("p", 1, 9, sample(20))
+    assert catalog.samples.load("p", 1)["__row"].to_pylist() == [20, 21, 22]
+    assert catalog.samples.load("p", 2)["__row"].to_pylist() == [10, 11, 12]
+    assert catalog.samples.run("p", 1) == 9
     tables = catalog.connection.execute(
         "SELECT count(*) FROM duckdb_tables() WHERE table_name LIKE 'sample\\_%' ESCAPE '\\'"
     ).fetchone()
@@ -55,11 +55,11 @@ def test_the_newest_sample_of_a_version_is_kept(catalog):
 
 
 def test_no_sample_is_none_and_a_wrong_one_is_refused(catalog):
-    assert catalog.sample("p", 1, "search") is None
-    assert catalog.sample_sizes("p", 1) == {}
-    assert catalog.sample_run("p", 1) is None
+    assert catalog.samples.load("p", 1, "search") is None
+    assert catalog.samples.sizes("p", 1) == {}
+    assert catalog.samples.run("p", 1) is None
     with pytest.raises(CatalogError) as caught:
-        catalog.save_sample("p", 1, 1, sample().drop_columns(["__cluster"]))
+        catalog.samples.save("p", 1, 1, sample().drop_columns(["__cluster"]))
     assert caught.value.code == "OC0513"
 
 

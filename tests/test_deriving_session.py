@@ -468,10 +468,10 @@ def test_what_derive_measured_saw_the_rows_of_its_sample_alone(session):
     runs = dict(session.sql("SELECT kind, max(id) FROM octans.runs GROUP BY kind").fetchall())
     assert session.catalog.same_split(runs["analyze"]) == {runs["analyze"], runs["derive"]}
     session.sql(ANALYZE)
-    again = session.catalog.sample_run("d", 1)
+    again = session.catalog.samples.run("d", 1)
     assert session.catalog.same_split(again) == {runs["analyze"], runs["derive"], again}
     session.sql(ANALYZE.replace("SAMPLE 300", "SAMPLE 200"))
-    other = session.catalog.sample_run("d", 1)
+    other = session.catalog.samples.run("d", 1)
     assert session.catalog.same_split(other) == {other}
 
 

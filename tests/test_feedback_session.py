@@ -15,10 +15,11 @@ from octans.catalog_db.freshness import Mark
 from octans.executor import engine
 from octans.executor.engine import run
 from octans.executor.telemetry import RowReservoir
+from octans.ir.types import Field
 from octans.stats.drift import LEVEL, drift, features, spent
 from octans.stats.feedback import Pooled, pool
 from octans.stats.staleness import Q_RUNS, contradicted, enough_new_rows, many_new_rows
-from octans.watching import again
+from octans.watching import row_hashes
 
 QUERY = "SELECT answer(id) FROM numbers"
 
@@ -134,7 +135,7 @@ def test_an_analyze_starts_anew(session):
 
 def test_the_audit_sample_is_of_the_rows_before_any_filter_of_a_model(session):
     session.sql("SELECT id FROM numbers WHERE answer(id) > 1500").fetchall()
-    run = session.catalog.sample_run("answer", session.catalog.pipeline("answer").version)
+    run = session.catalog.samples.run("answer", session.catalog.pipeline("answer").version)
     kept = session.catalog.audits.rows(run)
     assert kept is not None
     assert min(kept.column("x").to_pylist()) < 100, "rows that the filter dropped are there"
@@ -360,18 +361,43 @@ def test_the_features_of_lists_are_those_of_their_known_numbers(kind):
 
 
 @pytest.mark.parametrize(
-    ("column", "other"),
+    ("kind", "column", "other"),
     [
-        ([1.5, None, math.nan], 2.5),
-        (["ä", None, ""], "b"),
-        ([[1, None], None, []], [1]),
-        ([{"a": None}, None, {"a": 1}], {"a": 2}),
+        ("DOUBLE", [1.5, None, math.nan], 2.5),
+        ("DOUBLE", [1, None, 0], 2),
+        ("VARCHAR", ["ä", None, ""], "b"),
+        ("BLOB", [b"1", None, b""], b"2"),
+        ("BIGINT[]", [[1, None], None, []], [1]),
+        ("FLOAT[2]", [[1, None], None, [2, 3]], [3, 2]),
+        ("STRUCT(a BIGINT)", [{"a": None}, None, {"a": 1}], {"a": 2}),
     ],
 )
-def test_rows_seen_again_are_known_by_all_their_values(session, column, other):
-    known = pa.table({"the x": column, "y": [1, 2, 3]})
-    seen = pa.table({"the x": [*column, other, column[0]], "y": [1, 2, 3, 1, 2]})
-    assert again(session, known, seen) == 3
+def test_rows_are_told_by_all_their_values(session, kind, column, other):
+    inputs = (Field("the x", kind), Field("y", "BIGINT"))
+
+    def hashes(values, numbers):
+        rows = pa.table({"the x": pa.array(values), "y": numbers})
+        return row_hashes(session, inputs, rows).tolist()
+
+    known = hashes(column, [1, 2, 3])
+    assert len(set(known)) == 3
+    assert hashes([*column, other, column[0]], [1.0, 2.0, 3.0, 1.0, 2.0])[:3] == known
+    assert not {*hashes([other, column[0]], [1, 3])} & {*known}
+
+
+def test_an_analyze_is_compared_with_its_own_rows(session):
+    """What a session remembers of an ANALYZE ends with the next one."""
+    session.sql(QUERY).fetchall()
+    first = session.analyzed["answer"]
+    session.sql(QUERY).fetchall()
+    assert session.analyzed["answer"] is first
+    session.sql(
+        "ANALYZE PIPELINE answer USING (SELECT id AS x, truth FROM numbers) "
+        "LABELS (y := truth) SAMPLE 100"
+    )
+    session.sql(QUERY).fetchall()
+    assert len(session.analyzed["answer"].hashes) == 100
+    assert len(first.hashes) > 100
 
 
 def test_drift_names_the_feature_that_moved():

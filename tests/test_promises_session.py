@@ -46,7 +46,9 @@ def proofs(session):
 
 
 def held_back(session):
-    table = session.catalog.sample("guess", session.catalog.model("guess").version, "held_back")
+    table = session.catalog.samples.load(
+        "guess", session.catalog.model("guess").version, "held_back"
+    )
     return table.column("x").to_pylist()
 
 
@@ -213,7 +215,7 @@ def test_where_base_fails_everything_is_wrong():
             "CREATE VARIANT guess.b USING python('session_world:picky') BASE;"
             "ANALYZE MODEL guess USING (SELECT id AS x FROM rows) SAMPLE 400"
         )
-        search = session.catalog.sample("guess", 2, "search").column("x").to_pylist()
+        search = session.catalog.samples.load("guess", 2, "search").column("x").to_pylist()
         (seen,) = (
             o
             for o in session.catalog.observations({"guess"})
@@ -280,7 +282,7 @@ def test_held_back_results_never_reach_an_estimate():
 
 def test_the_held_back_rows_are_not_the_search_rows():
     with make([0.9]) as session:
-        search = session.catalog.sample("guess", 2, "search").column("x").to_pylist()
+        search = session.catalog.samples.load("guess", 2, "search").column("x").to_pylist()
         held = held_back(session)
         assert len(held) == 100
         assert not set(held) & set(search)
@@ -290,7 +292,7 @@ def test_the_held_back_rows_are_not_the_search_rows():
 def test_a_cluster_is_on_one_side_only():
     with make([0.9], more="CLUSTER BY book") as session:
         sides = [
-            {*session.catalog.sample("guess", 2, role).column("__cluster").to_pylist()}
+            {*session.catalog.samples.load("guess", 2, role).column("__cluster").to_pylist()}
             for role in ("search", "held_back")
         ]
         assert not sides[0] & sides[1]

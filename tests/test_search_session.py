@@ -177,7 +177,7 @@ def test_earlier_qualities_of_the_same_split_count_at_once(session, monkeypatch)
     seen = []
 
     def spy(session, bound, *args, **options):
-        run = session.catalog.sample_run("guess", 1)
+        run = session.catalog.samples.run("guess", 1)
         seen.append(len(session.catalog.same_split(run)))
         return choosing.chosen(session, bound, *args, **options)
 
