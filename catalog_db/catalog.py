@@ -36,7 +36,6 @@ from .store import Store
 from .views import Views
 
 if TYPE_CHECKING:
-
     from ..stats.promise import Proof
     from .prefixes import Checkpoint, Prefixes
 

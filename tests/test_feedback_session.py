@@ -304,13 +304,14 @@ def test_contradicted_statistics_are_marked_once(session):
     from dataclasses import replace
 
     base = latency(session)
+    slow = 9 * base.high  # what a busy machine measured may itself be uncertain by some factor
     for place in range(Q_RUNS + 2):
-        seen = replace(base, value=base.value * 9, low=base.value, high=base.value * 10, filter="",
-                       run=900 + place, n=1)  # fmt: skip
+        seen = replace(base, value=slow, low=base.value, high=2 * slow, filter="", run=900 + place,
+                       n=1)  # fmt: skip
         session.catalog.fold([seen], {})
         now = repeated(session, base)
         assert (now.stale is not None) == (place >= Q_RUNS - 1)
-    assert "executions latency was 9 times as much" in now.stale
+    assert f"executions latency was {slow / base.value:.3g} times as much" in now.stale
     assert session.sql("SELECT count(*) FROM octans_internal.marks").fetchall() == [(1,)]
     assert now.n == base.n + Q_RUNS + 2, "used, and marked"
 
