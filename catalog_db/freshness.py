@@ -239,12 +239,14 @@ class Freshness:
                     "INSERT INTO octans_internal.run_environments VALUES (?, ?)", [run, number]
                 )
 
-    def environments_of_runs(self) -> dict[tuple[int | None, str], int]:
+    def environments_of(self, runs: Collection[int]) -> dict[tuple[int | None, str], int]:
         """By run and variant (lower case), what it was made of."""
         with self._store.cursor() as cursor:
             rows = cursor.execute(
                 "SELECT r.run, lower(e.variant), e.id FROM octans_internal.run_environments AS r "
-                "JOIN octans_internal.environments AS e ON e.id = r.environment"
+                "JOIN octans_internal.environments AS e ON e.id = r.environment "
+                "WHERE list_contains(?, r.run)",
+                [list(runs)],
             ).fetchall()
         return {(run, variant): number for run, variant, number in rows}
 

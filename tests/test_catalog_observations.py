@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -9,6 +10,7 @@ import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from octans.catalog_db import observations
 from octans.catalog_db.catalog import Catalog
 from octans.errors import CatalogError, InternalError
 from octans.ir.models import Backend, Device, Model, Pipeline, Variant
@@ -111,6 +113,45 @@ def test_the_newest_of_a_key_counts_not_the_last_written(catalog):
     assert values(catalog) == [0.5]
     catalog.record([seconds(0.6, at=AT + timedelta(days=1))])
     assert values(catalog) == [0.6]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_rows_that_later_ones_replace_are_none_that_count(catalog, seed, monkeypatch):
+    """Most are never read, so that a plan does not slow down with every ANALYZE."""
+    rng = random.Random(seed)
+    changes = [
+        lambda: catalog.save(rng.choice([variant("a"), variant("b"), MODEL, PIPE]), replace=True),
+        lambda: catalog.save(Device("cpu", "cpu", rng.randint(1, 9), 1), replace=True),
+    ]
+    for place in range(300):
+        if place < 250 and rng.random() < 0.03:
+            rng.choice(changes)()
+        name = rng.choice("ab")
+        at = place if rng.random() < 0.7 else rng.randrange(400)
+        whole = rng.random() < 0.3
+        catalog.record([seconds(
+            place, at=AT + timedelta(seconds=at), subject=rng.choice(["m", "M", "p", "filter:f"]),
+            variant=None if whole else f"m.{name}", assignment=f"m=m.{name}()" if whole else "",
+            variant_version=None if whole else rng.choice([None, 1, 2]),
+            device=rng.choice([None, "cpu"]),
+        )])  # fmt: skip
+    read = catalog.observations()
+    fetched = []
+    monkeypatch.setattr(observations, "_NEWEST", "{}{}")
+    monkeypatch.setattr(observations._Judge, "admit", counting(fetched, observations._Judge.admit))
+    assert set(catalog.observations()) == set(read)
+    assert len(fetched) == 300
+    assert 1 < len(read) < 100
+
+
+def counting(into, function):
+    """The function, which notes what it was called with."""
+
+    def called(self, row):
+        into.append(row)
+        return function(self, row)
+
+    return called
 
 
 def test_recorded_is_read_without_asking_for_a_flush(catalog):
