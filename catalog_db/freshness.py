@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from ..ir.record import dataclass
@@ -109,10 +110,13 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True)
 class Reasons:
-    """Why observations are stale: by the run's variants, and by marks with their last id."""
+    """Why observations are stale: by the run's variants, and by marks with their last id.
+
+    Marks are by their subject in lower case.
+    """
 
     changed: Mapping[tuple[int, str], str]
-    marks: tuple[tuple[int, Mark], ...]
+    marks: Mapping[str, list[tuple[int, Mark]]]
 
     def of(self, number: int, one: Observation) -> str | None:
         """Why this one is; None where nothing says so."""
@@ -121,10 +125,15 @@ class Reasons:
                 reason = self.changed.get((one.run, name))
                 if reason is not None:
                     return reason
-        for upto, mark in self.marks:
-            if number <= upto and mark.covers(one):
-                return mark.reason
-        return None
+        if not self.marks:
+            return None
+        found = [
+            (upto, mark.reason)
+            for owner in accumulate(one.subject.lower().split("."), "{}.{}".format)
+            for upto, mark in self.marks.get(owner, ())
+            if number <= upto and mark.covers(one)
+        ]
+        return max(found)[1] if found else None
 
 
 def _variants(one: Observation) -> list[str]:
@@ -277,13 +286,12 @@ class Freshness:
         with self._store.cursor() as cursor:
             changed = cursor.execute(_CHANGED).fetchall()
             marks = cursor.execute(
-                "SELECT upto, subject, reason, variant, device, metric "
-                "FROM octans_internal.marks ORDER BY upto DESC"
+                "SELECT upto, subject, reason, variant, device, metric FROM octans_internal.marks"
             ).fetchall()
-        return Reasons(
-            {(run, variant): reason for run, variant, reason in changed},
-            tuple((upto, Mark(*rest)) for upto, *rest in marks),
-        )
+        by_subject: dict[str, list[tuple[int, Mark]]] = {}
+        for upto, *rest in marks:
+            by_subject.setdefault(rest[0].lower(), []).append((upto, Mark(*rest)))
+        return Reasons({(run, variant): reason for run, variant, reason in changed}, by_subject)
 
     # --- feedback -----------------------------------------------------------------------------
 
