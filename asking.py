@@ -65,12 +65,13 @@ def body_of(session: Session, kept: KeptSample) -> LogicalNode:
     return bind_select(_select(query), session.catalog).plan
 
 
-def asked_of(session: Session, kept: KeptSample, plan: LogicalNode, table: pa.Table) -> Population:
-    """Which rows of the kept `table` a query (`plan`, as bound) asks about."""
+def asked_of(
+    session: Session, kept: KeptSample, plan: LogicalNode, body: LogicalNode, table: pa.Table
+) -> Population:
+    """Which rows of the kept `table` a query (`plan`, as bound) asks about; `body` is its own."""
     own = [name for name in table.column_names if name.startswith(USING)]
     with session.visible(KEPT_ROWS, table):
         types = {f.name: f.type for f in session.catalog.describe(f"FROM {KEPT_ROWS}")}
-        body = body_of(session, kept)
     columns = Kept(
         KEPT_ROWS,
         {field.name: field.name for field in kept.inputs},
@@ -95,11 +96,9 @@ def standing_for(session: Session, asked: Population, table: pa.Table) -> pa.Tab
 
 
 def inputs_of(
-    session: Session, kept: KeptSample, plan: LogicalNode, table: pa.Table, rows: pa.Table
+    kept: KeptSample, plan: LogicalNode, body: LogicalNode, rows: pa.Table
 ) -> pa.Table | None:
     """The subject's inputs on `rows` of the query's source; None where they cannot be told."""
-    with session.visible(KEPT_ROWS, table):
-        body = body_of(session, kept)
     names = {field.name: field.name for field in kept.inputs}
     columns = {given: column for column, given in arguments(plan, body, names).items()}
     if set(columns) != set(names) or not set(columns.values()) <= set(rows.column_names):

@@ -180,7 +180,9 @@ class Prover:
 
     def _population(self, plan: LogicalNode, table: pa.Table) -> Population:
         """Which of the held-back rows the query asks about."""
-        asked = asked_of(self._session, self._kept, plan, table)
+        with self._session.visible(KEPT_ROWS, table):
+            body = body_of(self._session, self._kept)
+        asked = asked_of(self._session, self._kept, plan, body, table)
         if asked.unclear is not None:
             lacking = f"{', '.join(asked.missing)} is not kept" if asked.missing else ""
             raise BindError(

@@ -11,7 +11,7 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from .asking import KeptSample, asked_of, inputs_of, kept_sample, standing_for
+from .asking import KEPT_ROWS, KeptSample, asked_of, body_of, inputs_of, kept_sample, standing_for
 from .catalog_db.freshness import Mark
 from .ir.logical import Distinct, Filter, Join, Limit, LogicalNode, Source
 from .ir.node import collect
@@ -131,8 +131,10 @@ def watch(
         return
     if catalog.freshness.marked(kept.subject, kept.run) is not None:
         return
-    seen = inputs_of(session, kept, plan, columns, samples[0][2])
-    asked = asked_of(session, kept, plan, columns)
+    with session.visible(KEPT_ROWS, columns):
+        body = body_of(session, kept)
+    seen = inputs_of(kept, plan, body, samples[0][2])
+    asked = asked_of(session, kept, plan, body, columns)
     if seen is None or asked.unclear is not None:
         return
     reason = None
