@@ -183,7 +183,7 @@ def analyzed(session: Session, kept: KeptSample) -> Analyzed:
 
 def row_hashes(session: Session, inputs: Schema, rows: pa.Table) -> NDArray[np.uint64]:
     """Of every row; NULL and NaN are equal to themselves, and numbers as the model gets them."""
-    values = ", ".join(f"CAST({quote(field.name)} AS {field.type})" for field in inputs)
+    values = ", ".join(f"TRY_CAST({quote(field.name)} AS {field.type})" for field in inputs)
     with session.visible(SEEN_ROWS, rows), session.catalog.cursor() as cursor:
         found = cursor.sql(f"SELECT hash({values}) FROM {SEEN_ROWS}").to_arrow_table()
     hashes: NDArray[np.uint64] = found.column(0).to_numpy()
