@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .deriving import waiting
 from .dsl import ast
 from .environments import notice
-from .errors import RunError
+from .errors import PlanError, RunError
 from .ir.estimates import Estimate
 from .ir.models import Device, ExtendedStatistics, Model, Pipeline, Variant, knobs_text
 from .ir.physical import Stage
@@ -266,6 +266,28 @@ def unmeasured_notes(session: Session, stats: Statistics, problem: PlanProblem) 
         return told if one.variant.lower() in known else None
 
     return missing_notes(problem.missing, why)
+
+
+def known_variant(session: Session, asked: ast.WhyNot) -> None:
+    """WHY NOT of what does not exist is a misspelling.
+
+    Raises:
+        PlanError: OC0320.
+    """
+    from .dsl.diagnostics import nearest
+
+    name = asked.variant.text
+    if session.catalog.variant(name) is None:
+        names = [variant.full_name for variant in session.catalog.variants()]
+        mine = [other for other in names if other.split(".")[0] == name.split(".")[0]]
+        raise PlanError(
+            f"unknown variant {name}",
+            code="OC0320",
+            span=asked.variant.span,
+            label="no such variant",
+            candidates=nearest(name, names),
+            notes=(f"there are {', '.join(mine)}",) if mine else (),
+        )
 
 
 def estimated_rows(session: Session, sql: str) -> Estimate | None:

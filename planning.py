@@ -22,6 +22,7 @@ from .ir.types import identifier
 from .knowing import (
     estimated_rows,
     knowledge,
+    known_variant,
     misplaced,
     promised_subject,
     search_notes,
@@ -83,9 +84,10 @@ class Planned:
         promised = promised_subject(bound.slo, steps(bound.plan))
         stats = statistics(session, (filter_context(bound.plan),), promised=promised)
         for asked in options.why_not:
-            _known_variant(asked, session)
+            known_variant(session, asked)
         given = advice if options.advice is None else str(options.advice.value)
         offset = 0 if options.advice is None else options.advice.span.start + 1
+        earlier = session.catalog.last_plan(bound.text) if given is None else None
         try:
             query = optimize(
                 bound.plan,
@@ -94,6 +96,7 @@ class Planned:
                 on_error=bound.on_error,
                 advice=() if given is None else parse_advice(given, offset),
                 promises=_promises(session, bound.plan),
+                before=parse_advice(earlier or "", 0),
             )
         except (PlanError, BindError) as error:
             error.notes = (*error.notes, *stats.left_out)
@@ -262,7 +265,7 @@ class Run:
             query.physical.fingerprint,
             self._planned.bound.text,
             advice=advice_text(query.chosen.choices),
-            reason="chosen by the exact search",
+            reason="chosen by the exact search" if query.better is None else "kept",
             estimates=numbers(query.chosen.cost),
             subjects={step.context.split(".")[0] for step in query.problem.steps},
         )
@@ -343,28 +346,6 @@ class Run:
 
 
 # --- the edges of planning ------------------------------------------------------------------------
-
-
-def _known_variant(asked: ast.WhyNot, session: Session) -> None:
-    """WHY NOT of what does not exist is a misspelling.
-
-    Raises:
-        PlanError: OC0320.
-    """
-    from .dsl.diagnostics import nearest
-
-    name = asked.variant.text
-    if session.catalog.variant(name) is None:
-        names = [variant.full_name for variant in session.catalog.variants()]
-        mine = [other for other in names if other.split(".")[0] == name.split(".")[0]]
-        raise PlanError(
-            f"unknown variant {name}",
-            code="OC0320",
-            span=asked.variant.span,
-            label="no such variant",
-            candidates=nearest(name, names),
-            notes=(f"there are {', '.join(mine)}",) if mine else (),
-        )
 
 
 def _promises(session: Session, plan: LogicalNode) -> Any:

@@ -370,6 +370,10 @@ class Catalog:
             subjects=tuple(subjects),
         )
 
+    def last_plan(self, query: str) -> str | None:
+        """What a query was run with last, as the advice that gives it; None: it never was."""
+        return self._history.last_plan(query)
+
     def record_result(self, plan: int, measured: Json, *, run: int | None = None) -> None:
         """Keep what a plan did when it ran."""
         self._history.record_result(plan, measured, run=run)

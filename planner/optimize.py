@@ -27,6 +27,7 @@ from ..stats.promise import Proof
 from .advice import Item, Report, restrict
 from .explain.planned import constraint_text
 from .infeasible import InfeasibleSlo, infeasible
+from .keeping import kept
 from .lower import lower
 from .objectives import costless
 from .problem import Allow, Excluded, Missing, PlanProblem, build_problem
@@ -63,7 +64,10 @@ class Knowledge:
 
 @dataclass(frozen=True)
 class PlannedQuery:
-    """The chosen plan and what it was chosen from; `searched` is the frontier as it was found."""
+    """The chosen plan and what it was chosen from; `searched` is the frontier as it was found.
+
+    Where the plan of before was kept, see `keeping`, `better` is the best one.
+    """
 
     logical: LogicalNode
     physical: PhysicalPlan
@@ -71,6 +75,7 @@ class PlannedQuery:
     frontier: tuple[Candidate, ...]
     epsilon: float
     runner_up: Candidate | None
+    better: Candidate | None
     slo: Slo
     problem: PlanProblem
     trace: tuple[TraceEntry, ...]
@@ -98,8 +103,9 @@ def optimize(
     on_error: str = "fail",
     advice: Sequence[Item] = (),
     promises: Promises | None = None,
+    before: Sequence[Item] = (),
 ) -> PlannedQuery:
-    """Choose the best plan that meets the SLO.
+    """Choose the best plan that meets the SLO, or keep the one of before: see `keeping`.
 
     Args:
         plan: as bound.
@@ -108,6 +114,7 @@ def optimize(
         on_error: `fail`, `null` or `skip`; some rules depend on it.
         advice: narrows the choices; items that are impossible are reported, not obeyed.
         promises: finds the held-back rows of an accuracy AT CONFIDENCE.
+        before: what the query ran with last, as the advice that gives it.
 
     Raises:
         PlanError: no plan, see the module.
@@ -117,11 +124,12 @@ def optimize(
     problem, reports = _advised(logical, slo, known, advice, steady=on_error == "fail")
     promised = _promised(slo)
     proof: Proof | None = None
+    better: Candidate | None = None
+    chosen = _best(problem)  # what no plan can reach is no question of rows either
     if promised is not None and promises is not None:
-        _best(problem)  # what no plan can reach is no question of rows
         chosen, proof = proved(problem, promises(promised, problem.steps))
-    else:
-        chosen = _best(problem)
+    elif before and (same := kept(problem, chosen, before)) is not None:
+        chosen, better = same, chosen
     ends = _frontier(problem.problem)
     return PlannedQuery(
         logical=logical,
@@ -130,6 +138,7 @@ def optimize(
         frontier=tuple(candidate_of(problem, point.assignment) for point in ends.points),
         epsilon=ends.epsilon,
         runner_up=_runner_up(problem, chosen),
+        better=better,
         slo=slo,
         problem=problem,
         trace=trace,

@@ -46,6 +46,7 @@ class Planned:
     frontier: tuple = ()
     epsilon: float = 0.0
     runner_up: Plan | None = None
+    better: Plan | None = None
 
 
 def step(usd, seconds=1e-3, quality=None, run=None):

@@ -104,7 +104,7 @@ def explain(planned: Planned, context: Context, ran: Ran | None = None) -> Expla
         advice_report=context.advice_report,
         why_not=context.why_not,
         steps=context.steps,
-        notes=(*_composed(chosen), *_cascaded(chosen), *context.notes),
+        notes=(*_kept(planned), *_composed(chosen), *_cascaded(chosen), *context.notes),
         fingerprint=planned.physical.fingerprint,
         planning_seconds=context.planning_seconds,
         actual_totals=ran.totals if ran else None,
@@ -112,6 +112,15 @@ def explain(planned: Planned, context: Context, ran: Ran | None = None) -> Expla
         failures=ran.failures if ran else (),
         at=context.at,
     )
+
+
+def _kept(planned: Planned) -> Iterator[str]:
+    """Why it is not the best plan by the estimates."""
+    chosen, better = planned.chosen, planned.better
+    if better is not None:
+        instead = "; ".join(differences(better, chosen))
+        text = lost_by(better, chosen, planned.slo.objective)
+        yield f"kept, as the query ran before: no other plan is surely better; {instead}: {text}"
 
 
 def _composed(chosen: Candidate) -> tuple[str, ...]:

@@ -15,8 +15,8 @@ from ..objectives import TIES
 from ..search.single import RELATIVE
 from .numbers import digits, quantity, unit_of
 
-ADDITIVE = frozenset({"cost", "total_cost", "energy", "total_energy", "co2"})
-"""Objectives that sum over steps."""
+ADDITIVE = frozenset({"cost", "total_cost", "energy", "total_energy", "co2", "busy"})
+"""What plans are ordered by that sums over steps."""
 
 
 class Candidate(Protocol):
@@ -69,6 +69,11 @@ class Planned(Protocol):
     @property
     def runner_up(self) -> Candidate | None:
         """The best other plan that meets the SLO."""
+        ...
+
+    @property
+    def better(self) -> Candidate | None:
+        """The best plan, where the one of before was kept."""
         ...
 
     @property
@@ -130,6 +135,8 @@ def reached(candidate: Candidate, constraint: Constraint) -> Estimate | None:
 
 def of_step(step: StageCost, metric: str) -> Estimate | None:
     """A step's own metric; its accuracy, precision and recall are those of its answers."""
+    if metric == "busy":
+        return step.busy
     if metric in OF_ANSWERS:
         return step.quality if metric == "accuracy" else getattr(step, metric)
     return _metric(step.cost, metric)
