@@ -39,6 +39,7 @@ from .planner.explain.build import Context, Ran, explain
 from .planner.explain.thinned import thinning
 from .planner.explain.why_not import why_not
 from .planner.format import format_plan
+from .planner.keeping import Before
 from .planner.optimize import InfeasibleSlo, PlannedQuery, Promise, optimize
 from .planner.rewrite import pruned
 from .planner.steps import StepInfo, filter_subject, steps
@@ -87,7 +88,7 @@ class Planned:
             known_variant(session, asked)
         given = advice if options.advice is None else str(options.advice.value)
         offset = 0 if options.advice is None else options.advice.span.start + 1
-        earlier = session.catalog.last_plan(bound.text) if given is None else None
+        ran = session.catalog.last_plan(bound.text) if given is None else None
         try:
             query = optimize(
                 bound.plan,
@@ -96,7 +97,7 @@ class Planned:
                 on_error=bound.on_error,
                 advice=() if given is None else parse_advice(given, offset),
                 promises=_promises(session, bound.plan),
-                before=parse_advice(earlier or "", 0),
+                before=None if ran is None else Before(*ran),
             )
         except (PlanError, BindError) as error:
             error.notes = (*error.notes, *stats.left_out)
@@ -195,6 +196,7 @@ class Planned:
                     query.chosen,
                     asked.variant.text,
                     tuple((knob.name.text, knob.value.value) for knob in asked.knobs),
+                    kept=query.better is not None,
                 )
             ),
             advice_report=tuple(str(report) for report in query.advice),
@@ -265,7 +267,7 @@ class Run:
             query.physical.fingerprint,
             self._planned.bound.text,
             advice=advice_text(query.chosen.choices),
-            reason="chosen by the exact search" if query.better is None else "kept",
+            reason="chosen by the exact search",
             estimates=numbers(query.chosen.cost),
             subjects={step.context.split(".")[0] for step in query.problem.steps},
         )

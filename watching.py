@@ -140,6 +140,8 @@ def watch(
     reason = None
     if not asked.limited:
         reference = _reference(session, kept, asked, seen.column_names)
+        if reference is None:
+            return
         look = catalog.audits.look(kept.subject, kept.version, kept.run)
         found = drift(reference, features(seen), look)
         reason = None if found is None else found.text()
@@ -152,31 +154,35 @@ def watch(
 
 def _reference(
     session: Session, kept: KeptSample, asked: Population, names: Sequence[str]
-) -> Features:
-    """The features of the kept rows like those asked about."""
+) -> Features | None:
+    """The features of the kept rows like those asked about; None where they are gone."""
     from .stats.drift import features
 
     if asked.sql is None:
-        return analyzed(session, kept).features
+        known = analyzed(session, kept)
+        return None if known is None else known.features
     table = session.catalog.samples.load(kept.subject, kept.version)
-    assert table is not None
+    if table is None:
+        return None
     return features(standing_for(session, asked, table).select(names))
 
 
-def analyzed(session: Session, kept: KeptSample) -> Analyzed:
+def analyzed(session: Session, kept: KeptSample) -> Analyzed | None:
     """All of the kept rows; of each subject those of one ANALYZE stay with the session.
 
-    They may be large, as images are, and are not read for every execution.
+    They may be large, as images are, and are not read for every execution. None where another
+    session has replaced them meanwhile.
     """
     from .stats.drift import features
 
     known = session.analyzed.get(kept.subject)
     if known is None or known.run != kept.run:
         table = session.catalog.samples.load(kept.subject, kept.version)
-        assert table is not None
-        assert kept.run is not None
+        now = session.catalog.samples.run(kept.subject, kept.version)
+        if table is None or now is None or now != kept.run:
+            return None
         rows = table.select([field.name for field in kept.inputs])
-        known = Analyzed(kept.run, features(rows), row_hashes(session, kept.inputs, rows))
+        known = Analyzed(now, features(rows), row_hashes(session, kept.inputs, rows))
         session.analyzed[kept.subject] = known
     return known
 
@@ -208,10 +214,12 @@ def _new_rows(
     rows = session.catalog.audits.source_rows(kept.run)
     if not rows:
         return None
-    known = analyzed(session, kept).hashes
-    again = int(np.isin(row_hashes(session, kept.inputs, seen), known).sum())
+    known = analyzed(session, kept)
+    if known is None:
+        return None
+    again = int(np.isin(row_hashes(session, kept.inputs, seen), known.hashes).sum())
     _, upper = wilson(again, seen.num_rows)
-    old = min(1.0, upper * rows / len(known))
+    old = min(1.0, upper * rows / len(known.hashes))
     scan, read, _ = source
     new = session.catalog.audits.count_new(
         kept.subject, kept.run, scan.sql, read, read * (1.0 - old)

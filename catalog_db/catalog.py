@@ -370,8 +370,8 @@ class Catalog:
             subjects=tuple(subjects),
         )
 
-    def last_plan(self, query: str) -> str | None:
-        """What a query was run with last, as the advice that gives it; None: it never was."""
+    def last_plan(self, query: str) -> tuple[str, str] | None:
+        """The fingerprint and the advice of the plan that a query was run to its end with last."""
         return self._history.last_plan(query)
 
     def record_result(self, plan: int, measured: Json, *, run: int | None = None) -> None:

@@ -149,14 +149,17 @@ class History:
         values = [fingerprint, list(subjects), query, advice, _json(estimates), reason, now()]
         return self._insert("plans", columns, values)
 
-    def last_plan(self, query: str) -> str | None:
-        """What a query was run with last, as the advice that gives it; None: it never was."""
+    def last_plan(self, query: str) -> tuple[str, str] | None:
+        """The plan that a query was run to its end with last, its fingerprint and the advice that
+        gives it; None: it never was."""
         with self._store.cursor() as cursor:
             row = cursor.execute(
-                "SELECT advice FROM octans_internal.plans WHERE query = ? ORDER BY id DESC LIMIT 1",
+                "SELECT p.fingerprint, p.advice FROM octans_internal.plan_results AS r "
+                "JOIN octans_internal.plans AS p ON p.id = r.plan "
+                "WHERE p.query = ? ORDER BY r.measured_at DESC LIMIT 1",
                 [query],
             ).fetchone()
-        return None if row is None else str(row[0])
+        return None if row is None else (str(row[0]), str(row[1]))
 
     def record_result(self, plan: int, measured: Json, *, run: int | None = None) -> None:
         """Keep what a plan did when it ran."""

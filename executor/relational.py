@@ -69,11 +69,10 @@ def run_query(
 
 def rows_at_once(schema: pa.Schema) -> int:
     """How many rows to ask of DuckDB: no more than it computes ahead, the rest is waited for."""
-    sizes = [_bytes(kind) for kind in schema.types]
-    if None in sizes:
+    row = _bytes(pa.struct(list(schema)))
+    if row is None:
         return UNKNOWN_ROWS
-    row = sum(size for size in sizes if size is not None)
-    return min(max(READ_AHEAD // max(row, 1), UNKNOWN_ROWS), MAX_ROWS)
+    return min(max(READ_AHEAD // max(row, 1), 1), MAX_ROWS)
 
 
 def _bytes(kind: pa.DataType) -> int | None:
@@ -81,6 +80,9 @@ def _bytes(kind: pa.DataType) -> int | None:
     if pa.types.is_fixed_size_list(kind):
         size = _bytes(kind.value_type)
         return None if size is None else size * kind.list_size
+    if pa.types.is_struct(kind):
+        sizes = [_bytes(field.type) for field in kind]
+        return None if None in sizes else sum(size for size in sizes if size is not None)
     try:
         return max(int(kind.bit_width) // 8, 1)
     except ValueError:

@@ -27,7 +27,7 @@ from ..stats.promise import Proof
 from .advice import Item, Report, restrict
 from .explain.planned import constraint_text
 from .infeasible import InfeasibleSlo, infeasible
-from .keeping import kept
+from .keeping import Before, kept
 from .lower import lower
 from .objectives import costless
 from .problem import Allow, Excluded, Missing, PlanProblem, build_problem
@@ -103,7 +103,7 @@ def optimize(
     on_error: str = "fail",
     advice: Sequence[Item] = (),
     promises: Promises | None = None,
-    before: Sequence[Item] = (),
+    before: Before | None = None,
 ) -> PlannedQuery:
     """Choose the best plan that meets the SLO, or keep the one of before: see `keeping`.
 
@@ -114,7 +114,7 @@ def optimize(
         on_error: `fail`, `null` or `skip`; some rules depend on it.
         advice: narrows the choices; items that are impossible are reported, not obeyed.
         promises: finds the held-back rows of an accuracy AT CONFIDENCE.
-        before: what the query ran with last, as the advice that gives it.
+        before: what the query ran with last.
 
     Raises:
         PlanError: no plan, see the module.
@@ -128,8 +128,12 @@ def optimize(
     chosen = _best(problem)  # what no plan can reach is no question of rows either
     if promised is not None and promises is not None:
         chosen, proof = proved(problem, promises(promised, problem.steps))
-    elif before and (same := kept(problem, chosen, before)) is not None:
-        chosen, better = same, chosen
+    elif before is not None:
+        same = kept(problem, chosen, before.advice)
+        if same is not None:
+            physical = lower(logical, same.choices, known.models, on_error)
+            if physical.fingerprint == before.fingerprint:
+                chosen, better = same, chosen
     ends = _frontier(problem.problem)
     return PlannedQuery(
         logical=logical,

@@ -186,7 +186,9 @@ def _spread(column: pa.ChunkedArray) -> NDArray[np.float64] | None:
         return None
     rows, numbers = found
     means = _means(rows, numbers, len(column))
-    return np.sqrt(_means(rows, (numbers - means[rows]) ** 2, len(column)))
+    with np.errstate(invalid="ignore"):
+        apart = (numbers - means[rows]) ** 2
+    return np.sqrt(_means(rows, apart, len(column)))
 
 
 def _means(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import octans
 import pytest
+from octans.errors import RunError
 
 QUERY = "SELECT double(x) AS y FROM numbers"
 SLO = " WITH SLO (accuracy >= 0.5)"
@@ -14,15 +15,25 @@ def function():
     return lambda batch: [2 * x for x in batch.column("x").to_pylist()]
 
 
-def measure(session, variant, seconds, apart=0.15, quality=0.9, batch=8):
+def broken():
+    """Fails on every call."""
+
+    def call(batch):
+        raise ValueError("broken")
+
+    return call
+
+
+def measure(session, variant, seconds, apart=0.15, quality=0.9, batch=8, memory=0, model="double"):
     """Insert a measurement of many calls, known to a share `apart`: executions hardly move it."""
     rows = ", ".join(
-        f"('double', '{variant}', 'cpu', {size}, '{metric}', '{statistic}', {value}, "
+        f"('{model}', '{variant}', 'cpu', {size}, '{metric}', '{statistic}', {value}, "
         f"{value * (1 - apart)}, {min(value * (1 + apart), top)}, 10000000)"
         for metric, statistic, size, value, top in (
             ("latency", "mean", batch, seconds, 1e9),
             ("latency", "p95", batch, seconds, 1e9),
             ("quality", "mean", "NULL", quality, 1.0),
+            ("memory", "peak", "NULL", memory, 1e99),
         )
     )
     session.sql(
@@ -112,6 +123,34 @@ def test_a_plan_within_a_soft_margin_goes_for_one_that_needs_none(session):
     measure(session, "double.a", 1.15)
     measure(session, "double.b", 1.08)
     assert variant(session, soft) == "double.b"
+    measure(session, "double.a", 1.18)
+    measure(session, "double.b", 1.15)
+    assert variant(session, soft) == "double.b", "both past the limit, it by more"
+    measure(session, "double.a", 1.90, apart=0.9)
+    measure(session, "double.b", 1.42, apart=0.9)
+    assert variant(session, soft) == "double.b", "a is past the margin"
+
+
+def test_two_plans_that_fit_alone_do_not_stay_together_beyond_memory(session):
+    both = "SELECT double(x) AS y, other(x) AS z FROM numbers WITH SLO (accuracy >= 0.5)"
+    session.sql(
+        "CREATE MODEL other (x BIGINT) RETURNS (y BIGINT) QUALITY exact_match(y);"
+        "CREATE VARIANT other.a USING python('test_keeping:function') BASE;"
+        "CREATE VARIANT other.b USING python('test_keeping:function');"
+        "CREATE OR REPLACE DEVICE cpu (KIND cpu, COUNT 1, MEMORY 10 GB, PRICE 0.36 USD PER HOUR)"
+    )
+    measure(session, "double.b", 9.0)
+    measure(session, "double.a", 1.0, memory=7e9)
+    for name, seconds in (("other.a", 1.0), ("other.b", 1.02)):
+        measure(session, name, seconds, memory=2e9, model="other")
+    session.sql(both).fetchall()
+    assert [n.choice.variant for n in session.explain(both).nodes if n.choice] == [
+        "double.a", "other.a",
+    ]  # fmt: skip
+    measure(session, "other.a", 1.0, memory=7e9, model="other")
+    assert [n.choice.variant for n in session.explain(both).nodes if n.choice] == [
+        "double.a", "other.b",
+    ]  # fmt: skip
 
 
 def test_only_what_ran_is_kept(session):
@@ -127,6 +166,71 @@ def test_a_plan_of_something_that_is_gone_is_not_kept(session):
     assert variant(session) == "double.c"
     session.sql("DROP VARIANT double.c")
     assert variant(session) == "double.a"
+
+
+def test_a_variant_that_was_redefined_never_ran(session):
+    session.sql(QUERY + SLO).fetchall()
+    session.sql("CREATE OR REPLACE VARIANT double.a USING python('test_keeping:function') BASE")
+    measure(session, "double.a", 1.00)
+    measure(session, "double.b", 0.95)
+    assert variant(session) == "double.b"
+
+
+@pytest.mark.parametrize(
+    "name", ["temperature=0", "a:=b", "x='y'", "1.5", 'say "a"', "日本 (2)", "a) b"]
+)
+def test_whatever_its_name_a_plan_is_kept(session, name):
+    quoted = '"' + name.replace('"', '""') + '"'
+    session.sql(
+        f"CREATE VARIANT double.{quoted} USING python('test_keeping:function');"
+        f"DROP VARIANT double.b"
+    )
+    text = name.replace("'", "''")
+    measure(session, f"double.{text}", 0.5)
+    session.sql(QUERY + SLO).fetchall()
+    measure(session, "double.a", 0.49)
+    for _ in range(2):
+        assert variant(session) == f"double.{name}"
+        session.sql(QUERY + SLO).fetchall()
+
+
+def test_a_plan_that_failed_or_was_left_is_not_kept(session):
+    session.sql("CREATE VARIANT double.c USING python('test_keeping:broken')")
+    measure(session, "double.c", 0.9)
+    assert variant(session) == "double.c"
+    with pytest.raises(RunError):
+        session.sql(QUERY + SLO).fetchall()
+    measure(session, "double.a", 0.89)
+    assert variant(session) == "double.a"
+    session.sql(QUERY + SLO).fetchall()
+    batches = session.sql(QUERY + SLO, advice="VARIANT(double double.b)").batches()
+    next(batches)
+    batches.close()
+    measure(session, "double.b", 0.91)
+    assert variant(session) == "double.a"
+
+
+def test_what_the_objective_does_not_tell_apart_its_cost_does(session):
+    query = f"{QUERY} WITH SLO () MAXIMIZE accuracy"
+    measure(session, "double.a", 1.0, quality=0.95)
+    session.sql(query).fetchall()
+    assert variant(session, query) == "double.a"
+    measure(session, "double.b", 0.99, quality=0.951)
+    assert variant(session, query) == "double.a"
+    measure(session, "double.b", 0.01, quality=0.951)
+    assert variant(session, query) == "double.b"
+
+
+def test_what_was_not_taken_is_said_to_be_better_not_to_have_lost(session):
+    session.sql(QUERY + SLO).fetchall()
+    measure(session, "double.b", 0.95)
+    assert session.explain(QUERY + SLO).runner_up.note.startswith(
+        "not surely better, though it has"
+    )
+    text = session.sql(f"EXPLAIN (WHY NOT double.b) {QUERY}{SLO}").text
+    assert "is not surely better than the plan of before, though it has cost" in " ".join(
+        text.split()
+    )
 
 
 def test_advice_is_followed_and_its_plan_stays_within_noise(session):

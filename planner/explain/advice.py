@@ -17,16 +17,18 @@ from ...ir.types import quote
 
 def advice_text(choices: Mapping[str, Choice]) -> str:
     """The advice that reproduces these choices, in the steps' order."""
-    items = []
-    for key, choice in choices.items():
-        step = _word(short_key(key, choices))
-        if isinstance(choice, Cascade):
-            items.append(f"CASCADE({step} {cascade_words(choice)})")
-        else:
-            items.append(f"VARIANT({step} {_words(choice)})")
-        items.append(f"BATCH({step} {' '.join(str(member.batch) for member in choice.members)})")
-        items.append(f"DEVICE({step} {_word(choice.device)})")
-    return " ".join(items)
+    return " ".join(step_advice(key, choice, choices) for key, choice in choices.items())
+
+
+def step_advice(key: str, choice: Choice, keys: Collection[str]) -> str:
+    """The part of it for one of the steps `keys`."""
+    step = _word(short_key(key, keys))
+    if isinstance(choice, Cascade):
+        made = f"CASCADE({step} {cascade_words(choice)})"
+    else:
+        made = f"VARIANT({step} {_words(choice)})"
+    sizes = " ".join(str(member.batch) for member in choice.members)
+    return f"{made} BATCH({step} {sizes}) DEVICE({step} {_word(choice.device)})"
 
 
 def cascade_words(choice: Cascade) -> str:

@@ -195,15 +195,24 @@ def _value(estimate: Estimate | None) -> float | None:
 def unproved(rival: Candidate, chosen: Candidate, slo: Slo) -> bool:
     """Is it better by the objective? AT CONFIDENCE it then was not chosen for want of a proof."""
     promised = any(c.confidence is not None for c in slo.constraints)
+    return promised and is_better(rival, chosen, slo)
+
+
+def is_better(rival: Candidate, chosen: Candidate, slo: Slo) -> bool:
+    """By the objective, and what decides where that does not?"""
     _, better = decided_by(rival, chosen, slo.objective) or ("", False)
-    return promised and better
+    return better
 
 
 def _runner_up(planned: Planned) -> PlanSummary | None:
     rival, chosen, slo = planned.runner_up, planned.chosen, planned.slo
     if rival is None:
         return None
-    why = "not proved, though it has" if unproved(rival, chosen, slo) else "lost by"
+    why = "lost by"
+    if unproved(rival, chosen, slo):
+        why = "not proved, though it has"
+    elif planned.better is not None and is_better(rival, chosen, slo):
+        why = "not surely better, though it has"
     note = f"{why} {lost_by(rival, chosen, slo.objective)}"
     return PlanSummary(
         "runner-up", advice_text(rival.choices), rival.cost, note, differences(rival, chosen)

@@ -18,7 +18,7 @@ from ...ir.slo import HIGHER_IS_BETTER, Slo
 from ..problem import Excluded, PlanProblem
 from ..search.exact import Infeasible, Nearest, solve
 from ..search.table import Assignment, Problem
-from .build import lost_by, unproved
+from .build import is_better, lost_by, unproved
 from .planned import Candidate, changes, constraint_text, limit_text, reached, value_text
 
 _COMPARED = ("cost", "accuracy", "latency_p95", "throughput", "energy", "memory")
@@ -35,7 +35,12 @@ class Plan:
 
 
 def why_not(
-    problem: PlanProblem, chosen: Candidate, variant: str, knobs: Knobs = ()
+    problem: PlanProblem,
+    chosen: Candidate,
+    variant: str,
+    knobs: Knobs = (),
+    *,
+    kept: bool = False,
 ) -> tuple[str, ...]:
     """One answer for every step that calls the variant's model.
 
@@ -44,6 +49,7 @@ def why_not(
         chosen: the plan.
         variant: full name.
         knobs: settings asked about; those not named may be anything.
+        kept: the plan was chosen as that of before, see `keeping`.
     """
     model = variant.partition(".")[0]
     keys = [stage.step.key for stage in problem.stages if stage.step.model == model]
@@ -51,7 +57,7 @@ def why_not(
     if not keys:
         return (f"{name}: no step of this plan calls {model}",)
     return tuple(
-        f"{name} for {key}: {_answer(problem, chosen, key, variant, knobs)}" for key in keys
+        f"{name} for {key}: {_answer(problem, chosen, key, variant, knobs, kept)}" for key in keys
     )
 
 
@@ -62,7 +68,9 @@ def _fits(choice: Choice, variant: str, knobs: Knobs) -> bool:
     )
 
 
-def _answer(problem: PlanProblem, chosen: Candidate, key: str, variant: str, knobs: Knobs) -> str:
+def _answer(
+    problem: PlanProblem, chosen: Candidate, key: str, variant: str, knobs: Knobs, kept: bool
+) -> str:
     mine = chosen.choices.get(key)
     if mine is not None and _fits(mine, variant, knobs):
         return "it is in the plan"
@@ -79,7 +87,7 @@ def _answer(problem: PlanProblem, chosen: Candidate, key: str, variant: str, kno
     if isinstance(found, Infeasible):
         return _infeasible(problem, place, options, found)
     rival = _plan(problem, _whole(found.assignment, place, options))
-    return _loses(rival, chosen, problem.slo)
+    return _loses(rival, chosen, problem.slo, kept)
 
 
 def _only(problem: Problem, place: int, options: Sequence[int]) -> Problem:
@@ -111,7 +119,7 @@ def _plan(problem: PlanProblem, assignment: Assignment) -> Plan:
     return Plan(problem.choices(assignment), cost, steps)
 
 
-def _loses(rival: Candidate, chosen: Candidate, slo: Slo) -> str:
+def _loses(rival: Candidate, chosen: Candidate, slo: Slo, kept: bool) -> str:
     """The best plan with it, against the chosen one."""
     better = [
         metric
@@ -124,7 +132,11 @@ def _loses(rival: Candidate, chosen: Candidate, slo: Slo) -> str:
     by = lost_by(rival, chosen, slo.objective)
     estimated = any(c.confidence is not None for c in slo.constraints)
     meets = "meets the SLO by its estimate" if estimated else "meets the SLO"
-    lost = "was not proved, though it has" if unproved(rival, chosen, slo) else "loses by"
+    lost = "loses by"
+    if unproved(rival, chosen, slo):
+        lost = "was not proved, though it has"
+    elif kept and is_better(rival, chosen, slo):
+        lost = "is not surely better than the plan of before, though it has"
     text = f"the best plan with it {meets} but {lost} {by}"
     if not better:
         text = f"dominated: {text}, and is better in nothing"

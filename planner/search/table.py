@@ -147,14 +147,21 @@ class Problem:
         devices = [s.option_device[o] for s, o in zip(self.stages, assignment, strict=True)]
         return finish(self.stages, entries, devices, self.slots)
 
-    def key(self, assignment: Sequence[int]) -> float:
-        """What the search minimises: the goal with penalties; inf where a limit is missed."""
+    def excess(self, assignment: Sequence[int]) -> float:
+        """How far it is past soft limits, shares of them summed; inf where it misses a limit."""
         excess = 0.0
         for limit in self.limits:
             value = max(self.value(dim, assignment) for dim in limit.terms)
             if value > limit.bound:
                 return math.inf
             excess += limit.excess(value)
+        return excess
+
+    def key(self, assignment: Sequence[int]) -> float:
+        """What the search minimises: the goal with penalties; inf where a limit is missed."""
+        excess = self.excess(assignment)
+        if excess == math.inf:
+            return math.inf
         goal = max(self.value(dim, assignment) for dim in self.goal.terms)
         return penalised(goal, excess, self.goal.scale)
 
