@@ -15,6 +15,9 @@ from .spending import Bill
 
 DIM_NOISE = 0.0004
 """Variance of the log of a measured dim (our choice: 2 %)."""
+MOST = 4
+"""Rows of a further look at a plan ÷ those before, at most; a first one is at `sure_rows` at most
+(our choice: every look then halves the standard error at most)."""
 HORIZONS = (1, 4, 16, 64)
 """Times the rows of a step up to which its worth is judged."""
 
@@ -69,9 +72,10 @@ class Worth:
         bill = self.known.bill(plans)
         first = np.full(len(plans), min(self.settings.first_rows, self.rows))
         more = np.minimum(np.ceil(done * self.settings.growth), self.rows).astype(int)
+        most = np.minimum(np.where(done > 0, MOST * done, self.settings.sure_rows), self.rows)
         steps = [
-            (np.where(done > 0, done, self._thorough(bill, first)), ~timed),
-            (self._thorough(bill, more), (done > 0) & (more > done)),
+            (np.where(done > 0, done, self._thorough(bill, first, most)), ~timed),
+            (self._thorough(bill, more, most), (done > 0) & (more > done)),
         ]
         values, worths = [], []
         little = math.log(self.settings.tolerance) if best < math.inf else -math.inf
@@ -109,12 +113,13 @@ class Worth:
     def _sure(self) -> float:
         return max(self.settings.sure, self.asked.confidence)
 
-    def _thorough(self, bill: Bill, rows: np.ndarray) -> np.ndarray:
-        """Rows of a look: at least so many, doubled while that is cheap.
+    def _thorough(self, bill: Bill, rows: np.ndarray, most: np.ndarray) -> np.ndarray:
+        """Rows of a look: at least so many, doubled while that is cheap, up to `most`.
 
         Cheap is what at most doubles what is paid whatever the rows (loading, and the proposal
         itself), or takes no more than `thorough` of all that was spent: looks grow with what the
-        search has cost, so that neither many slight ones nor few thorough ones dominate it.
+        search has cost, so that neither many slight ones nor few thorough ones dominate it. What a
+        plan's rows take may be known badly, and a few tell that it is hopeless: so there is a most.
         """
         if not self.settings.partial:
             return np.full(len(rows), self.rows)
@@ -122,7 +127,7 @@ class Worth:
             2.0 * (OVERHEAD_SECONDS + bill.seconds(0)), self.settings.thorough * self.known.spent
         )
         while True:
-            twice = np.minimum(2 * rows, self.rows)
+            twice = np.minimum(2 * rows, most)
             grows = (OVERHEAD_SECONDS + bill.seconds(twice) <= allowed) & (twice > rows)
             if not grows.any():
                 return rows
