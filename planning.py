@@ -17,7 +17,7 @@ from .ir.explain import Explanation
 from .ir.logical import LogicalNode
 from .ir.physical import SqlScan
 from .ir.record import dataclass
-from .ir.slo import Constraint
+from .ir.slo import Constraint, Slo
 from .ir.types import identifier
 from .knowing import (
     estimated_rows,
@@ -35,7 +35,8 @@ from .measured import emitted, latencies, numbers
 from .plain import write
 from .planner.advice import Report
 from .planner.explain.advice import advice_text
-from .planner.explain.build import Context, Ran, explain
+from .planner.explain.build import Context, Ran, explain, objective_text
+from .planner.explain.planned import constraint_text
 from .planner.explain.thinned import thinning
 from .planner.explain.why_not import why_not
 from .planner.format import format_plan
@@ -88,7 +89,7 @@ class Planned:
             known_variant(session, asked)
         given = advice if options.advice is None else str(options.advice.value)
         offset = 0 if options.advice is None else options.advice.span.start + 1
-        ran = session.catalog.last_plan(bound.text) if given is None else None
+        last = session.catalog.last_plan(bound.text, _reason(bound.slo)) if given is None else None
         try:
             query = optimize(
                 bound.plan,
@@ -97,7 +98,7 @@ class Planned:
                 on_error=bound.on_error,
                 advice=() if given is None else parse_advice(given, offset),
                 promises=_promises(session, bound.plan),
-                before=None if ran is None else Before(*ran),
+                before=None if last is None else Before(*last),
             )
         except (PlanError, BindError) as error:
             error.notes = (*error.notes, *stats.left_out)
@@ -267,7 +268,7 @@ class Run:
             query.physical.fingerprint,
             self._planned.bound.text,
             advice=advice_text(query.chosen.choices),
-            reason="chosen by the exact search",
+            reason=_reason(query.slo),
             estimates=numbers(query.chosen.cost),
             subjects={step.context.split(".")[0] for step in query.problem.steps},
         )
@@ -348,6 +349,12 @@ class Run:
 
 
 # --- the edges of planning ------------------------------------------------------------------------
+
+
+def _reason(slo: Slo) -> str:
+    """Why a plan is chosen: `chosen by the exact search for accuracy >= 0.9, MINIMIZE cost`."""
+    asked = [*map(constraint_text, slo.constraints), objective_text(slo.objective)]
+    return f"chosen by the exact search for {', '.join(asked)}"
 
 
 def _promises(session: Session, plan: LogicalNode) -> Any:

@@ -370,9 +370,10 @@ class Catalog:
             subjects=tuple(subjects),
         )
 
-    def last_plan(self, query: str) -> tuple[str, str] | None:
-        """The fingerprint and the advice of the plan that a query was run to its end with last."""
-        return self._history.last_plan(query)
+    def last_plan(self, query: str, reason: str) -> tuple[str, str] | None:
+        """The fingerprint and the advice of the plan that a query was run to its end with last, of
+        those chosen for a reason."""
+        return self._history.last_plan(query, reason)
 
     def record_result(self, plan: int, measured: Json, *, run: int | None = None) -> None:
         """Keep what a plan did when it ran."""

@@ -135,13 +135,13 @@ class History:
     ) -> int:
         """Keep a plan that was chosen, with its reasons; its number.
 
-        The plan that was chosen last for the same query is not kept twice.
+        The plan that was chosen last for the same query and reason is not kept twice.
         """
         with self._store.cursor() as cursor:
             row = cursor.execute(
-                "SELECT id, fingerprint FROM octans_internal.plans WHERE query = ? "
+                "SELECT id, fingerprint FROM octans_internal.plans WHERE query = ? AND reason = ? "
                 "ORDER BY id DESC LIMIT 1",
-                [query],
+                [query, reason],
             ).fetchone()
         if row is not None and row[1] == fingerprint:
             return int(row[0])
@@ -149,15 +149,15 @@ class History:
         values = [fingerprint, list(subjects), query, advice, _json(estimates), reason, now()]
         return self._insert("plans", columns, values)
 
-    def last_plan(self, query: str) -> tuple[str, str] | None:
-        """The plan that a query was run to its end with last, its fingerprint and the advice that
-        gives it; None: it never was."""
+    def last_plan(self, query: str, reason: str) -> tuple[str, str] | None:
+        """The plan that a query was run to its end with last, of those chosen for a reason: its
+        fingerprint and the advice that gives it; None: it never was."""
         with self._store.cursor() as cursor:
             row = cursor.execute(
                 "SELECT p.fingerprint, p.advice FROM octans_internal.plan_results AS r "
                 "JOIN octans_internal.plans AS p ON p.id = r.plan "
-                "WHERE p.query = ? ORDER BY r.measured_at DESC LIMIT 1",
-                [query],
+                "WHERE p.query = ? AND p.reason = ? ORDER BY r.measured_at DESC LIMIT 1",
+                [query, reason],
             ).fetchone()
         return None if row is None else (str(row[0]), str(row[1]))
 
