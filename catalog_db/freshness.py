@@ -125,15 +125,13 @@ class Reasons:
                 reason = self.changed.get((one.run, name))
                 if reason is not None:
                     return reason
-        if not self.marks:
-            return None
         found = [
             (upto, mark.reason)
             for owner in accumulate(one.subject.lower().split("."), "{}.{}".format)
             for upto, mark in self.marks.get(owner, ())
             if number <= upto and mark.covers(one)
         ]
-        return max(found)[1] if found else None
+        return max(found, default=(0, None))[1]
 
 
 def _variants(one: Observation) -> list[str]:
@@ -308,8 +306,7 @@ class Freshness:
         """
         if not repeats:
             return
-        known = self.reasons()
-        marks: dict[Mark, None] = {}
+        against: list[tuple[Repeat, str]] = []
         with self._store.exclusive() as cursor:
             fed = _fed_before(cursor, repeats)
             for each in repeats:
@@ -319,10 +316,22 @@ class Freshness:
                 ends = Pooled.of(base)
                 within = (ends.low / ends.value, ends.high / ends.value) if now.ratios else ()
                 reason = None if told else contradicted(base.metric, now.ratios, *within)
-                if reason is not None and known.of(each.id, base) is None:
-                    marks[Mark(base.subject, reason, base.variant, base.device, base.metric)] = None
+                if reason is not None:
+                    against.append((each, reason))
             _replace(cursor, fed)
-        for mark in marks:
+        if against:
+            self._contradicted(against)
+
+    def _contradicted(self, against: Collection[tuple[Repeat, str]]) -> None:
+        """Mark what executions contradict, once, and nothing that is stale already."""
+        known = self.reasons()
+        bases = [
+            (each.base, reason) for each, reason in against if not known.of(each.id, each.base)
+        ]
+        for mark in dict.fromkeys(
+            Mark(base.subject, reason, base.variant, base.device, base.metric)
+            for base, reason in bases
+        ):
             self.mark(mark)
 
 

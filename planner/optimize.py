@@ -128,16 +128,17 @@ def optimize(
     chosen = _best(problem)  # what no plan can reach is no question of rows either
     if promised is not None and promises is not None:
         chosen, proof = proved(problem, promises(promised, problem.steps))
-    elif before is not None:
+    physical = lower(logical, chosen.choices, known.models, on_error)
+    if proof is None and before is not None and before.fingerprint != physical.fingerprint:
         same = kept(problem, chosen, before.advice)
         if same is not None:
-            physical = lower(logical, same.choices, known.models, on_error)
-            if physical.fingerprint == before.fingerprint:
-                chosen, better = same, chosen
+            again = lower(logical, same.choices, known.models, on_error)
+            if again.fingerprint == before.fingerprint:
+                chosen, better, physical = same, chosen, again
     ends = _frontier(problem.problem)
     return PlannedQuery(
         logical=logical,
-        physical=lower(logical, chosen.choices, known.models, on_error),
+        physical=physical,
         chosen=chosen,
         frontier=tuple(candidate_of(problem, point.assignment) for point in ends.points),
         epsilon=ends.epsilon,
