@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 
 from ..errors import Span
+from ..ir.physical import Named
 from ..ir.record import dataclass
 from .diagnostics import nearest
 from .problems import one_of, problem
@@ -26,20 +27,20 @@ _WORD = re.compile(rf"(?P<knob>[\w$]+|{_QUOTED})\s*:?=\s*(?P<setting>{_VALUE})|(
 
 
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
-_CASCADE = re.compile(r"vk*(?:t?vk*)+")
-"""A cascade's words by kind: variants, their knobs, thresholds between them (or any threshold)."""
+_CASCADE = re.compile(r"v(?:t?v)+")
+"""A cascade's words by kind: variants, thresholds between them (or any threshold)."""
 
 
 @dataclass(frozen=True)
 class AdviceRef:
     """One item of an advice string: `VARIANT(step name [knob=value …])`, `BATCH(step n)`, ….
 
-    `values` are the words after the step, knobs as `knob=value`.
+    `values` are the words after the step, each with its knobs.
     """
 
     kind: str
     step: str
-    values: tuple[str, ...]
+    values: tuple[Named, ...]
     text: str
 
 
@@ -77,20 +78,28 @@ def _item(found: re.Match[str], offset: int) -> AdviceRef:
             label="expected " + one_of(KINDS),
             candidates=nearest(kind, KINDS),
         )
-    words = [
-        _name(word["word"]) if word["word"] else f"{_name(word['knob'])}={word['setting']}"
-        for word in _WORD.finditer(found["inside"])
-    ]
-    plain = [word for word in words if "=" not in word]
+    step, *values = _words(found["inside"])
     wanted = {
         "VARIANT": "a step, a variant and its knobs: VARIANT(step name knob=value)",
         "CASCADE": "a step, variants and the thresholds between them: CASCADE(step tiny 0.93 big)",
         "BATCH": "a step and a batch size, or one for each member of a cascade: BATCH(step 64)",
         "DEVICE": "a step and a device: DEVICE(step cpu)",
     }[kind]
-    if not _reads(kind, words, plain):
+    if step.knobs or not _reads(kind, values):
         raise problem("OC0112", f"{kind} takes {wanted}", span=span, label="cannot be read")
-    return AdviceRef(kind, words[0], tuple(words[1:]), found.group().strip())
+    return AdviceRef(kind, step.word, tuple(values), found.group().strip())
+
+
+def _words(inside: str) -> list[Named]:
+    """The words inside the brackets, at least one; knobs belong to the word before them."""
+    words = [Named("")]
+    for found in _WORD.finditer(inside):
+        if found["word"]:
+            words.append(Named(_name(found["word"])))
+        else:
+            knob = _name(found["knob"]), found["setting"]
+            words[-1] = words[-1].replace(knobs=(*words[-1].knobs, knob))
+    return words if words[0].knobs else words[1:] or words
 
 
 def _name(word: str) -> str:
@@ -98,23 +107,23 @@ def _name(word: str) -> str:
     return word[1:-1].replace('""', '"') if word[:1] == '"' else word
 
 
-def _reads(kind: str, words: list[str], plain: list[str]) -> bool:
-    """Are these the words of such an item? The first names the step; `plain` are not knobs."""
-    if len(plain) < 2 or words[:2] != plain[:2]:
-        return False
+def _reads(kind: str, values: list[Named]) -> bool:
+    """Are these the words of such an item, behind the step?"""
     match kind:
         case "VARIANT":
-            return len(plain) == 2
+            return len(values) == 1
         case "CASCADE":
-            return _CASCADE.fullmatch("".join(map(_kind, words[1:]))) is not None
+            return _CASCADE.fullmatch("".join(map(_kind, values))) is not None
         case "BATCH":
-            return words == plain and all(w.isdecimal() and int(w) > 0 for w in plain[1:])
+            sizes = [value.word for value in values if not value.knobs]
+            whole = all(size.isdecimal() and int(size) > 0 for size in sizes)
+            return bool(sizes) and len(sizes) == len(values) and whole
         case _:
-            return len(words) == 2
+            return len(values) == 1 and not values[0].knobs
 
 
-def _kind(word: str) -> str:
-    """`k`nob, `t`hreshold or `v`ariant."""
-    if "=" in word:
-        return "k"
-    return "t" if _NUMBER.fullmatch(word) else "v"
+def _kind(value: Named) -> str:
+    """`t`hreshold or `v`ariant; a threshold has no knobs."""
+    if not _NUMBER.fullmatch(value.word):
+        return "v"
+    return "?" if value.knobs else "t"

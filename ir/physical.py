@@ -39,6 +39,15 @@ class Choice(Value):
         return f"{self.variant}{knobs}, batch {self.batch}, {self.device}"
 
 
+class Named(Value):
+    """A word of advice: a variant and the knobs behind it, each with its value as written, or a
+    threshold, a batch size, a device.
+    """
+
+    word: str
+    knobs: tuple[tuple[str, str], ...] = ()
+
+
 class Cascade(Choice):
     """A cheap choice first, and the next one for the elements that it is unsure of.
 

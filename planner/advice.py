@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from ..ir.models import Scalar, scalar_text
-from ..ir.physical import Cascade, Choice
+from ..ir.physical import Cascade, Choice, Named
 from ..ir.record import dataclass
 from .explain.advice import cascade_words, matching_keys
 from .problem import Allow, PlanProblem
@@ -38,10 +38,8 @@ class Item(Protocol):
         ...
 
     @property
-    def values(self) -> tuple[str, ...]:
-        """A variant and `knob=value` items, such members of a cascade with thresholds between them,
-        batch sizes, or a device.
-        """
+    def values(self) -> tuple[Named, ...]:
+        """A variant, members of a cascade with thresholds between them, sizes, or a device."""
         ...
 
     @property
@@ -126,40 +124,35 @@ def fits(choice: Choice, item: Item) -> bool:
     """Does a choice agree with an item? Knobs that the item does not name may be anything."""
     match item.kind:
         case "VARIANT":
-            return not isinstance(choice, Cascade) and _is_variant(choice, item.values)
+            return not isinstance(choice, Cascade) and _is_variant(choice, item.values[0])
         case "CASCADE":
             return isinstance(choice, Cascade) and _is_cascade(choice, item.values)
         case "BATCH":
             sizes = [str(member.batch) for member in choice.members]
-            return sizes[: len(item.values)] == [*item.values]
+            return sizes[: len(item.values)] == [value.word for value in item.values]
         case _:
-            return choice.device == item.values[0]
+            return choice.device == item.values[0].word
 
 
-def _is_variant(choice: Choice, words: Sequence[str]) -> bool:
-    """Is it the variant the first word names, with the knobs that the others do?"""
-    first, *rest = words
+def _is_variant(choice: Choice, named: Named) -> bool:
+    """Is it the variant named, with the knobs that are? Others may be anything."""
     knobs = dict(choice.knobs)
-    named = (text.partition("=") for text in rest)
-    return names_variant(choice.variant, first) and all(
-        name.strip(" :") in knobs and same_value(knobs[name.strip(" :")], value.strip())
-        for name, _, value in named
+    return names_variant(choice.variant, named.word) and all(
+        knob in knobs and same_value(knobs[knob], text) for knob, text in named.knobs
     )
 
 
-def _is_cascade(choice: Cascade, words: Sequence[str]) -> bool:
+def _is_cascade(choice: Cascade, values: Sequence[Named]) -> bool:
     """Are its members and thresholds those named? A threshold left out may be any."""
-    members: list[list[str]] = []
-    thresholds: dict[int, str] = {}
-    for word in words:
-        if "=" in word:
-            members[-1].append(word)
-        elif _is_number(word):
-            thresholds[len(members) - 1] = word
+    members: list[Named] = []
+    thresholds: dict[int, float] = {}
+    for value in values:
+        if _is_number(value.word):
+            thresholds[len(members) - 1] = float(value.word)
         else:
-            members.append([word])
+            members.append(value)
     return len(members) == len(choice.members) and all(
-        (place not in thresholds or float(thresholds[place]) == choice.thresholds[place])
+        (place not in thresholds or thresholds[place] == choice.thresholds[place])
         and _is_variant(member, named)
         for place, (member, named) in enumerate(zip(choice.members, members, strict=True))
     )
@@ -200,10 +193,11 @@ def _which(step: str, keys: tuple[str, ...], steps: tuple[str, ...]) -> str:
 
 def _why(key: str, item: Item, left: Sequence[Choice], excluded: Excluded) -> str:
     """Why no choice of the step agrees."""
-    first, *rest = item.values
+    named = item.values[0]
+    first = named.word
     match item.kind:
         case "VARIANT":
-            if rest and any(names_variant(choice.variant, first) for choice in left):
+            if named.knobs and any(names_variant(choice.variant, first) for choice in left):
                 return f"{first} has no such knobs here"
             model = left[0].variant.partition(".")[0] if left else ""
             full = first if "." in first else f"{model}.{first}"
@@ -224,7 +218,7 @@ def _why_no_cascade(key: str, item: Item, left: Sequence[Cascade]) -> str:
             f"no cascade is measured of {key}: ANALYZE measures those that pay, of models with "
             "QUALITY and CONFIDENCE"
         )
-    members = [word for word in item.values if not _is_number(word)]
+    members = [value for value in item.values if not _is_number(value.word)]
     same = [choice for choice in left if _is_cascade(choice, members)]
     known = dict.fromkeys(
         cascade_words(choice) if same else ", ".join(m.variant for m in choice.members)

@@ -7,6 +7,7 @@ from octans.dsl.diagnostics import nearest, render
 from octans.dsl.parser import parse_one
 from octans.dsl.units import UNITS, require, to_base
 from octans.errors import OctansError, PlanError, Span, SyntaxProblem
+from octans.ir.physical import Named
 from octans.ir.slo import UNITS as METRIC_UNITS
 
 
@@ -156,10 +157,14 @@ def test_advice():
     text = "VARIANT(read_amount.digits forest trees=500, mode := 'a b')\nbatch(digits 64)"
     variant, batch = parse_advice(text, 10)
     assert (variant.kind, variant.step) == ("VARIANT", "read_amount.digits")
-    assert variant.values == ("forest", "trees=500", "mode='a b'")
-    assert (batch.kind, batch.step, batch.values) == ("BATCH", "digits", ("64",))
+    assert variant.values == (Named("forest", (("trees", "500"), ("mode", "'a b'"))),)
+    assert (batch.kind, batch.step, batch.values) == ("BATCH", "digits", (Named("64"),))
     assert parse_advice("", 0) == parse_advice(" \n", 0) == ()
-    for wrong in ("BATCH(a 0)", "BATCH(a)", "DEVICE(a)", "VARIANT(a)", "x", "VARIANT(a b) )"):
+    for wrong in (
+        "BATCH(a 0)", "BATCH(a)", "BATCH(a 4 k=1)", "DEVICE(a)", "DEVICE(a cpu k=1)", "VARIANT(a)",
+        "VARIANT()", "VARIANT(k=1 a b)", "VARIANT(a k=1 b)", "CASCADE(a b)",
+        "CASCADE(a b 0.5 k=1 c)", "CASCADE(a b 0.5 0.6 c)", "x", "VARIANT(a b) )",
+    ):  # fmt: skip
         with pytest.raises(SyntaxProblem) as caught:
             parse_advice(wrong, 10)
         assert caught.value.code == "OC0112"

@@ -206,15 +206,16 @@ def test_a_step_is_named_by_the_shortest_suffix_of_its_own():
 
 
 def test_advice_of_names_that_are_no_plain_words_is_read_back():
-    """A space, a bracket, a quote: a word in double quotes is one name, whole."""
+    """A space, a bracket, a quote, `=`: a word in double quotes is one name, whole."""
     choices = {
         'my "pipe".a step': Choice("my m.fast one", (("k (s)", "x y"), ("n", 2)), 16, "cpu 0"),
+        "a=b": Choice("m=1.v=2", (("k=1", "a=b"), ("of", "fp16"), ("t", "TRUE")), 1, "cpu=0"),
         "plain": Choice("日本.a", (), 4, "cpu"),
     }
     text = advice_text(choices)
     assert text.startswith('VARIANT("a step" "my m.fast one" "k (s)"=\'x y\' n=2) BATCH("a step"')
-    one, other = choices.values()
-    options = {key: [one, other] for key in choices}
+    assert 'VARIANT("a=b" "m=1.v=2" "k=1"=\'a=b\' of=fp16 t=\'TRUE\')' in text
+    options = {key: [*choices.values()] for key in choices}
     left, reports = narrow(options, parse_advice(text, 0))
     assert {report.outcome for report in reports} == {"matched"}
     assert left == {key: (choice,) for key, choice in choices.items()}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
-from ...ir.models import scalar_text
+from ...ir.models import Scalar, scalar_text
 from ...ir.physical import Cascade, Choice
 from ...ir.types import quote
 
@@ -42,8 +42,15 @@ def cascade_words(choice: Cascade) -> str:
 
 def _words(choice: Choice) -> str:
     """A variant and its knobs."""
-    knobs = (f" {_word(name)}={scalar_text(value)}" for name, value in choice.knobs)
+    knobs = (f" {_word(name)}={_setting(value)}" for name, value in choice.knobs)
     return _word(choice.variant) + "".join(knobs)
+
+
+def _setting(value: Scalar) -> str:
+    """A knob's value; text has no quotes where it can be nothing else, as advice stands in them."""
+    if isinstance(value, str) and re.fullmatch(r"[^\W\d][\w.-]*", value):
+        return value if value.upper() not in ("TRUE", "FALSE", "NULL") else scalar_text(value)
+    return scalar_text(value)
 
 
 def _word(name: str) -> str:
