@@ -10,11 +10,13 @@ from .drawing import USING
 from .dsl import ast
 from .dsl.binder import bind_select
 from .dsl.parser import parse_one
-from .ir.logical import LogicalNode
+from .ir.logical import Apply, LogicalNode, model_call
+from .ir.node import collect
+from .ir.physical import PhysicalNode, Stage
 from .ir.record import dataclass
 from .ir.types import Schema, quote
 from .plain import duckdb_error
-from .planner.population import Kept, Population, arguments, population
+from .planner.population import Kept, Population, population
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -96,14 +98,25 @@ def standing_for(session: Session, asked: Population, table: pa.Table) -> pa.Tab
 
 
 def inputs_of(
-    kept: KeptSample, plan: LogicalNode, body: LogicalNode, rows: pa.Table
+    kept: KeptSample, physical: PhysicalNode, body: LogicalNode, rows: pa.Table
 ) -> pa.Table | None:
-    """The subject's inputs on `rows` of the query's source; None where they cannot be told."""
-    names = {field.name: field.name for field in kept.inputs}
-    columns = {given: column for column, given in arguments(plan, body, names).items()}
-    if set(columns) != set(names) or not set(columns.values()) <= set(rows.column_names):
+    """The subject's inputs among the columns that a scan of a query made of `rows` of its source.
+
+    They are what stages are called with, cast and computed as the query does it, where the
+    subject's `body` calls the same stage with the input itself. None where an input is nowhere so.
+    """
+    own = {model_call(apply.call).context: model_call(apply.call) for apply in collect(body, Apply)}
+    columns = {}
+    for stage in physical.postorder():
+        if isinstance(stage, Stage) and stage.context in own:
+            for given, wanted in zip(stage.args, own[stage.context].args, strict=True):
+                if given in rows.column_names and len(wanted.columns) == 1:
+                    columns[wanted.text] = given
+    wanted_by = {field.name: columns.get(quote(field.name)) for field in kept.inputs}
+    found = [column for column in wanted_by.values() if column is not None]
+    if len(found) != len(wanted_by):
         return None
-    return rows.select([columns[name] for name in names]).rename_columns(list(names))
+    return rows.select(found).rename_columns(list(wanted_by))
 
 
 def _whole(session: Session, kept: KeptSample, relation: str) -> bool:

@@ -133,7 +133,7 @@ def watch(
         return
     with session.visible(KEPT_ROWS, columns):
         body = body_of(session, kept)
-    seen = inputs_of(kept, plan, body, samples[0][2])
+    seen = inputs_of(kept, query.physical.root, body, samples[0][2])
     asked = asked_of(session, kept, plan, body, columns)
     if seen is None or asked.unclear is not None:
         return

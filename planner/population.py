@@ -113,7 +113,7 @@ def population(
 
 def _begin(source: Source, plan: LogicalNode, body: LogicalNode, kept: Kept) -> _Walk:
     """The source's columns, as the sample has them."""
-    by_argument = arguments(plan, body, kept.inputs)
+    by_argument = _arguments(plan, body, kept.inputs)
     columns = ["__row"]
     known = set()
     for named in source.columns:
@@ -134,7 +134,7 @@ def _begin(source: Source, plan: LogicalNode, body: LogicalNode, kept: Kept) -> 
     return walk
 
 
-def arguments(plan: LogicalNode, body: LogicalNode, inputs: Mapping[str, str]) -> dict[str, str]:
+def _arguments(plan: LogicalNode, body: LogicalNode, inputs: Mapping[str, str]) -> dict[str, str]:
     """Columns of the query's source that are given as an input, and that input's kept column."""
     own = {model_call(apply.call).context: apply for apply in collect(body, Apply)}
     origin: dict[str, str] = {}

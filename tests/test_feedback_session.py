@@ -159,6 +159,24 @@ def test_other_rows_are_drift(session):
     assert stale(session).startswith("inputs drifted: x had median")
 
 
+@pytest.mark.parametrize(
+    ("type_", "call"),
+    [("INTEGER", "answer(id)"), ("BIGINT", "answer(1 * id)"),
+     ("VARCHAR", "answer(CAST(id AS BIGINT))")],
+)  # fmt: skip
+def test_what_is_computed_for_an_input_is_watched(session, type_, call):
+    """An INTEGER column, cast where BIGINT is declared; an expression: as the model gets them."""
+    session.sql(
+        f"CREATE TABLE same AS SELECT CAST(id AS {type_}) AS id FROM numbers;"
+        f"CREATE TABLE later AS SELECT CAST(range + 700 AS {type_}) AS id FROM range(1000)"
+    )
+    for _ in range(2):
+        session.sql(f"SELECT {call} FROM same WHERE {call} > 5").fetchall()
+    assert stale(session) is None
+    session.sql(f"SELECT {call} FROM (SELECT id FROM later)").fetchall()
+    assert stale(session).startswith("inputs drifted: x had median")
+
+
 def test_a_filter_the_sample_can_repeat_is_no_drift_of_its_own(session):
     session.sql(f"{QUERY} WHERE id >= 600").fetchall()
     assert stale(session) is None
