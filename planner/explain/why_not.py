@@ -119,7 +119,7 @@ def _plan(problem: PlanProblem, assignment: Assignment) -> Plan:
     return Plan(problem.choices(assignment), cost, steps)
 
 
-def _loses(rival: Candidate, chosen: Candidate, slo: Slo, kept: bool = False) -> str:
+def _loses(rival: Candidate, chosen: Candidate, slo: Slo, kept: bool) -> str:
     """The best plan with it, against the chosen one."""
     better = [
         metric
