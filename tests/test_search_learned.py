@@ -11,7 +11,7 @@ from octans.errors import InternalError, PlanError
 from octans.ir.physical import Choice
 from octans.ir.slo import Constraint, Objective, Slo
 from octans.planner.search.features import features
-from octans.planner.search.learned import LearnedSearch, Settings, candidates, draws, gp
+from octans.planner.search.learned import LearnedSearch, Settings, candidates, draws, gp, operators
 from octans.planner.search.learned.operators import Composition
 from octans.planner.search.learned.quality import QualitySurrogate, seen
 from octans.planner.search.protocol import SOURCE, Evaluation, Space, StageOptions
@@ -181,6 +181,41 @@ def test_a_measurement_counts_in_place_of_what_a_history_told():
     drawn = both.draw(np.ones(4000), rng)
     assert drawn.mean(axis=1) == pytest.approx(mean, abs=0.1)
     assert drawn.std(axis=1) == pytest.approx(np.sqrt(variance), rel=0.1)
+
+
+def conditioned(operator):
+    """The textbook's posterior of everything measured, at once."""
+    start, seen = operator._started(), operator.measured
+    logs, noise = operator._measurements(seen)
+    mean = np.full(len(start.covariance), logs.mean()) if start.mean is None else start.mean
+    given = gp.condition(start.covariance[np.ix_(seen, seen)] + np.diag(noise), logs - mean[seen])
+    moved, variance = given.predict(start.covariance[:, seen], start.covariance.diagonal())
+    return mean + moved, variance
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_measurement_more_gives_what_conditioning_on_all_gives(told):
+    """One after another, again and again of the same options, beside what histories told."""
+    rng = np.random.default_rng(3)
+    space = two_stages()
+    composition = Composition(space, features(space))
+    size = len(space.stages[0].options)
+    operator = composition.operator(0, "cost")
+    if told:
+        operator.tell(np.where(np.arange(size) % 3 == 0, np.nan, rng.normal(size=size)))
+    rows = []
+    for _ in range(3 * operators.REPEATS):
+        composition.add(0, int(rng.integers(size)), {"cost": float(np.exp(rng.normal()))})
+        composition.refit()
+        rows.append(len(operator._given))
+        for found, expected in zip(operator.moments(), conditioned(operator), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+    assert max(rows) > size, "measurements of the same option stood apart"
+    assert max(rows) <= size + operators.REPEATS, "and were put together"
+    drawn = operator.draw(np.ones(20_000), rng)
+    mean, variance = operator.moments()
+    np.testing.assert_allclose(drawn.mean(axis=1), mean, atol=0.05)
+    np.testing.assert_allclose(drawn.var(axis=1), variance, rtol=0.1)
 
 
 # -- quality ----------------------------------------------------------------------------------

@@ -21,13 +21,16 @@ import numpy as np
 from ....ir.record import dataclass, field
 from ..features import StageFeatures, longest
 from ..protocol import Space
-from .gp import Conditioned, condition, fit
+from .gp import condition, fit
+from .sequential import SequentialPosterior
 
 if TYPE_CHECKING:
     from .prior import Prior
 
 Moments = tuple[np.ndarray, np.ndarray]
 """Mean and variance of a log."""
+Measured = tuple[float, float]
+"""Of one option, the log measured and its variance."""
 
 DEFAULTS = {
     "constant": 9.0, "device": 1.0, "variant": 1.0, "class": 0.3, "knobs": 0.3,
@@ -41,6 +44,8 @@ PRIOR_NOISE = 0.1
 """Variance of the log of what another query's history says of an option (our choice: a third)."""
 FITS = (6, 12, 24, 48, 96)
 """Options seen at which an operator's weights are fitted anew."""
+REPEATS = 64
+"""Measurements of options measured before that stand apart; beyond, all are put together."""
 
 
 @dataclass
@@ -63,18 +68,23 @@ class Operator:
     _start: Start | None = None
     _root: np.ndarray | None = None
     _moments: Moments | None = None
-    _given: Conditioned | None = None
+    _given: SequentialPosterior | None = None
+    _taken: dict[int, Measured] = field(default_factory=dict)
+    """What `_given` was conditioned on: of an option a mean above the prior's and a variance."""
+    _new: list[int] = field(default_factory=list)
+    """Options measured since."""
 
     def add(self, option: int, value: float) -> None:
         """One more measurement of an option, positive."""
         self.sums[option] += np.log(value)
         self.counts[option] += 1.0
-        self._moments = None
+        if np.isnan(self.known[option]):
+            self._new.append(option)
 
     def tell(self, logs: np.ndarray) -> None:
         """What histories say of every option, `` `m` ``; NaN where nothing."""
         self.told = np.where(np.isfinite(self.known), np.nan, logs)
-        self._start = self._root = self._moments = None
+        self._start = self._root = self._moments = self._given = None
 
     @property
     def measured(self) -> np.ndarray:
@@ -82,7 +92,11 @@ class Operator:
         return np.flatnonzero((self.counts > 0) & np.isnan(self.known))
 
     def refit(self) -> None:
-        """Fit the weights where enough has been seen since the last time."""
+        """Fit the weights where enough has been seen since the last time, and settle."""
+        self._fit()
+        self.settle()
+
+    def _fit(self) -> None:
         known = np.isfinite(self.known)
         seen = np.flatnonzero(known | (self.counts > 0))
         if self.next_fit >= len(FITS) or len(seen) < FITS[self.next_fit]:
@@ -95,10 +109,34 @@ class Operator:
         parts = np.concatenate([self.parts[:, seen][:, :, seen], noise[None]])
         defaults = np.array(list(DEFAULTS.values()))
         self.weights = fit(parts, logs - logs.mean(), defaults, np.zeros_like(noise))
-        self._start = self._root = self._moments = None
+        self._start = self._root = self._moments = self._given = None
+
+    def settle(self) -> None:
+        """Take in what was measured since.
+
+        After every measurement, whether anything is asked then or not: so what follows is a matter
+        of what was measured, in which order, alone.
+        """
+        seen = self.measured
+        if not len(seen) or (self._given is not None and not self._new):
+            return
+        start = self._started()
+        logs, variances = self._measurements(seen)
+        base = np.zeros(len(seen)) if start.mean is None else start.mean[seen]
+        now = dict(zip(seen.tolist(), zip(logs - base, variances, strict=True), strict=True))
+        new = dict.fromkeys(self._new)
+        more = [(option, _beyond(self._taken.get(option), now[option])) for option in new]
+        apart = self._given is not None and len(self._given) + len(new) <= len(seen) + REPEATS
+        if not apart or any(variance <= 0.0 for _, (_, variance) in more):
+            self._given, more = SequentialPosterior(start.covariance, targets=2), [*now.items()]
+        assert self._given is not None
+        for option, (log, variance) in more:
+            self._given.add(option, np.array([log, 1.0]), variance)
+        self._taken, self._new, self._moments = now, [], None
 
     def moments(self) -> Moments:
         """Of every option's log."""
+        self.settle()
         if self._moments is None:
             self._moments = self._conditioned()
         return self._moments
@@ -111,13 +149,8 @@ class Operator:
         if self._root is None:
             self._root = np.linalg.cholesky(covariance + KNOWN_NOISE * np.eye(len(covariance)))
         found: np.ndarray = self._root @ rng.normal(size=(len(self._root), count)) * bold
-        seen = self.measured
-        if self._given is None or not len(seen):
-            return found + mean[:, None]
-        spread = np.sqrt(self._measurements(seen)[1])
-        noise = spread[:, None] * rng.normal(size=(len(seen), count)) * bold
-        update = self._given.solve(-found[seen] - noise)
-        found += covariance[:, seen] @ update
+        if self._given is not None:
+            found = self._given.given(found, rng, bold)
         return found + mean[:, None]
 
     def _measurements(self, seen: np.ndarray) -> Moments:
@@ -148,16 +181,29 @@ class Operator:
         return self._start
 
     def _conditioned(self) -> Moments:
-        start, seen = self._started(), self.measured
-        spread = np.maximum(start.covariance.diagonal(), 1e-12)
-        if not len(seen):
+        start, given = self._started(), self._given
+        if given is None:
+            spread = np.maximum(start.covariance.diagonal(), 1e-12)
             return (np.zeros(len(spread)) if start.mean is None else start.mean), spread
-        logs, noise = self._measurements(seen)
-        mean = np.full(len(spread), logs.mean()) if start.mean is None else start.mean
-        among = start.covariance[np.ix_(seen, seen)] + np.diag(noise)
-        self._given = condition(among, logs - mean[seen])
-        moved, variance = self._given.predict(start.covariance[:, seen], spread)
-        return mean + moved, variance
+        if start.mean is not None:
+            return start.mean + given.means[:, 0], given.variance
+        # The mean is that of what was measured. It moves with every measurement, and the process
+        # is linear in it: what targets of 1 would give tells how much of it is left.
+        mean = float(np.mean([log for log, _ in self._taken.values()]))
+        return given.means[:, 0] + mean * (1.0 - given.means[:, 1]), given.variance
+
+
+def _beyond(taken: Measured | None, now: Measured) -> Measured:
+    """The measurement that makes of what was taken what is measured now.
+
+    Its variance is not positive where there is none, as what is measured now says less.
+    """
+    if taken is None:
+        return now
+    precision = 1.0 / now[1] - 1.0 / taken[1]
+    if precision <= 0.0:
+        return now[0], 0.0
+    return (now[0] / now[1] - taken[0] / taken[1]) / precision, 1.0 / precision
 
 
 @dataclass(frozen=True)
