@@ -22,7 +22,7 @@ from ....ir.record import dataclass, field
 from ..features import StageFeatures, longest
 from ..protocol import Space
 from .gp import condition, fit
-from .sequential import SequentialPosterior
+from .posterior import SequentialPosterior
 
 if TYPE_CHECKING:
     from .prior import Prior
@@ -53,8 +53,8 @@ class Operator:
     """What is known of one stage's options in one dim: `` `m` `` options.
 
     Catalog and histories are conditioned on once for all, as what this search starts from; what it
-    measures itself, of few options, each time. In place of what a history told of an option, not
-    beside it: the measurement is taken for what, with the history, would be believed of it alone.
+    measures itself, one after another. In place of what a history told of an option, not beside it:
+    the measurement is taken for what, with the history, would be believed of it alone.
     """
 
     parts: np.ndarray
