@@ -318,6 +318,20 @@ def test_the_best_plan_of_a_draw_is_found_without_trying_all():
     assert right >= 0.75 * count
 
 
+@pytest.mark.parametrize("encoding", ["one_hot", "ordinal"])
+def test_what_is_conditioned_on_is_what_was_fitted(encoding):
+    """The covariance is written twice: by its parts, to fit their weights, and in one array."""
+    space = two_stages()
+    stages = features(space)
+    quality = QualitySurrogate(space, stages, encoding)
+    rng = np.random.default_rng(4)
+    quality.speeds([rng.normal(size=stage.classes) for stage in stages])
+    classes = np.stack([rng.integers(stage.classes, size=30) for stage in stages], axis=1)
+    quality._prepare(classes)
+    parts = np.tensordot(quality.weights, quality._parts(classes), 1)
+    np.testing.assert_allclose(quality._cross(classes), parts, rtol=1e-12)
+
+
 def test_luck_is_drawn_as_it_is_believed():
     """Of plans on 8 to 2,000 rows, two of them on as many: covariances within sampling error."""
     search, _ = knowing(6)
@@ -325,7 +339,8 @@ def test_luck_is_drawn_as_it_is_believed():
     scores = [[1.0] * (rows - rows // 8) + [0.0] * (rows // 8) for rows in (8, 8, 64, 500, 2000)]
     data = [seen((0,), one) for one in scores]
     quality._expected = np.array([one.loss for one in data])
-    believed = quality._noise(data)
+    graded, rows = (np.array([getattr(one, of) for one in data]) for of in ("graded", "rows"))
+    believed = quality._noise(graded, rows)
     drawn = np.cov(quality._luck(40_000, np.random.default_rng(0)))
     scale = np.sqrt(np.outer(believed.diagonal(), believed.diagonal()))
     assert drawn / scale == pytest.approx(believed / scale, abs=0.03)

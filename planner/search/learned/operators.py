@@ -143,12 +143,15 @@ class Operator:
 
     def draw(self, bold: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """`` `m x s` `` draws of every option's log, by pathwise conditioning."""
+        from scipy.linalg.blas import dtrmm
+
         count = len(bold)
         mean, _ = self.moments()
         covariance = self._started().covariance
         if self._root is None:
             self._root = np.linalg.cholesky(covariance + KNOWN_NOISE * np.eye(len(covariance)))
-        found: np.ndarray = self._root @ rng.normal(size=(len(self._root), count)) * bold
+        normal = rng.normal(size=(len(self._root), count)) * bold
+        found: np.ndarray = dtrmm(1.0, self._root.T, normal, lower=0, trans_a=1)
         if self._given is not None:
             found = self._given.given(found, rng, bold)
         return found + mean[:, None]

@@ -162,6 +162,7 @@ class QualitySurrogate:
         """
         losses = np.array([one.loss for one in data]) - prior
         rows = np.array([one.rows for one in data])
+        graded = np.array([one.graded for one in data])
         self._centre = float(np.average(losses, weights=np.sqrt(rows)))
         targets = losses - self._centre
         self._expected = np.full(len(data), self._centre) + prior
@@ -170,16 +171,17 @@ class QualitySurrogate:
             while self.next_fit < len(FITS) and len(data) >= FITS[self.next_fit]:
                 self.next_fit += 1
             self._share = common_share(data)
-            self.weights = fit(self._parts(classes), targets, self.defaults(), self._noise(data))
+            self.weights = fit(
+                self._parts(classes), targets, self.defaults(), self._noise(graded, rows)
+            )
             together = slice(1 + len(STAGE_PARTS) * len(self.stages), None)
             self.weights[together] = np.maximum(self.weights[together], self.defaults()[together])
         self._prepare(classes)
         covariance = self._cross(classes)
         self._targets = targets
         for _ in range(2):
-            self._given = condition(covariance + self._noise(data), targets)
-            smooth = self._given.predict(covariance, covariance.diagonal())[0]
-            self._expected = smooth + self._centre + prior
+            self._given = condition(covariance + self._noise(graded, rows), targets)
+            self._expected = self._given.mean(covariance) + self._centre + prior
 
     def predict(self, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean, above the prior one, and variance of the loss of `` `m x stages` `` plans."""
@@ -242,18 +244,49 @@ class QualitySurrogate:
         """Of any plan: every part is 1 on its diagonal."""
         return float(self.weights.sum())
 
+    def _near(self, place: int, of: np.ndarray, to: np.ndarray) -> np.ndarray:
+        """`` `m x n` ``: how alike speeds are, or with ordinal encoding places in one order."""
+        if self.encoding == "ordinal":
+            line = self.stages[place].line / LINE_SCALE
+        else:
+            line = self._speeds[place] / SPEED_SCALE
+        found: np.ndarray = np.subtract.outer(line[of], line[to])
+        np.square(found, out=found)
+        found *= -0.5
+        np.exp(found, out=found)
+        return found
+
     def _similarity(self, place: int, of: np.ndarray, to: np.ndarray) -> np.ndarray:
         """`` `c x m x n` ``: the parts of `STAGE_PARTS` between `` `m` `` and `` `n` `` classes."""
-        stage = self.stages[place]
+        near = self._near(place, of, to)
         if self.encoding == "ordinal":
-            apart = (stage.line[of][:, None] - stage.line[to][None, :]) / LINE_SCALE
-            near = np.exp(-0.5 * apart**2)
             return np.stack([near] * len(STAGE_PARTS))
-        variants, speeds = stage.class_variant, self._speeds[place]
-        apart = (speeds[of][:, None] - speeds[to][None, :]) / SPEED_SCALE
-        variant = (variants[of][:, None] == variants[to][None, :]).astype(float)
+        variants = self.stages[place].class_variant
+        alike = (variants[of][:, None] == variants[to][None, :]).astype(float)
         same = (of[:, None] == to[None, :]).astype(float)
-        return np.stack([variant, same, np.exp(-0.5 * apart**2)])
+        return np.stack([alike, same, near])
+
+    def _weighted(self, place: int, to: np.ndarray) -> np.ndarray:
+        """`` `classes x n` ``: the weighted sum of `_similarity` of all classes, in one array."""
+        stage, at = self.stages[place], 1 + len(STAGE_PARTS) * place
+        alike, same, near = self.weights[at : at + len(STAGE_PARTS)]
+        found = self._near(place, np.arange(stage.classes), to)
+        if self.encoding == "ordinal":
+            found *= alike + same + near
+            return found
+        found *= near
+        variants = stage.class_variant
+        np.add(found, alike, out=found, where=variants[:, None] == variants[to][None, :])
+        found[to, np.arange(len(to))] += same
+        return found
+
+    def _alike(self, place: int, to: np.ndarray) -> np.ndarray:
+        """`` `classes x n` ``: the first of `STAGE_PARTS`, which pairs of stages multiply."""
+        variants = self.stages[place].class_variant
+        if self.encoding == "ordinal":
+            return self._near(place, np.arange(len(variants)), to)
+        found: np.ndarray = (variants[:, None] == variants[to][None, :]).astype(float)
+        return found
 
     def _parts(self, classes: np.ndarray) -> np.ndarray:
         """`` `c x n x n` ``, to fit."""
@@ -267,7 +300,7 @@ class QualitySurrogate:
         found.append((classes[:, None, :] == classes[None, :, :]).all(axis=2).astype(float))
         return np.stack(found)
 
-    def _noise(self, data: Sequence[Seen]) -> np.ndarray:
+    def _noise(self, graded: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """`` `n x n` ``: a plan's own luck, and that of the rows it was seen on.
 
         A row's variance is that of the accuracy *expected* of the plan, not of the one seen: a
@@ -275,12 +308,14 @@ class QualitySurrogate:
         p(1 - p), so of the loss (1 - p)/p.
         """
         wrong = np.expm1(np.clip(self._expected, 0.005, 5.0))
-        self._deviations = np.sqrt(np.array([one.graded for one in data]) * wrong)
-        self._shares = 1.0 / np.array([one.rows for one in data], float)
+        self._deviations = np.sqrt(graded * wrong)
+        self._shares = 1.0 / rows.astype(float)
         common = np.minimum.outer(self._shares, self._shares)
         common *= np.outer(self._deviations, self._deviations)
-        own = np.diag(common.diagonal())
-        return self._share * common + (1.0 - self._share) * own
+        own = (1.0 - self._share) * common.diagonal()
+        common *= self._share
+        np.einsum("ii->i", common)[:] += own
+        return common
 
     def _luck(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """`` `n x s` `` draws of that noise: a Brownian motion has covariance min(1/n, 1/m)."""
@@ -296,29 +331,26 @@ class QualitySurrogate:
     def _prepare(self, classes: np.ndarray) -> None:
         """Weighted similarity of every class with each plan seen, a row per class."""
         self._blocks, self._together = [], []
-        first = {}
         for place, own in enumerate(classes.T):
-            similar = self._similarity(place, np.arange(self.stages[place].classes), own)
-            at = 1 + len(STAGE_PARTS) * place
-            weights = self.weights[at : at + len(STAGE_PARTS)]
-            self._blocks.append(np.tensordot(weights, similar, 1))
-            first[place] = similar[0]
+            self._blocks.append(self._weighted(place, own))
         at = 1 + len(STAGE_PARTS) * len(self.stages)
         for weight, (a, b) in zip(self.weights[at:], self._pairs, strict=False):
-            self._together.append((weight * first[a], first[b]))
+            first, second = (self._alike(place, classes[:, place]) for place in (a, b))
+            self._together.append((weight * first, second))
         self._seen_classes = classes
 
     def _cross(self, classes: np.ndarray) -> np.ndarray:
         """`` `m x n` ``: prior covariance of plans with those seen."""
-        found = np.full((len(classes), len(self._seen_classes)), self.weights[0])
-        for block, own in zip(self._blocks, classes.T, strict=True):
+        found: np.ndarray = self._blocks[0][classes[:, 0]]
+        found += self.weights[0]
+        for block, own in zip(self._blocks[1:], classes.T[1:], strict=True):
             found += block[own]
         for (a, b), (first, second) in zip(self._pairs, self._together, strict=True):
             found += first[classes[:, a]] * second[classes[:, b]]
         same = np.ones(found.shape, bool)
         for own, theirs in zip(classes.T, self._seen_classes.T, strict=True):
             same &= own[:, None] == theirs[None, :]
-        found += self.weights[-1] * same
+        np.add(found, self.weights[-1], out=found, where=same)
         return found
 
 
