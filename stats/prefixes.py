@@ -371,7 +371,9 @@ def _merged(
     index = pa.array(order)
     columns = []
     for field, known in zip(stage.outputs, found.outputs, strict=True):
-        pieces = [known] if run is None else [known, _array(run.table.column(field.name))]
+        pieces = [known]
+        if run is not None:  # of a run that failed on every row, the answers have no type
+            pieces.append(_array(run.table.column(field.name)).cast(known.type))
         columns.append(pa.concat_arrays(pieces).take(index))
     if run is None:
         run = StageRun(table, (), (), 0, failed_elements=0)

@@ -173,6 +173,24 @@ def test_a_replayed_run_is_the_run_that_was_noted(world, catalog):
     assert catalog.prefixes(checkpoint).resume() == []
 
 
+def test_a_replayed_run_that_failed_on_every_row_joins_what_was_known(world, catalog):
+    """Again the rows known but one, which failed the first time and again the second."""
+    tables = []
+    checkpoint = Checkpoint(catalog.begin_run("analyze", "x"), "m", "same")
+    for _ in range(2):
+        runner = Counting(world.env())
+        identities = Identities(world.models, world.variants, world.base)
+        store = catalog.prefixes(checkpoint)
+        with Recall(runner, identities, store, store.resume()) as recall:
+            made = stage(numbers(10), "m.picky", batch=4, bad="3")
+            table = recall.scan(numbers(10))
+            tables += [recall.evaluate(made, table, recall).table for _ in range(2)]
+        runner.close()
+    assert runner.rows == []
+    assert all(one == tables[0] for one in tables)
+    assert tables[0].column("y").to_pylist()[2:5] == [4, None, 8]
+
+
 @pytest.mark.parametrize("change", ["artefact", "version", "variant", "knob", "expression"])
 def test_a_change_misses(world, catalog, change):
     plan = pipeline(numbers(10), ("m.picky", "m.double"), "99", 1)
