@@ -372,8 +372,11 @@ def _merged(
     columns = []
     for field, known in zip(stage.outputs, found.outputs, strict=True):
         pieces = [known]
-        if run is not None:  # of a run that failed on every row, the answers have no type
-            pieces.append(_array(run.table.column(field.name)).cast(known.type))
+        if run is not None:
+            answers = _array(run.table.column(field.name))
+            if pa.types.is_null(answers.type):  # a noted run that failed on every row
+                answers = pa.nulls(len(answers), known.type)
+            pieces.append(answers)
         columns.append(pa.concat_arrays(pieces).take(index))
     if run is None:
         run = StageRun(table, (), (), 0, failed_elements=0)

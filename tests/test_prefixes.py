@@ -147,9 +147,9 @@ def test_the_account_is_of_what_was_run(world, catalog):
     runner.close()
 
 
-def test_a_replayed_run_is_the_run_that_was_noted(world, catalog):
-    """Every field of it, failures and seconds too; of timing runs all but the outputs."""
-    runs = []
+def noted_and_replayed(world, catalog, runs_of):
+    """What `runs_of(recall, stage, table)` gives at first, and what from the notes of the first."""
+    found = []
     checkpoint = Checkpoint(catalog.begin_run("analyze", "x"), "m", "same")
     for _ in range(2):
         runner = Counting(world.env())
@@ -157,36 +157,40 @@ def test_a_replayed_run_is_the_run_that_was_noted(world, catalog):
         store = catalog.prefixes(checkpoint)
         with Recall(runner, identities, store, store.resume()) as recall:
             made = stage(numbers(10), "m.picky", batch=4, bad="3")
-            table = recall.scan(numbers(10))
-            runs.append([recall.run_stage(made, table), recall.evaluate(made, table, recall)])
-            ran = runner.rows
+            found.append(runs_of(recall, made, recall.scan(numbers(10))))
         runner.close()
-    assert ran == []
+    assert runner.rows == [], "nothing ran again"
     assert "2 of its measurements are reused" in recall.told()[0]
+    catalog.finish_run(checkpoint.run)
+    assert catalog.prefixes(checkpoint).resume() == []
+    return found
+
+
+def test_a_replayed_run_is_the_run_that_was_noted(world, catalog):
+    """Every field of it, failures and seconds too; of timing runs all but the outputs."""
+    runs = noted_and_replayed(
+        world,
+        catalog,
+        lambda recall, made, table: (
+            recall.run_stage(made, table), recall.evaluate(made, table, recall)
+        ),
+    )  # fmt: skip
     for first, second in zip(*runs, strict=True):
         for field in dataclasses.fields(first):
             if field.name != "table":
                 assert getattr(second, field.name) == getattr(first, field.name), field.name
     assert runs[0][1].table == runs[1][1].table
     assert runs[0][1].failed
-    catalog.finish_run(checkpoint.run)
-    assert catalog.prefixes(checkpoint).resume() == []
 
 
 def test_a_replayed_run_that_failed_on_every_row_joins_what_was_known(world, catalog):
     """Again the rows known but one, which failed the first time and again the second."""
-    tables = []
-    checkpoint = Checkpoint(catalog.begin_run("analyze", "x"), "m", "same")
-    for _ in range(2):
-        runner = Counting(world.env())
-        identities = Identities(world.models, world.variants, world.base)
-        store = catalog.prefixes(checkpoint)
-        with Recall(runner, identities, store, store.resume()) as recall:
-            made = stage(numbers(10), "m.picky", batch=4, bad="3")
-            table = recall.scan(numbers(10))
-            tables += [recall.evaluate(made, table, recall).table for _ in range(2)]
-        runner.close()
-    assert runner.rows == []
+    runs = noted_and_replayed(
+        world,
+        catalog,
+        lambda recall, made, table: [recall.evaluate(made, table, recall) for _ in range(2)],
+    )
+    tables = [run.table for each in runs for run in each]
     assert all(one == tables[0] for one in tables)
     assert tables[0].column("y").to_pylist()[2:5] == [4, None, 8]
 

@@ -76,7 +76,7 @@ def condition(covariance: np.ndarray, targets: np.ndarray) -> Conditioned:
 
     scale = float(covariance.diagonal().max(initial=1e-12))
     whole = covariance.copy()
-    np.einsum("ii->i", whole)[:] += JITTER * scale
+    whole[np.diag_indices_from(whole)] += JITTER * scale
     with one_thread():
         lower = torch.linalg.cholesky(torch.from_numpy(whole))
         right = torch.from_numpy(np.ascontiguousarray(targets, float))[:, None]

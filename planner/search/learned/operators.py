@@ -92,9 +92,9 @@ class Operator:
         return np.flatnonzero((self.counts > 0) & np.isnan(self.known))
 
     def refit(self) -> None:
-        """Fit the weights where enough has been seen since the last time, and settle."""
+        """Take in what was measured; fit the weights first where enough was since the last time."""
         self._fit()
-        self.settle()
+        self._settle()
 
     def _fit(self) -> None:
         known = np.isfinite(self.known)
@@ -111,7 +111,7 @@ class Operator:
         self.weights = fit(parts, logs - logs.mean(), defaults, np.zeros_like(noise))
         self._start = self._root = self._moments = self._given = None
 
-    def settle(self) -> None:
+    def _settle(self) -> None:
         """Take in what was measured since.
 
         After every measurement, whether anything is asked then or not: so what follows is a matter
@@ -136,7 +136,7 @@ class Operator:
 
     def moments(self) -> Moments:
         """Of every option's log."""
-        self.settle()
+        self._settle()
         if self._moments is None:
             self._moments = self._conditioned()
         return self._moments

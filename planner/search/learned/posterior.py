@@ -15,6 +15,7 @@ import numpy as np
 from .gp import one_thread
 
 FIRST_ROWS = 32
+"""Room for measurements at first; doubled when it is full."""
 
 
 class SequentialPosterior:
@@ -67,8 +68,6 @@ class SequentialPosterior:
         import torch
 
         count = self._count
-        if not count:
-            return drawn
         noise = np.sqrt(self._noise[:count])[:, None] * rng.normal(size=(count, len(bold))) * bold
         missing = -(drawn[self._places[:count]] + noise)
         with one_thread():

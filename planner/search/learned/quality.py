@@ -261,32 +261,35 @@ class QualitySurrogate:
         near = self._near(place, of, to)
         if self.encoding == "ordinal":
             return np.stack([near] * len(STAGE_PARTS))
-        variants = self.stages[place].class_variant
-        alike = (variants[of][:, None] == variants[to][None, :]).astype(float)
         same = (of[:, None] == to[None, :]).astype(float)
-        return np.stack([alike, same, near])
+        return np.stack([self._same_variant(place, of, to).astype(float), same, near])
 
     def _weighted(self, place: int, to: np.ndarray) -> np.ndarray:
         """`` `classes x n` ``: the weighted sum of `_similarity` of all classes, in one array."""
         stage, at = self.stages[place], 1 + len(STAGE_PARTS) * place
         alike, same, near = self.weights[at : at + len(STAGE_PARTS)]
-        found = self._near(place, np.arange(stage.classes), to)
+        every = np.arange(stage.classes)
+        found = self._near(place, every, to)
         if self.encoding == "ordinal":
             found *= alike + same + near
             return found
         found *= near
-        variants = stage.class_variant
-        np.add(found, alike, out=found, where=variants[:, None] == variants[to][None, :])
+        np.add(found, alike, out=found, where=self._same_variant(place, every, to))
         found[to, np.arange(len(to))] += same
+        return found
+
+    def _same_variant(self, place: int, of: np.ndarray, to: np.ndarray) -> np.ndarray:
+        """`` `m x n` ``, of bool."""
+        variants = self.stages[place].class_variant
+        found: np.ndarray = variants[of][:, None] == variants[to][None, :]
         return found
 
     def _alike(self, place: int, to: np.ndarray) -> np.ndarray:
         """`` `classes x n` ``: the first of `STAGE_PARTS`, which pairs of stages multiply."""
-        variants = self.stages[place].class_variant
+        every = np.arange(self.stages[place].classes)
         if self.encoding == "ordinal":
-            return self._near(place, np.arange(len(variants)), to)
-        found: np.ndarray = (variants[:, None] == variants[to][None, :]).astype(float)
-        return found
+            return self._near(place, every, to)
+        return self._same_variant(place, every, to).astype(float)
 
     def _parts(self, classes: np.ndarray) -> np.ndarray:
         """`` `c x n x n` ``, to fit."""
@@ -314,7 +317,7 @@ class QualitySurrogate:
         common *= np.outer(self._deviations, self._deviations)
         own = (1.0 - self._share) * common.diagonal()
         common *= self._share
-        np.einsum("ii->i", common)[:] += own
+        common[np.diag_indices_from(common)] += own
         return common
 
     def _luck(self, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -334,9 +337,9 @@ class QualitySurrogate:
         for place, own in enumerate(classes.T):
             self._blocks.append(self._weighted(place, own))
         at = 1 + len(STAGE_PARTS) * len(self.stages)
+        alike = [self._alike(place, own) for place, own in enumerate(classes.T) if self._pairs]
         for weight, (a, b) in zip(self.weights[at:], self._pairs, strict=False):
-            first, second = (self._alike(place, classes[:, place]) for place in (a, b))
-            self._together.append((weight * first, second))
+            self._together.append((weight * alike[a], alike[b]))
         self._seen_classes = classes
 
     def _cross(self, classes: np.ndarray) -> np.ndarray:
